@@ -1,0 +1,55 @@
+# Every target sets itself up: .venv is made from requirements.lock, and reused while it is fresh.
+#   make reproduce PROFILE=paper DATA=/path/to/datasets SEED=0 RUN=results/runs/mine
+PYTHON ?= python3
+# Another index for torch, as for CPU-only builds: TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+PROFILE ?= toy
+DATA ?=
+SEED ?=
+RUN ?=
+
+BIN := .venv/bin
+
+.PHONY: help env reproduce test lab report lint
+
+help:
+	@echo "make reproduce   the five notebooks on the toy profile (PROFILE= DATA= SEED= RUN=)"
+	@echo "make test        all tests"
+	@echo "make env         the environment only (PYTHON= TORCH_INDEX=)"
+	@echo "make lab         JupyterLab on the notebooks"
+	@echo "make report      tables and figures from stored results, no model (RUN=)"
+	@echo "make lint        formatting and lint checks"
+
+# .venv/.ready is written last and holds what the environment was made from, so neither a half-finished
+# install nor an older lock passes for fresh. The base interpreter is used, since the one on PATH may be
+# .venv's own, which is about to be removed.
+env:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "ladlib needs Python 3.11 or newer, and $(PYTHON) is not. Name one: make env PYTHON=python3.12" >&2; exit 2; }
+	@set -e; base="$$($(PYTHON) -c 'import sys; print(sys._base_executable)')"; \
+	index="$(TORCH_INDEX)"; [ -n "$$index" ] || index="$$(cat .venv/.torch_index 2>/dev/null || true)"; \
+	want="$$({ cat requirements.lock pyproject.toml; "$$base" -V; pwd; echo "$$index"; } | cksum)"; \
+	if [ "$$(cat .venv/.ready 2>/dev/null || true)" = "$$want" ]; then exit 0; fi; \
+	echo "Making .venv from requirements.lock (a few minutes the first time)."; \
+	rm -rf .venv; "$$base" -m venv .venv; \
+	if [ -n "$$index" ]; then echo "$$index" > .venv/.torch_index; set -- --extra-index-url "$$index"; else set --; fi; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$@" -r requirements.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	echo "$$want" > .venv/.ready
+
+reproduce: env
+	@$(BIN)/python -m ladlib reproduce --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)") $(if $(SEED),--seed "$(SEED)") $(if $(RUN),--run "$(RUN)")
+
+test: env
+	@$(BIN)/python -m pytest
+
+lab: env
+	@$(BIN)/python -m jupyterlab notebooks
+
+report: env
+	@$(BIN)/python -m ladlib report $(if $(RUN),--run "$(RUN)")
+
+lint: env
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m nbstripout --verify notebooks/*.ipynb

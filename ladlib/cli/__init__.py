@@ -1,0 +1,61 @@
+"""The command line. Heavy imports live inside the commands, so that ``--help`` answers at once."""
+
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from ladlib import __version__
+from ladlib.cli import data, model, runs
+from ladlib.errors import UserError
+
+
+class Commands(TyperGroup):
+    """Tells what a user can mend in one line and exits with 2; shows a failed stage and exits with 1."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        from ladlib.pipeline.stages import StageFailed
+
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.echo(" ".join(str(error).split()), err=True)
+            raise typer.Exit(2) from error
+        except StageFailed as error:
+            typer.echo(f"\n{error}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.command(epilog=runs.REPRODUCE_EXAMPLES)(runs.reproduce)
+app.command(epilog=runs.REPORT_EXAMPLES)(runs.report)
+app.command(epilog=model.INSPECT_EXAMPLES)(model.inspect)
+app.command(epilog=model.PRETRAIN_EXAMPLES)(model.pretrain)
+app.command(epilog=runs.DOCTOR_EXAMPLES)(runs.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ladlib {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(
+    epilog="Examples:\n\n  ladlib reproduce                      the toy profile, minutes on a CPU"
+    "\n\n  ladlib inspect normal.png test.png    one verdict with its rationale"
+    "\n\n  ladlib doctor --profile paper         can this machine run it?"
+)
+def ladlib(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """LAD-Reasoner (arXiv 2504.12749): judge a test image against a normal one, with a rationale."""

@@ -1,0 +1,63 @@
+"""Commands about datasets: data toy, data check."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ladlib.errors import UserError
+
+TOY_EXAMPLES = "Examples:\n\n  ladlib data toy --out toy-datasets\n\n  ladlib data toy --out few --profile smoke"
+CHECK_EXAMPLES = "Examples:\n\n  ladlib data check /data/anomaly\n\n  ladlib data check /data/anomaly --decode"
+
+app = typer.Typer(no_args_is_help=True, help="Draw the toy datasets, or check a folder of real ones.")
+
+
+@app.command(epilog=TOY_EXAMPLES)
+def toy(
+    out: Annotated[Path, typer.Option(help="Folder to draw into.")],
+    profile: Annotated[str, typer.Option(help="Profile that says how many images.")] = "toy",
+) -> None:
+    """Draw the four toy datasets in the layouts of the real ones."""
+    from ladlib.settings import load_profile
+    from ladlib.toy import write_datasets
+
+    sizes = load_profile(profile).data.toy
+    if sizes is None:
+        raise UserError(f"Profile {profile!r} has no toy datasets.", "Use --profile toy or smoke.")
+    write_datasets(out, sizes)
+    typer.echo(f"Written: {out}")
+
+
+@app.command(epilog=CHECK_EXAMPLES)
+def check(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset, or the folder that holds several.")],
+    decode: Annotated[bool, typer.Option("--decode", help="Decode all of every image (slow).")] = False,
+) -> None:
+    """Hold datasets against their published layout and counts; exit 1 if something is wrong or missing."""
+    from ladlib.data.check import check as find
+
+    findings = find(root, decode)
+    rows = [(one.severity, one.dataset, one.category, one.message, one.mend) for one in findings]
+    _show(rows)
+    errors = sum(one.severity == "error" for one in findings)
+    warnings = sum(one.severity == "warning" for one in findings)
+    typer.echo(f"\n{errors} errors, {warnings} warnings")
+    raise typer.Exit(1 if errors else 0)
+
+
+def _show(rows: list[tuple[str, ...]]) -> None:
+    """A table on a terminal; elsewhere one line each, since a pipe has no width and is searched."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        for row in rows:
+            typer.echo("  ".join(cell for cell in row if cell))
+        return
+    table = Table("", "dataset", "category", "found", "mend", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)

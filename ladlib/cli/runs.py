@@ -1,0 +1,92 @@
+"""Commands about runs: reproduce, report, doctor."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ladlib.errors import UserError
+
+if TYPE_CHECKING:
+    from ladlib.runs import RunFolder
+
+Profile = Annotated[str, typer.Option(help="smoke, toy, small, paper, or a YAML file.")]
+Data = Annotated[str, typer.Option(help="Folder that holds the datasets. Toy profiles draw their own.")]
+
+REPRODUCE_EXAMPLES = (
+    "Examples:\n\n  ladlib reproduce"
+    "\n\n  ladlib reproduce --profile paper --data /data/anomaly --run results/runs/paper-1"
+    "\n\n  ladlib reproduce --from 03 -p grpo_steps=120 -p grpo_learning_rate=1e-4"
+    "\n\n  ladlib reproduce --only 05"
+)
+REPORT_EXAMPLES = "Examples:\n\n  ladlib report\n\n  ladlib report --run results/runs/paper-1"
+DOCTOR_EXAMPLES = "Examples:\n\n  ladlib doctor\n\n  ladlib doctor --profile paper --data /data/anomaly"
+
+CHECKOUT = Path(__file__).parents[2]
+RUNS = Path("results/runs")
+
+
+def reproduce(
+    profile: Profile = "toy",
+    data: Data = "",
+    run: Annotated[str, typer.Option(help="Run folder. Default: results/runs/<profile>.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of data order, sampling and training.")] = 0,
+    start: Annotated[str, typer.Option("--from", metavar="NN", help="Run this stage and all later ones again.")] = "",
+    only: Annotated[str, typer.Option("--only", metavar="NN", help="Run this stage alone, again.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Run all stages again.")] = False,
+    parameter: Annotated[
+        list[str], typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A notebook parameter.")
+    ] = [],  # noqa: B006 - typer reads it, nothing changes it
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what the cells print.")] = False,
+) -> None:
+    """Run the notebooks 01-05; a stage is skipped while its inputs have not changed."""
+    from rich.console import Console
+
+    from ladlib import pipeline
+
+    pipeline.reproduce(profile, data, run, seed, start, only, force, parameter, Console(highlight=False), verbose)
+
+
+def report(
+    run: Annotated[str, typer.Option(help="Run folder. Default: the latest, or the released one.")] = "",
+) -> None:
+    """Write metrics, tables, figures and report.html again from a run's stored answers. Loads no model."""
+    from ladlib.report import write_report
+    from ladlib.report.tables import comparison_text
+    from ladlib.runs import RunFolder
+
+    folder = RunFolder(run) if run else latest_run()
+    folder.read()
+    page = write_report(folder)
+    typer.echo(comparison_text(folder))
+    typer.echo(f"\nReport: {page}\nTables: {folder.tables}\nFigures: {folder.figures}")
+
+
+def latest_run() -> "RunFolder":
+    """The run worked on last below results/runs, or a copy of the released one where there is none."""
+    from ladlib.runs import RunFolder
+
+    released, copy = CHECKOUT / "results" / "released" / "toy", RUNS / "released-toy"
+    found = [path for path in RUNS.glob("*/run.json") if path.parent != copy]
+    if found:
+        return RunFolder(max(found, key=lambda path: path.stat().st_mtime).parent)
+    if not released.is_dir():
+        raise UserError(f"There is no run in {RUNS}.", "Run `ladlib reproduce` first, or give one with --run.")
+    shutil.rmtree(copy, ignore_errors=True)  # an older release may lie there
+    shutil.copytree(released, copy)
+    return RunFolder(copy)
+
+
+def doctor(profile: Profile = "toy", data: Data = "") -> None:
+    """Say whether this machine can run a profile, what is missing, and what it will take."""
+    from rich.console import Console
+
+    from ladlib.doctor import examine
+
+    console = Console(highlight=False)
+    diagnosis = examine(profile, data)
+    for check in diagnosis.checks:
+        console.print(f"{check.verdict:<7} {check.subject}: {check.found}", markup=False, soft_wrap=True)
+    console.print(f"\n{diagnosis.summary}", markup=False, soft_wrap=True)
+    raise typer.Exit(0 if diagnosis.can_run else 1)

@@ -1,0 +1,107 @@
+"""MVTec LOCO AD held against its release."""
+
+from pathlib import Path
+
+from ladlib.data.counts import LOCO_FOLDERS, published, published_categories, published_images
+from ladlib.data.finding import Finding, Findings, spans
+from ladlib.data.layout import categories, list_images, subfolders
+from ladlib.data.mvtec_loco import defects_of, flattened_mask_of, masks_of, read_defects
+
+DATASET = "mvtec_loco"
+
+
+def check_mvtec_loco(folder: Path, decode: bool) -> list[Finding]:
+    """Findings for every published category, and for those that were not published."""
+    rows = []
+    for name in sorted({*published_categories(DATASET), *(one.name for one in categories(folder))}):
+        findings = Findings(DATASET, name)
+        _check_category(folder / name, findings, decode)
+        rows += findings.rows
+    return rows
+
+
+def _check_category(category: Path, findings: Findings, decode: bool) -> None:
+    if category.name not in published_categories(DATASET):
+        findings.warning("is no category of MVTec LOCO AD.", "Rename or remove the folder.")
+        return
+    if not category.is_dir():
+        findings.error("the category is missing.", f"Copy it to {category}.")
+        return
+    named = findings.attempt(lambda: _check_defects(category, findings))
+    images = [path for place in _places(category) for path in list_images(category / place)]
+    if not images:
+        findings.error("has no images at all.", f"Copy them to {category}.")
+        return
+    _check_counts(category, findings)
+    _check_masks(category, findings)
+    findings.unreadable(images, decode)
+    if decode and named:
+        _check_mask_values(category, findings)
+    if all(row.severity == "ok" for row in findings.rows):
+        findings.ok(f"{len(images)} images, their masks and defects_config.json as released.")
+
+
+def _check_defects(category: Path, findings: Findings) -> None:
+    found, expected = len(read_defects(category)), published(DATASET)[category.name, "config", "defects"][0]
+    if found != expected:
+        findings.error(f"defects_config.json names {found} defects, not {expected}.", "Copy the file again.")
+
+
+def _places(category: Path) -> list[str]:
+    found = {f"{split}/{one.name}" for split in ("train", "validation", "test") for one in subfolders(category / split)}
+    return sorted(found | set(_expected(category.name)))
+
+
+def _expected(category: str) -> dict[str, tuple[list[str], tuple[int, ...]]]:
+    """By place ("test/good"): the released file names, and the numbers of images accepted."""
+    counts = published(DATASET)
+    return {
+        f"{key[1]}/{LOCO_FOLDERS[key[2]]}": ([Path(one).name for one in images], counts[key])
+        for key, images in published_images(DATASET).items()
+        if key[0] == category
+    }
+
+
+def _check_counts(category: Path, findings: Findings) -> None:
+    expected = _expected(category.name)
+    for place in _places(category):
+        found = [path.name for path in list_images(category / place)]
+        names, accepted = expected.get(place, ([], ()))
+        if len(found) in accepted[1:] and sorted(found) == names[: len(found)]:
+            findings.ok(f"{place}: {len(found)} images as the IJCV paper prints; the release has {accepted[0]}.")
+        else:
+            findings.compare(place, found, names)
+
+
+def _check_masks(category: Path, findings: Findings) -> None:
+    for kind in ("logical_anomalies", "structural_anomalies"):
+        images = list_images(category / "test" / kind)
+        without = [path for path in images if not masks_of(path)]
+        flattened = [path for path in without if flattened_mask_of(path).is_file()]
+        _report_masks(kind, len(images), without, flattened, findings)
+        orphans = {one.name for one in subfolders(category / "ground_truth" / kind)} - {one.stem for one in images}
+        if orphans:
+            findings.warning(f"ground_truth/{kind}: masks of absent images: {spans(orphans)}.", "Copy the images.")
+
+
+def _report_masks(kind: str, images: int, without: list[Path], flattened: list[Path], findings: Findings) -> None:
+    if flattened:
+        findings.warning(
+            f"ground_truth/{kind}: {len(flattened)} of {images} masks are flattened by a third party "
+            "(one file an image, all defects 255); their defects are unknown.",
+            "Copy the masks of the official archive.",
+        )
+    bare = sorted(set(without) - set(flattened))
+    if bare:
+        findings.error(
+            f"ground_truth/{kind}: no masks for {len(bare)} of {images} images: {spans(path.name for path in bare)}.",
+            "Copy ground_truth too.",
+        )
+
+
+def _check_mask_values(category: Path, findings: Findings) -> None:
+    names = read_defects(category)
+    for kind in ("logical_anomalies", "structural_anomalies"):
+        for image in list_images(category / "test" / kind):
+            masks = masks_of(image)
+            findings.attempt(lambda masks=masks: defects_of(masks, names))

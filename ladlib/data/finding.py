@@ -1,0 +1,95 @@
+"""What a check finds, and how file names are held against published ones."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+from ladlib.data.images import open_image, read_size
+from ladlib.errors import UserError
+from ladlib.schema import Record
+
+
+class Finding(Record):
+    """One line of a check. ``error``: unusable or incomplete; ``warning``: usable, not as published."""
+
+    severity: Literal["error", "warning", "ok"]
+    dataset: str
+    category: str  # "" for the dataset as a whole
+    message: str
+    mend: str = ""
+
+
+class Findings:
+    """Collects the findings of one category."""
+
+    def __init__(self, dataset: str, category: str = "") -> None:
+        self.dataset, self.category = dataset, category
+        self.rows: list[Finding] = []
+
+    def error(self, message: str, mend: str) -> None:
+        self._add("error", message, mend)
+
+    def warning(self, message: str, mend: str) -> None:
+        self._add("warning", message, mend)
+
+    def ok(self, message: str) -> None:
+        self._add("ok", message, "")
+
+    def _add(self, severity: Literal["error", "warning", "ok"], message: str, mend: str) -> None:
+        finding = Finding(severity=severity, dataset=self.dataset, category=self.category, message=message, mend=mend)
+        self.rows.append(finding)
+
+    def attempt(self, read: Callable[[], object]) -> bool:
+        """Whether ``read`` succeeds; its :class:`UserError` becomes an error finding."""
+        try:
+            read()
+        except UserError as error:
+            self.error(error.what, error.mend)
+            return False
+        return True
+
+    def compare(self, place: str, found: Iterable[str], expected: Iterable[str], what: str = "images") -> None:
+        """Say which of the file names ``expected`` in ``place`` are missing and which are extra."""
+        found, expected = set(found), set(expected)
+        missing, extra = expected - found, found - expected
+        if missing:
+            names = f"missing {spans(missing)}" if found else "all missing"
+            self.error(
+                f"{place}: {len(found & expected)} of {len(expected)} {what}, {names}.",
+                "Copy the missing ones.",
+            )
+        if extra:
+            self.warning(f"{place}: {len(extra)} {what} that were not published: {spans(extra)}.", "Remove them.")
+
+    def unreadable(self, images: Sequence[Path], decode: bool) -> None:
+        """Open every image's header, or with ``decode`` all of it, and name those that fail."""
+        bad = [path for path in images if not _opens(path, decode)]
+        if bad:
+            names = ", ".join("/".join(path.parts[-3:]) for path in bad)
+            self.error(f"{len(bad)} images do not decode: {names}.", "Copy them again.")
+
+
+def _opens(path: Path, decode: bool) -> bool:
+    try:
+        open_image(path) if decode else read_size(path)
+    except UserError:
+        return False
+    return True
+
+
+def spans(names: Iterable[str]) -> str:
+    """File names in short: endings dropped and consecutive numbers joined, other names after them.
+
+    >>> spans(["000.png", "001.png", "002.png", "007.png", "odd.png"])
+    '000-002, 007, odd.png'
+    """
+    names = set(names)
+    numbers = sorted({Path(name).stem for name in names if Path(name).stem.isdecimal()}, key=int)
+    # Within a run of consecutive numbers the number and its place in the list grow in step.
+    runs = groupby(enumerate(numbers), key=lambda one: (int(one[1]) - one[0], len(one[1])))
+    joined = []
+    for _, group in runs:
+        run = [number for _, number in group]
+        joined.append(run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}")
+    return ", ".join(joined + sorted(name for name in names if not Path(name).stem.isdecimal()))

@@ -1,0 +1,140 @@
+"""Images as the model sees them: opened the same way whatever their format, resized once.
+
+The resize happens here and nowhere else. Its result is a size that Qwen2.5-VL's own processor leaves
+alone, so SFT, rollouts, evaluation and any server see the same pixels.
+"""
+
+import hashlib
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ladlib.errors import UserError
+
+FACTOR = 28  # Qwen2.5-VL: patches of 14 pixels, merged 2 by 2
+MAX_RATIO = 200  # of the sides, the limit of smart_resize
+
+# What Pillow raises for a file that is no image, is cut off, or has broken metadata.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+
+
+def open_image(path: Path | str) -> Image.Image:
+    """The image at ``path`` as 8-bit RGB, upright.
+
+    EXIF orientation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bit;
+    the first frame of an animation. Colour profiles are ignored, as Qwen's processor does. Raises
+    :class:`UserError` where the file is missing, does not decode, or is too large to be an image
+    of these datasets (Pillow's limit against decompression bombs, about 179 million pixels).
+    """
+    path = _existing(path)
+    try:
+        with Image.open(path) as image:
+            return _rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} is too large: {error}", "Give a smaller image.") from error
+    except DAMAGE as error:
+        raise UserError(f"{path} does not decode as an image.", "Copy or export it again.") from error
+
+
+def read_size(path: Path | str) -> tuple[int, int]:
+    """(width, height) from the file's header alone, as stored. Raises as :func:`open_image` does."""
+    path = _existing(path)
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} is too large: {error}", "Give a smaller image.") from error
+    except DAMAGE as error:
+        raise UserError(f"{path} is not an image.", "Copy or export it again.") from error
+
+
+def _existing(path: Path | str) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no image file {path}.", "Check the path.")
+    return path
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _eight_bit(image).convert("RGB")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey divided by 257, so that 65535 becomes 255; Pillow's own convert would clip at 255."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError("grey values outside 16 bit")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def fit(image: Image.Image, min_pixels: int, max_pixels: int) -> Image.Image:
+    """``image`` resized (bicubic, as Qwen's processor) to :func:`fitted_size`; itself where it fits."""
+    size = fitted_size(*image.size, min_pixels, max_pixels)
+    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def fitted_size(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """The (width, height) nearest in shape with sides divisible by 28 and an area in the band.
+
+    Qwen2-VL's ``smart_resize`` (transformers, ``models/qwen2_vl``) for factor 28. In a narrow band
+    its result can lie outside, so that a second resize would change the image again; then the size
+    within the band that is nearest in aspect ratio is taken. So fitting is idempotent.
+
+    Raises :class:`UserError` for sides of a ratio above 200 (the limit of ``smart_resize``) and for
+    a band that holds no such size.
+    """
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise UserError(f"An image of {width}x{height} pixels is too narrow.", f"Keep the ratio within {MAX_RATIO}.")
+    size = _smart_resize(width, height, min_pixels, max_pixels)
+    if min_pixels <= size[0] * size[1] <= max_pixels:
+        return size
+    return _nearest_size(width / height, min_pixels, max_pixels)
+
+
+def _smart_resize(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    sides = round(width / FACTOR), round(height / FACTOR)
+    area = sides[0] * sides[1] * FACTOR**2
+    if area > max_pixels:
+        scale = math.sqrt(width * height / max_pixels)
+        sides = tuple(max(1, math.floor(side / scale / FACTOR)) for side in (width, height))
+    elif area < min_pixels:
+        scale = math.sqrt(min_pixels / (width * height))
+        sides = tuple(math.ceil(side * scale / FACTOR) for side in (width, height))
+    return sides[0] * FACTOR, sides[1] * FACTOR
+
+
+def _nearest_size(ratio: float, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    fewest, most = -(-min_pixels // FACTOR**2), max_pixels // FACTOR**2
+    sizes = [
+        (columns, rows)
+        for rows in range(1, min(most, math.isqrt(most * MAX_RATIO) + 1) + 1)
+        for columns in _columns(rows, ratio, fewest, most)
+    ]
+    if not sizes:
+        raise UserError(
+            f"No size with sides divisible by {FACTOR} has {min_pixels} to {max_pixels} pixels.",
+            "Widen min_pixels and max_pixels.",
+        )
+    columns, rows = min(sizes, key=lambda size: abs(math.log(size[0] / size[1] / ratio)))
+    return columns * FACTOR, rows * FACTOR
+
+
+def _columns(rows: int, ratio: float, fewest: int, most: int) -> set[int]:
+    """The counts of columns around the wanted aspect ratio that keep the area in the band, if any."""
+    low, high = max(1, -(-fewest // rows)), most // rows
+    wanted = rows * ratio
+    return {min(max(one, low), high) for one in (math.floor(wanted), math.ceil(wanted))} if low <= high else set()
+
+
+def sha256(path: Path | str) -> str:
+    """The SHA-256 of the file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

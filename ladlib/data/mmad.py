@@ -1,0 +1,143 @@
+"""Reader of MMAD: multiple-choice questions about images of other datasets, and domain knowledge.
+
+``mmad.json`` is one object keyed by the query image's path below the MMAD folder::
+
+    {"DS-MVTec/bottle/image/broken_large/000.png": {
+       "mask_path": "rbg_mask/broken_large/000_rbg_mask.png",
+       "conversation": [{"Question": "Is there any defect in the object?", "Answer": "A",
+                         "Options": {"A": "Yes.", "B": "No."}, "type": "Anomaly Detection"}],
+       "similar_templates": ["MVTec-AD/bottle/train/good/001.png"], "random_templates": ["..."]}}
+
+``domain_knowledge.json`` is dataset -> object -> defect -> text. The form is that of the evaluators
+in jam-cc/MMAD, which take any key that begins with "conversation" and, for lack of a 'mask_path' or
+templates, none.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from ladlib.data.layout import find_dataset, without_ending
+from ladlib.errors import UserError
+from ladlib.schema import Dataset, Record
+
+Kind = TypeVar("Kind")
+
+MEND = "Copy it from the release again."
+SOURCES: dict[str, Dataset] = {"DS-MVTec": "mvtec_ad", "VisA": "visa", "MVTec-LOCO": "mvtec_loco"}
+
+
+class Question(Record):
+    """One question of ``mmad.json``; paths relative to the MMAD folder."""
+
+    image: str
+    question: str
+    options: dict[str, str]  # by letter
+    answer: str  # a letter of the options
+    type: str  # "Anomaly Detection", "Defect Classification", ...; "" where not given
+    similar_templates: tuple[str, ...] = ()  # normals of the same object
+    random_templates: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """MMAD's name of the dataset the image comes from."""
+        return self.image.split("/")[0]
+
+    @property
+    def category(self) -> str:
+        return self.image.split("/")[1]
+
+
+def read_questions(root: Path | str) -> list[Question]:
+    """All questions of ``mmad.json`` below ``root``, in file order.
+
+    Questions without an answer among their options are left out with a warning: MMAD's README
+    counts two questions more than a loader of it does, and which two is not known.
+    Raises :class:`UserError` for a missing or malformed file.
+    """
+    path = find_dataset(root, "mmad") / "mmad.json"
+    asked = [one for image, entry in _object(path).items() for one in _questions(path, image, entry)]
+    answerable = [one for one in asked if one.answer in one.options]
+    if not answerable:
+        raise UserError(f"{path} holds no question with an answer among its options.", MEND)
+    if len(answerable) < len(asked):
+        left_out = len(asked) - len(answerable)
+        warnings.warn(f"{path}: {left_out} of {len(asked)} questions have no valid answer", stacklevel=2)
+    return answerable
+
+
+def read_knowledge(root: Path | str) -> dict[str, dict[str, dict[str, str]]]:
+    """``domain_knowledge.json`` below ``root``: dataset -> object -> defect (or "good") -> text.
+
+    Raises :class:`UserError` for a missing or malformed file.
+    """
+    path = find_dataset(root, "mmad") / "domain_knowledge.json"
+    knowledge = _object(path)
+    for dataset, objects in knowledge.items():
+        for name, texts in _checked(path, dataset, objects, dict).items():
+            for defect, text in _checked(path, f"{dataset}/{name}", texts, dict).items():
+                _checked(path, f"{dataset}/{name}/{defect}", text, str)
+    return knowledge
+
+
+def locate(image: str) -> tuple[Dataset, str] | None:
+    """(dataset, sample id) of an MMAD query image; None for datasets without a reader (GoodsAD).
+
+    MMAD keeps MVTec AD's test images as ``DS-MVTec/<category>/image/<defect>/000.png`` and VisA's in
+    the layout of its ``prepare_data.py``, ``VisA/<object>/test/{good,bad}/000.JPG``.
+    """
+    parts = PurePosixPath(without_ending(image)).parts
+    dataset = SOURCES.get(parts[0])
+    if dataset is None or len(parts) != 5:
+        return None
+    _, category, split, kind, name = parts
+    if dataset == "visa":
+        return dataset, f"{category}/Data/Images/{'Normal' if kind == 'good' else 'Anomaly'}/{name}"
+    return dataset, f"{category}/{'test' if split == 'image' else split}/{kind}/{name}"
+
+
+def _object(path: Path) -> dict:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing.", "Copy it from the release of MMAD.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}.", MEND) from error
+    return _checked(path, "the file", values, dict)
+
+
+def _checked(path: Path, place: str, value: object, kind: type[Kind]) -> Kind:
+    if not isinstance(value, kind):
+        raise UserError(f"{path}: {place} is no {kind.__name__}.", MEND)
+    return value
+
+
+def _questions(path: Path, image: str, entry: object) -> Iterator[Question]:
+    entry = _checked(path, image, entry, dict)
+    if image.count("/") < 2:
+        raise UserError(f"{path}: {image} is no image path of dataset, object and name.", MEND)
+    turns = next((entry[key] for key in entry if key.startswith("conversation")), None)
+    for turn in _checked(path, f"{image}: conversation", turns, list):
+        yield _question(path, image, entry, _checked(path, f"{image}: question", turn, dict))
+
+
+def _question(path: Path, image: str, entry: dict, turn: dict) -> Question:
+    values = {key.lower(): value for key, value in turn.items()}
+    place = f"{image}: {values.get('type', 'question')}"
+    options = _checked(path, f"{place}: Options", values.get("options"), dict)
+    return Question(
+        image=image,
+        question=_checked(path, f"{place}: Question", values.get("question"), str),
+        options={letter: str(text) for letter, text in options.items()},
+        answer=str(values.get("answer", "")).strip(),
+        type=str(values.get("type", "")),
+        similar_templates=_templates(path, image, entry, "similar_templates"),
+        random_templates=_templates(path, image, entry, "random_templates"),
+    )
+
+
+def _templates(path: Path, image: str, entry: dict, key: str) -> tuple[str, ...]:
+    place = f"{image}: {key}"
+    return tuple(_checked(path, place, one, str) for one in _checked(path, place, entry.get(key, []), list))

@@ -1,0 +1,234 @@
+"""Stage 2, GRPO: several answers to one pair, rewarded for being right and for keeping the format.
+
+    train(load_profile("toy"), Path("data"), RunFolder("results/runs/toy"), seed=0, model="…/sft-seed0")
+
+TRL's ``GRPOTrainer`` with a clock added; the rewards are :mod:`ladlib.rewards`, which meet the text in
+the parser and nowhere else. Departures from the paper, whose hyper-parameters are unknown:
+
+1. Group size, clip range, KL weight and rewards after VLM-R1; the profile names a source per value.
+2. The objective is DeepSeekMath's (arXiv 2402.03300): advantages divided by the group's standard
+   deviation (``scale_rewards="group"``), token losses averaged within a completion, then over
+   completions (``loss_type="grpo"``); one update per batch of completions, so nothing is ever clipped.
+3. No top-k or top-p: completions are drawn from the policy itself at the profile's temperature, except
+   that vision tokens cannot be drawn.
+4. Each step sees logical and good pairs in turn, so that a step's labels are balanced.
+"""
+
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+
+from trl import GRPOConfig, GRPOTrainer
+
+from ladlib import prompts
+from ladlib.conversations import balanced_pairs
+from ladlib.errors import UserError
+from ladlib.models import PairProcessor, decode
+from ladlib.parsing import parse_answer
+from ladlib.rewards import accuracy_reward, format_reward
+from ladlib.runs import RunFolder, append_json
+from ladlib.schema import Pair
+from ladlib.settings import Profile
+from ladlib.training import (
+    StepLog,
+    accumulation,
+    common_arguments,
+    fit_and_save,
+    lazy_rows,
+    load_policy,
+    lora_config,
+    rows_of,
+)
+
+KEPT_GROUPS = 4  # groups of a step whose completions are written down
+ALARM_STEPS = 5  # an alarm needs so many steps in a row
+
+METRICS = {
+    "reward": "reward", "accuracy_reward": "rewards/accuracy/mean", "format_reward": "rewards/format/mean",
+    "reward_std": "group_std", "frac_reward_zero_std": "frac_reward_zero_std",
+    "completion_length": "completions/mean_length", "clipped_share": "completions/clipped_ratio",
+    "yes_rate": "yes_rate", "kl": "kl", "entropy": "entropy", "loss": "loss", "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate", "seconds_generate": "seconds_generate", "seconds_reward": "seconds_reward",
+    "seconds_update": "seconds_update",
+}  # fmt: skip
+"""Column of the log: the trainer's name of it. ``kl`` is null without a KL term."""
+
+
+def train(
+    profile: Profile, data_root: Path | str, run: RunFolder, seed: int, *, model: str, arm: str = "sft_grpo"
+) -> Path:
+    """Train ``model`` and return the folder of its checkpoint; the KL term holds it near where it starts.
+
+    Writes ``run.log(arm, seed)`` and ``run.rollouts(arm, seed)`` as it goes and the checkpoint at the end.
+    Raises :class:`UserError` for data or a model that is not there and for batches that do not divide.
+    """
+    if not profile.model.lora and (Path(model) / "adapter_config.json").is_file():
+        # The trainer would load the adapter's base as the frozen model of the KL term.
+        raise UserError(f"{model} is an adapter, the profile trains whole models.", "Use its own profile.")
+    pairs = balanced_pairs(profile, data_root, seed)
+    print(f"{arm}: {len(pairs)} pairs, half of them anomalous")
+    policy, processor = load_policy(profile, model)
+    trainer = make_trainer(profile, pairs, data_root, policy, processor, run.checkpoint(arm, seed), seed)
+    trainer.rollouts = run.rollouts(arm, seed)
+    trainer.rollouts.unlink(missing_ok=True)
+    trainer.add_callback(StepLog(run.log(arm, seed), arm, _row, watch=Alarms()))
+    return fit_and_save(trainer, run.checkpoint(arm, seed))
+
+
+def make_trainer(
+    profile: Profile,
+    pairs: list[Pair],
+    data_root: Path | str,
+    policy,
+    processor: PairProcessor,
+    folder: Path,
+    seed: int,
+) -> "TimedTrainer":
+    """The trainer, set up; ``folder`` is where its checkpoint will be."""
+    dataset = lazy_rows(rows_of(pairs, data_root), profile.data, lambda row: {"prompt": prompts.rlad_messages()})
+    return TimedTrainer(
+        policy, [_accuracy(processor), _format(processor)], make_config(profile, policy, folder, seed),
+        train_dataset=dataset, processing_class=processor, peft_config=lora_config(policy, profile.model.lora),
+    )  # fmt: skip
+
+
+def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig:
+    """The trainer's configuration: one generation and one update a step.
+
+    A step sees ``prompts_per_step * group_size`` completions over all devices, in micro-batches.
+    """
+    grpo, common = profile.grpo, common_arguments(profile, profile.grpo, folder, seed, policy)
+    devices = int(os.environ.get("WORLD_SIZE", 1))  # set by accelerate launch and torchrun
+    if grpo.prompts_per_step % devices:
+        raise UserError(f"grpo.prompts_per_step is no multiple of {devices} devices.", "Change it in the profile.")
+    completions = grpo.prompts_per_step * grpo.group_size // devices
+    return GRPOConfig(
+        **common,
+        gradient_accumulation_steps=accumulation(completions, grpo.micro_batch_size, "prompts_per_step * group_size ="),
+        num_generations=grpo.group_size, max_completion_length=grpo.max_completion_tokens,
+        temperature=grpo.temperature, top_p=1.0, top_k=0,
+        beta=grpo.beta, epsilon=grpo.epsilon, num_iterations=1, loss_type="grpo", scale_rewards="group",
+        reward_weights=[grpo.accuracy_weight, grpo.format_weight],
+        generation_kwargs={"suppress_tokens": policy.generation_config.suppress_tokens},  # TRL bans one of the five
+        lr_scheduler_type="linear", disable_dropout=True, shuffle_dataset=False, use_vllm=False,
+    )  # fmt: skip
+
+
+class TimedTrainer(GRPOTrainer):
+    """The stock trainer, which also tells the time split and the spread of each group, and keeps rollouts.
+
+    ``update`` is all of a step that is neither generation nor reward: both passes for log-probabilities,
+    the backward pass, the optimizer.
+    """
+
+    rollouts: Path | None = None  # where groups are written, if anywhere
+
+    def _generate(self, *args, **kwargs):
+        with self._timed("generate"):
+            return super()._generate(*args, **kwargs)
+
+    def _calculate_rewards(self, *args, **kwargs):
+        with self._timed("reward"):
+            self._rewards = super()._calculate_rewards(*args, **kwargs)
+        weighted = (self._rewards * self.reward_weights.to(self._rewards.device)).sum(dim=1)
+        spread = weighted.view(-1, self.num_generations).std(dim=1).mean().item()
+        self._metrics["train"]["group_std"].append(spread)
+        return self._rewards
+
+    def _generate_and_score_completions(self, inputs: list[dict]) -> dict:
+        output = super()._generate_and_score_completions(inputs)
+        if self.rollouts and self.accelerator.is_main_process:
+            self._keep(inputs, output)
+        return output
+
+    def _keep(self, inputs: list[dict], output: dict) -> None:
+        """Write the first groups of the step. The main process holds the first rows of all rewards."""
+        size = self.num_generations
+        drawn = zip(output["completion_ids"], output["completion_mask"], strict=True)
+        texts = [decode(self._tokenizer, ids[mask.bool()].tolist())[0] for ids, mask in drawn]
+        weights = self.reward_weights.tolist()
+        for start in range(0, min(len(inputs), KEPT_GROUPS * size), size):
+            completions = [
+                {"text": texts[i], "accuracy": accuracy, "format": form,
+                 "reward": weights[0] * accuracy + weights[1] * form, "advantage": output["advantages"][i].item()}
+                for i, (accuracy, form) in enumerate(self._rewards[start : start + size].tolist(), start)
+            ]  # fmt: skip
+            about = {key: inputs[start][key] for key in ("id", "category", "label", "reference", "test")}
+            append_json(self.rollouts, {"step": self.state.global_step + 1} | about | {"completions": completions})
+
+    def log(self, logs: dict, start_time: float | None = None) -> None:
+        if "loss" in logs:
+            whole, self._lap = time.perf_counter() - self._lap, time.perf_counter()
+            generate, reward = self._spent.pop("generate", 0.0), self._spent.pop("reward", 0.0)
+            logs |= {"seconds_generate": generate, "seconds_reward": reward}
+            logs["seconds_update"] = whole - generate - reward
+        super().log(logs, start_time)
+
+    def train(self, *args, **kwargs):
+        self._spent: dict[str, float] = {}
+        self._lap = time.perf_counter()
+        return super().train(*args, **kwargs)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._spent[part] = self._spent.get(part, 0.0) + time.perf_counter() - start
+
+
+def _accuracy(processor: PairProcessor):
+    """The accuracy reward as the trainer calls it. It reads the raw tokens: TRL's text leaves special ones out."""
+
+    def accuracy(completion_ids: list[list[int]], label: list[str], log_metric, **_: object) -> list[float]:
+        texts = [decode(processor.tokenizer, ids)[0] for ids in completion_ids]
+        log_metric("yes_rate", fmean(parse_answer(text) == "yes" for text in texts))
+        return [accuracy_reward(text, one) for text, one in zip(texts, label, strict=True)]
+
+    return accuracy
+
+
+def _format(processor: PairProcessor):
+    def reward(completion_ids: list[list[int]], **_: object) -> list[float]:
+        return [format_reward(decode(processor.tokenizer, ids)[0]) for ids in completion_ids]
+
+    reward.__name__ = "format"  # the trainer's name for it in its log
+    return reward
+
+
+def _row(logs: dict) -> dict:
+    return {column: logs.get(name) for column, name in METRICS.items()}
+
+
+class Alarms:
+    """Warns once for each sign that nothing is being learned, seen in several steps in a row."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict] = []
+        self.said: set[str] = set()
+
+    def __call__(self, row: dict) -> None:
+        self.rows = [*self.rows[1 - ALARM_STEPS :], row]
+        for text in alarms(self.rows) if len(self.rows) == ALARM_STEPS else []:
+            if text not in self.said:
+                self.said.add(text)
+                warnings.warn(f"GRPO, step {row['step']}: {text}", stacklevel=2)
+
+
+def alarms(rows: list[dict]) -> list[str]:
+    """What is wrong in every one of ``rows`` (log rows), in plain words; [] if nothing."""
+    found = []
+    if all(row["frac_reward_zero_std"] > 0.8 for row in rows):
+        found.append(
+            "in more than 80 % of the groups all answers earn the same, so there is nothing to learn from; "
+            "raise the temperature or choose other pairs"
+        )
+    if all(row["clipped_share"] > 0.5 for row in rows):
+        found.append("more than half of the answers are cut off; raise max_completion_tokens")
+    for rate, word in ((0.0, "yes"), (1.0, "anything but yes")):
+        if all(row["yes_rate"] == rate for row in rows):
+            found.append(f"no answer is {word} any more; lower the learning rate or raise beta")
+    return found

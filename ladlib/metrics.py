@@ -1,0 +1,173 @@
+"""Scores of generations: one row for each arm, seed, subset and category. ``yes`` (anomalous) is positive.
+
+Every image counts. An unparsed completion is wrong: a missed anomaly (FN) where the image is anomalous, a
+false alarm (FP) where it is good; MMAD's and EMIT's scorers leave such images out and so flatter a model that
+rambles. The answer is read from the stored text through :mod:`ladlib.parsing`, so the stored ``answer`` never
+decides.
+
+Values are shares in 0..1. Where a value is not defined:
+
+- ``precision`` is 0 where nothing was called anomalous, ``f1`` 0 where no anomaly was found, ``mcc`` 0 where
+  a row or column of the confusion matrix is empty (scikit-learn's conventions);
+- ``recall`` without an anomalous image, ``specificity`` without a good one, and ``balanced_accuracy``,
+  ``auroc``, ``average_precision`` without both are ``None``;
+- a mean over categories is ``None`` where one of them is.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    matthews_corrcoef,
+    precision_score,
+    roc_auc_score,
+)
+
+from ladlib.parsing import parse
+from ladlib.schema import ARMS, TRIVIAL_ARMS, Anomaly, Generation
+
+SUBSETS: dict[str, tuple[Anomaly, ...]] = {
+    "logical": ("good", "logical"),  # the paper's protocol, inferred from its accuracies
+    "structural": ("good", "structural"),
+    "all": ("good", "logical", "structural"),
+}
+COUNTS = ("n", "tp", "fp", "tn", "fn", "unparsed")
+MEASURES = (
+    "accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy", "mcc", "auroc",
+    "average_precision", "format_rate",
+)  # fmt: skip
+
+
+class Judged(NamedTuple):
+    """One image as it is counted."""
+
+    category: str
+    anomaly: Anomaly
+    anomalous: bool
+    called: bool  # the answer is yes; where it is unparsed, the wrong one
+    score: float  # P(anomalous)
+    unparsed: bool
+    well_formed: float | None  # 1 or 0; None for a trivial arm, which writes nothing
+    weight: float = 1.0
+
+
+def score(generations: Iterable[Generation]) -> list[dict]:
+    """The rows of ``metrics.json`` for every arm and seed among ``generations``."""
+    arms: dict[tuple[str, int], list[Judged]] = {}
+    for one in generations:
+        arms.setdefault((one.arm, one.seed), []).append(judge(one))
+    order = sorted(arms, key=lambda key: (ARMS.index(key[0]) if key[0] in ARMS else len(ARMS), *key))
+    return [row for arm, seed in order for row in _arm_rows(arm, seed, arms[arm, seed])]
+
+
+def score_trivial(generations: Iterable[Generation]) -> list[dict]:
+    """Rows of the trivial arms on the test images that ``generations`` (of any arms) were asked about.
+
+    ``base_rate`` says yes as often as the rows it is scored on are anomalous, without looking. Its counts are
+    expected values, not one draw: each image is counted as a yes with that weight and as a no with the rest.
+    """
+    images = list({(one.dataset, one.id): judge(one) for one in generations}.values())
+    return [row for arm in TRIVIAL_ARMS for row in _arm_rows(arm, 0, images, trivial=True)] if images else []
+
+
+def judge(generation: Generation) -> Judged:
+    """What a completion counts as."""
+    reading, anomalous = parse(generation.text), generation.label == "yes"
+    return Judged(
+        category=generation.category,
+        anomaly=generation.anomaly,
+        anomalous=anomalous,
+        called=reading.answer == "yes" if reading.answer else not anomalous,
+        score=generation.p_yes,
+        unparsed=reading.answer is None,
+        well_formed=float(reading.well_formed),
+    )
+
+
+def is_right(generation: Generation) -> bool:
+    """Whether the strictly parsed answer is the label."""
+    judged = judge(generation)
+    return judged.called == judged.anomalous
+
+
+def _arm_rows(arm: str, seed: int, images: list[Judged], trivial: bool = False) -> list[dict]:
+    rows = []
+    for subset, anomalies in SUBSETS.items():
+        chosen = [image for image in images if image.anomaly in anomalies]
+        cells = {name: [one for one in chosen if one.category == name] for name in _categories(chosen)}
+        pooled = {"pooled": chosen} if chosen else {}
+        measured = {name: measure(_trivial(arm, cell) if trivial else cell) for name, cell in (cells | pooled).items()}
+        if cells:
+            measured["mean"] = _mean([measured[name] for name in cells])
+        key = {"arm": arm, "seed": seed, "subset": subset}
+        rows += [{**key, "category": name, **values} for name, values in measured.items()]
+    return rows
+
+
+def _categories(images: Iterable[Judged]) -> list[str]:
+    return sorted({image.category for image in images})
+
+
+def _trivial(arm: str, images: list[Judged]) -> list[Judged]:
+    """The same images as the trivial arm answers them; with two weighted answers each for ``base_rate``."""
+    share = {"always_yes": 1.0, "always_no": 0.0}.get(arm, float(np.mean([one.anomalous for one in images])))
+    blind = [one._replace(score=share, unparsed=False, well_formed=None) for one in images]
+    return [
+        one._replace(called=called, weight=weight)
+        for called, weight in ((True, share), (False, 1.0 - share))
+        for one in blind
+        if weight
+    ]
+
+
+def measure(images: Sequence[Judged]) -> dict:
+    """All counts and measures of one non-empty cell, through scikit-learn where it has them."""
+    truth, called = [one.anomalous for one in images], [one.called for one in images]
+    weight = [one.weight for one in images]
+    matrix = confusion_matrix(truth, called, labels=[False, True], sample_weight=weight)
+    tn, fp, fn, tp = (_count(value) for value in matrix.ravel())
+    recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
+    both = recall is not None and specificity is not None
+    known, ranked = {"y_true": truth, "sample_weight": weight}, {"y_score": [one.score for one in images]}
+    return {
+        "n": _count(sum(weight)), "tp": tp, "fp": fp, "tn": tn, "fn": fn,
+        "unparsed": sum(one.unparsed for one in images),
+        "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
+        "precision": float(precision_score(**known, y_pred=called, zero_division=0)),
+        "recall": recall,
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn) or 0.0,
+        "specificity": specificity,
+        "balanced_accuracy": (recall + specificity) / 2 if both else None,
+        "mcc": float(matthews_corrcoef(**known, y_pred=called)) if both and (tp + fp) and (tn + fn) else 0.0,
+        "auroc": float(roc_auc_score(**known, **ranked)) if both else None,
+        "average_precision": float(average_precision_score(**known, **ranked)) if both else None,
+        "format_rate": _share(one.well_formed for one in images),
+    }  # fmt: skip
+
+
+def _count(value: float) -> int | float:
+    """A whole number as int; an expected count of ``base_rate`` rounded to drop the noise of summing."""
+    rounded = round(float(value), 6)
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _share(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _mean(rows: Sequence[dict]) -> dict:
+    """Counts summed, measures averaged with equal weight for every category."""
+    counts = {name: _count(sum(row[name] for row in rows)) for name in COUNTS}
+    means = {
+        name: None if any(row[name] is None for row in rows) else float(np.mean([row[name] for row in rows]))
+        for name in MEASURES
+    }
+    return counts | means

@@ -1,0 +1,185 @@
+"""The only loader of weights and processors, and what must be true of them after a load.
+
+Silent failures of loading are the commonest cause of numbers that cannot be repeated, so every load
+ends in checks: each weight came from the file, padding is on the left, the vision tokens cannot be
+generated, and an adapter changes the logits.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import (
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from ladlib.data.images import sha256
+from ladlib.errors import UserError
+from ladlib.schema import Finish
+from ladlib.settings import Data, Model
+
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
+TOY_MODELS = ("toy-base", "toy-large")
+
+
+class PairProcessor(Qwen2_5_VLProcessor):
+    """Qwen2.5-VL's processor without its video part, which would need torchvision.
+
+    Images always go through the Pillow image processor: the fast one gives other pixels
+    (transformers PR 39591), and pixels are part of the method.
+    """
+
+    def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs) -> None:
+        super().__init__(image_processor, tokenizer, video_processor=None, chat_template=chat_template, **kwargs)
+
+
+def locate(name: str) -> str:
+    """A shipped toy model's folder, or ``name`` itself where it is a folder or a hub id.
+
+    Raises :class:`UserError` for a toy model that is not shipped or a folder that is not there.
+    """
+    if name in TOY_MODELS:
+        folder = resources.files("ladlib") / "assets" / name
+        if not (folder / "config.json").is_file():
+            raise UserError(f"The model {name} is not in this package.", f"Build it with `ladlib pretrain {name[4:]}`.")
+        return str(folder)
+    path = Path(name)
+    if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
+        return str(path)
+    if name.startswith((".", "/", "~", "results")) or path.exists():
+        raise UserError(
+            f"There is no model in {name}.", "Give a folder with a config.json, or run the stage that makes it."
+        )
+    return name
+
+
+def load_processor(name: str, data: Data, revision: str = "main") -> PairProcessor:
+    """The processor of a model, with the profile's band of pixels and left padding."""
+    folder = locate(name)
+    tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+    return make_processor(tokenizer, data.min_pixels, data.max_pixels)
+
+
+def make_processor(tokenizer: PreTrainedTokenizerBase, min_pixels: int, max_pixels: int) -> PairProcessor:
+    """A processor around ``tokenizer`` that resizes nothing inside the band of pixels."""
+    tokenizer.padding_side = "left"  # a completion must follow its prompt without a gap
+    image_processor = Qwen2VLImageProcessorPil(min_pixels=min_pixels, max_pixels=max_pixels)
+    return PairProcessor(image_processor, tokenizer, chat_template=tokenizer.chat_template)
+
+
+def load_model(
+    name: str, model: Model, *, adapter: str | Path | None = None, device: str | None = None
+) -> Qwen2_5_VLForConditionalGeneration:
+    """The model ``name``, checked, ready to generate; with ``adapter`` merged in where one is given.
+
+    Raises :class:`UserError` where a weight is missing, unexpected or of another shape.
+    """
+    folder = locate(name)
+    if (Path(folder) / "adapter_config.json").is_file():
+        return _with_adapter(load_model(_base_of(folder), model, device=device), folder)
+    loaded, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        folder,
+        revision=model.revision,
+        dtype=getattr(torch, model.dtype),
+        attn_implementation=model.attention,
+        output_loading_info=True,
+    )
+    _check_keys(name, report)
+    loaded.generation_config = generation_config(loaded, AutoTokenizer.from_pretrained(folder, revision=model.revision))
+    loaded.to(device or best_device())
+    return _with_adapter(loaded, adapter) if adapter else loaded
+
+
+def generation_config(
+    model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
+) -> GenerationConfig:
+    """Greedy, stopping at the end of the turn, and never a vision token.
+
+    A generated image token breaks every later pass over the text ("Image features and image tokens
+    do not match", R1-V issue 91, TRL issue 3847).
+    """
+    banned = [tokenizer.convert_tokens_to_ids(token) for token in VISION_TOKENS]
+    return GenerationConfig(
+        do_sample=False,
+        eos_token_id=[tokenizer.convert_tokens_to_ids(token) for token in STOP_TOKENS],
+        pad_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+        suppress_tokens=banned,
+    )
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, Finish]:
+    """The raw text of a completion up to the end of its turn, special tokens kept, and how it ended.
+
+    Rewards, evaluation and `inspect` all read completions through this function.
+    """
+    stops = {tokenizer.convert_tokens_to_ids(token) for token in STOP_TOKENS}
+    end = next((place for place, token in enumerate(ids) if token in stops), None)
+    text = tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text, "length" if end is None else "stop"
+
+
+def fingerprint(name: str, revision: str = "main") -> str:
+    """SHA-256 of a model folder's weights and configuration, its adapter's base included; of a hub id, its name."""
+    folder = Path(locate(name))
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json"), *folder.glob("tokenizer.json")])
+    parts = [f"{file.name}:{sha256(file)}" for file in files] or [f"{name}@{revision}"]
+    if (folder / "adapter_config.json").is_file():
+        parts.append(fingerprint(_base_of(str(folder)), revision))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def best_device() -> str:
+    """The accelerator where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """The number of weights, shared ones counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _base_of(folder: str) -> str:
+    """What the adapter in ``folder`` was trained on; a checkpoint beside it is found wherever the run lies now."""
+    config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
+    base = config["base_model_name_or_path"]
+    beside = Path(folder).parent / Path(base).name
+    return str(beside) if beside.is_dir() else base
+
+
+def _check_keys(name: str, report: dict) -> None:
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        if found := sorted(str(key) for key in report.get(problem) or ()):
+            raise UserError(
+                f"The weights of {name} do not fit: {len(found)} {problem.replace('_', ' ')}, first {found[0]}.",
+                "Use the checkpoint with the transformers version that wrote it, or build it again.",
+            )
+
+
+def _with_adapter(model: Qwen2_5_VLForConditionalGeneration, adapter: str | Path) -> Qwen2_5_VLForConditionalGeneration:
+    """``model`` with the LoRA adapter merged in, if the adapter does anything at all."""
+    wrapped = PeftModel.from_pretrained(model, str(adapter))
+    if not _adapter_acts(Path(adapter)):
+        raise UserError(
+            f"The adapter {adapter} changes nothing.", "It was saved before training, or its keys do not match."
+        )
+    config = model.generation_config
+    merged = wrapped.merge_and_unload()
+    merged.generation_config = config
+    return merged
+
+
+def _adapter_acts(folder: Path) -> bool:
+    """Whether any B matrix differs from the zeros that LoRA starts from."""
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        return any(file.get_tensor(key).any() for key in file.keys() if "lora_B" in key)  # noqa: SIM118

@@ -1,0 +1,122 @@
+"""What a stage depends on, as one hash; a stage runs again when it differs from the recorded one.
+
+The parts: the notebook's code, its parameters, the profile, every module of ladlib that the notebook
+imports (and what those import, with the files beside them), the shipped model, the dataset folder (names
+and sizes of its files), and the outputs of the stages before it. Where the run folder lies and which
+versions of other packages are installed are not part of it.
+"""
+
+import ast
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from ladlib.data import FOLDERS
+from ladlib.errors import UserError
+from ladlib.pipeline.parameters import Scalar, cells
+from ladlib.pipeline.stages import PACKAGE
+from ladlib.settings import Profile
+
+
+def inputs_sha256(
+    notebook: Path,
+    parameters: Mapping[str, Scalar],
+    profile: Profile,
+    data: str,
+    upstream: Mapping[str, str],
+) -> str:
+    """The hash of everything listed above; ``upstream`` maps earlier stages to their outputs' hashes."""
+    parts = {
+        "notebook": _code(notebook),
+        "parameters": {name: parameters[name] for name in parameters if name not in ("run", "data", "profile")},
+        "profile": profile.model_dump(),
+        "package": digest(PACKAGE, modules_of(notebook)),
+        "model": digest(PACKAGE / "assets", [PACKAGE / "assets" / profile.model.base]),
+        "data": _fingerprint(Path(data)) if data else "",
+        "upstream": dict(upstream),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def digest(root: Path, paths: Iterable[Path]) -> str:
+    """Hash of the contents of ``paths`` (files, or folders with all below them) under names relative to root."""
+    total = hashlib.sha256()
+    for file in sorted({file for path in paths for file in _files(path)}):
+        total.update(f"{file.relative_to(root).as_posix()}\0".encode())
+        with file.open("rb") as opened:
+            total.update(hashlib.file_digest(opened, "sha256").digest())
+    return total.hexdigest()
+
+
+def modules_of(notebook: Path) -> set[Path]:
+    """The files of ladlib that ``notebook`` imports, directly or through other modules."""
+    found: set[Path] = set()
+    waiting = list(_imported(_code(notebook), notebook))
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        if path.name == "__init__.py" and path.parent != PACKAGE:
+            found.update(_beside(path.parent))
+        waiting.extend(_imported(path.read_text(encoding="utf-8"), path))
+    return found
+
+
+def imported_names(source: str) -> Iterator[str]:
+    """Dotted names of everything that ``source`` imports, wherever in it; ``a.b`` and ``a`` for ``a.b``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+
+
+def _imported(source: str, where: Path) -> Iterator[Path]:
+    try:
+        names = set(imported_names(source))
+    except SyntaxError as error:
+        raise UserError(f"{where} is not valid Python: {error.msg}.", "Correct it and run again.") from error
+    for name in names:
+        if name.split(".")[0] == PACKAGE.name:
+            path = PACKAGE.joinpath(*name.split(".")[1:])
+            for file in (path.with_suffix(".py"), path / "__init__.py"):
+                if file.is_file():
+                    yield file
+
+
+def _beside(folder: Path) -> Iterator[Path]:
+    """Templates and tables that lie in a package beside its modules."""
+    return (path for path in _files(folder) if path.suffix not in (".py", ".pyc"))
+
+
+def _code(notebook: Path) -> str:
+    sources = (cell["source"] for cell in cells(notebook) if cell["cell_type"] == "code")
+    return "\n".join(line for source in sources for line in source.splitlines() if line[:1] not in "%!")
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from (file for file in path.rglob("*") if file.is_file())
+    elif path.is_file():
+        yield path
+
+
+def _fingerprint(data: Path) -> str:
+    """Names and sizes of the files of the datasets below ``data``: contents would take minutes to read."""
+    folders = [data / name for name in FOLDERS.values() if (data / name).is_dir()] or [data]
+    total = hashlib.sha256()
+    for folder in folders:
+        for parent, children, names in os.walk(folder):
+            children.sort()
+            for name in sorted(names):
+                file = Path(parent, name)
+                total.update(f"{file.relative_to(data).as_posix()}\0{file.stat().st_size}\n".encode())
+    return total.hexdigest()

@@ -1,0 +1,124 @@
+"""One run of the pipeline after all checks: which stages are unchanged, and running the others."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from ladlib.errors import UserError
+from ladlib.pipeline.inputs import digest, inputs_sha256
+from ladlib.pipeline.parameters import OPTIONS, Scalar
+from ladlib.pipeline.progress import Expected, clock, seconds_of_cells
+from ladlib.pipeline.stages import PACKAGE, Stage
+from ladlib.runs import RunFolder, now, write_text
+from ladlib.schema import StageRecord
+from ladlib.settings import Profile
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all stages of one call of ``reproduce`` share."""
+
+    settings: Profile
+    folder: RunFolder
+    data: str
+    seed: int
+    values: dict[str, dict[str, Scalar]]  # stage -> notebook parameters
+    options: dict[str, Scalar]
+    files: dict[str, Path]
+    console: Console
+    verbose: bool
+
+    def check_folder(self, earlier: tuple[Stage, ...]) -> None:
+        """Raise :class:`UserError` for a folder of another run, or where an earlier stage is missing."""
+        if self.folder.run_json.exists():
+            self.folder.check(self.settings.name, self.seed)
+        for stage in earlier:
+            if not self._finished(stage):
+                raise UserError(f"{stage.name} has not been run in {self.folder.root}.", "Leave out --from and --only.")
+
+    def run_or_skip(self, stage: Stage, upstream: dict[str, str], again: bool) -> None:
+        parameters = self.values[stage.name] | {
+            name: value for name, value in self.options.items() if name in self.values[stage.name]
+        }
+        inputs = inputs_sha256(self.files[stage.name], parameters, self.settings, self.data, upstream)
+        record = self._finished(stage)
+        if record and record.inputs_sha256 == inputs and not again:
+            self._say(f"[{stage.name}] unchanged, skipped (took {clock(record.seconds)})")
+            return
+        self._prepare(stage, parameters, inputs, again)
+        self._run(stage, parameters, inputs)
+
+    def outputs_sha256(self, stage: Stage) -> str:
+        """Hash of what the stage wrote, its executed notebook left out; of nothing where it has not run."""
+        record = self._record(stage)
+        paths = [path for path in record.outputs if not path.startswith("notebooks/")] if record else []
+        return digest(self.folder.root, [self.folder.root / path for path in paths])
+
+    def _prepare(self, stage: Stage, parameters: dict[str, Scalar], inputs: str, again: bool) -> None:
+        """Clear what other inputs made. What an interrupted run of the same inputs left is resumed."""
+        marker = self._marker(stage)
+        resumes = not again and marker.is_file() and marker.read_text(encoding="utf-8") == inputs
+        if not resumes:
+            for path in stage.paths(self.seed):
+                _remove(self.folder.root / path)
+        own = {name: value for name, value in parameters.items() if name not in OPTIONS}
+        record = self.folder.open(self.settings.name, self.seed, data=self.data, **own)
+        others = tuple(one for one in record.stages if one.name != stage.name)
+        self.folder.write(record.model_copy(update={"stages": others}))
+        write_text(marker, inputs)
+
+    def _run(self, stage: Stage, parameters: dict[str, Scalar], inputs: str) -> None:
+        from ladlib.pipeline.execution import execute  # papermill takes seconds to load
+
+        notebook = self.files[stage.name]
+        copy = self.folder.notebooks / notebook.name
+        expected = Expected(seconds_of_cells(copy), measured_seconds(self.settings.name, stage.name))
+        started, begun = now(), time.monotonic()
+        execute(notebook, copy, parameters, expected, self.console, self.verbose)
+        seconds = time.monotonic() - begun
+        written = [path for path in stage.paths(self.seed) if (self.folder.root / path).exists()]
+        self.folder.add_stage(
+            StageRecord(
+                name=stage.name,
+                started=started,
+                seconds=round(seconds, 2),
+                inputs_sha256=inputs,
+                outputs=(*written, copy.relative_to(self.folder.root).as_posix()),
+            )
+        )
+        self._marker(stage).unlink()
+        self._say(f"[{stage.name}] done in {clock(seconds)}")
+
+    def _record(self, stage: Stage) -> StageRecord | None:
+        stored = self.folder.read().stages if self.folder.run_json.exists() else ()
+        return next((record for record in stored if record.name == stage.name), None)
+
+    def _finished(self, stage: Stage) -> StageRecord | None:
+        """The stage's record, where all that it wrote is still there."""
+        record = self._record(stage)
+        whole = record and all((self.folder.root / path).exists() for path in record.outputs)
+        return record if whole else None
+
+    def _marker(self, stage: Stage) -> Path:
+        """Holds the inputs of a stage from its start until it has finished."""
+        return self.folder.notebooks / f".{stage.name}.started"
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def measured_seconds(profile: str, stage: str) -> float | None:
+    """Wall time of ``stage`` on the machine named in profiles/cost.yaml; None where not measured."""
+    costs = yaml.safe_load((PACKAGE / "profiles" / "cost.yaml").read_text(encoding="utf-8"))
+    return costs.get(profile, {}).get("seconds", {}).get(stage)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

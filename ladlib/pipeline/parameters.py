@@ -1,0 +1,108 @@
+"""Notebook parameters, checked by name and type before anything runs.
+
+papermill only warns about a misspelt name and passes any type on, so both are checked here against the
+literals of the cell tagged ``parameters``.
+"""
+
+import ast
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import yaml
+
+from ladlib.errors import UserError
+
+Scalar = str | int | float | bool
+OPTIONS = ("profile", "data", "run", "seed")  # given as options of the command line, not with -p
+
+
+def cells(notebook: Path) -> list[dict]:
+    """The cells of ``notebook`` as stored, each with ``source`` as one string."""
+    try:
+        stored = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except FileNotFoundError as error:
+        raise UserError(f"There is no notebook {notebook}.", "Restore it from the repository.") from error
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{notebook} is not a notebook.", "Restore it from the repository.") from error
+    return [cell | {"source": "".join(cell["source"])} for cell in stored]
+
+
+def declared(notebook: Path) -> dict[str, Scalar]:
+    """Names and default values of the cell tagged ``parameters``, in its order.
+
+    Raises :class:`UserError` where the cell is missing or holds anything but ``name = literal``.
+    """
+    for cell in cells(notebook):
+        if "parameters" in cell["metadata"].get("tags", ()):
+            return dict(_assignment(line, notebook) for line in ast.parse(cell["source"]).body)
+    raise UserError(f"{notebook} has no cell tagged 'parameters'.", "Tag its first code cell so.")
+
+
+def _assignment(line: ast.stmt, notebook: Path) -> tuple[str, Scalar]:
+    match line:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            try:
+                return name, ast.literal_eval(value)
+            except ValueError:
+                pass
+    raise UserError(
+        f"{notebook}: the parameters cell holds {ast.unparse(line)!r}.", "Only `name = literal` may stand there."
+    )
+
+
+def check(given: Iterable[str], notebooks: Mapping[str, Path]) -> dict[str, dict[str, Scalar]]:
+    """Each notebook's parameters: its defaults, replaced by those of ``given`` (``name=value``) it declares.
+
+    Values are read as YAML scalars and must be of the default's type; an int passes for a float. Text is
+    taken as it is. Raises :class:`UserError` for a name that no notebook declares, and for a wrong type.
+    """
+    values = {stage: declared(path) for stage, path in notebooks.items()}
+    known = {name for parameters in values.values() for name in parameters}
+    for name, text in map(_split, given):
+        _refuse_unknown(name, known)
+        for parameters in values.values():
+            if name in parameters:
+                parameters[name] = _convert(name, text, parameters[name])
+    return values
+
+
+def _split(pair: str) -> tuple[str, str]:
+    name, equals, text = pair.partition("=")
+    if not equals or not name.strip():
+        raise UserError(f"-p {pair!r} is not of the form name=value.", "For example: -p grpo_steps=20")
+    return name.strip(), text.strip()
+
+
+def _refuse_unknown(name: str, known: set[str]) -> None:
+    if name in OPTIONS:
+        raise UserError(f"-p {name}=… is an option of its own.", f"Give --{name} instead.")
+    if name not in known:
+        free = sorted(known - set(OPTIONS))
+        close = difflib.get_close_matches(name, free, n=3)
+        mend = f"Did you mean {' or '.join(close)}?" if close else f"Use one of {', '.join(free)}."
+        raise UserError(f"No notebook has a parameter {name!r}.", mend)
+
+
+def _convert(name: str, text: str, default: Scalar) -> Scalar:
+    wanted = type(default)
+    if wanted is str:
+        return text
+    value = _scalar(text, wanted)
+    if type(value) is not wanted:
+        raise UserError(f"Parameter {name}={text!r} is not {_noun(wanted)}.", f"Its default is {default!r}.")
+    return value
+
+
+def _scalar(text: str, wanted: type) -> object:
+    try:
+        value = yaml.safe_load(text)
+        # YAML 1.1 reads 1e-4 as text for want of a dot; a learning rate is written so all the same.
+        return float(value) if wanted is float and not isinstance(value, bool | None) else value
+    except (yaml.YAMLError, ValueError, TypeError):
+        return text
+
+
+def _noun(kind: type) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, kind.__name__)

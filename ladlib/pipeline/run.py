@@ -1,0 +1,110 @@
+"""Runs the stages in order, each where its inputs changed or where it is asked for."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+
+from ladlib.data import FOLDERS, find_dataset
+from ladlib.errors import UserError
+from ladlib.pipeline.job import Job
+from ladlib.pipeline.parameters import check
+from ladlib.pipeline.stages import STAGES, Stage, find_stage, notebooks_folder
+from ladlib.runs import RunFolder
+from ladlib.settings import PROFILES, Profile, load_profile
+
+RUNS = Path("results/runs")  # below the current folder
+
+
+def reproduce(
+    profile: str = "toy",
+    data: str = "",
+    run: str = "",
+    seed: int = 0,
+    start: str = "",
+    only: str = "",
+    force: bool = False,
+    parameters: Iterable[str] = (),
+    console: Console | None = None,
+    verbose: bool = False,
+    notebooks: Path | None = None,
+    stages: tuple[Stage, ...] = STAGES,
+) -> RunFolder:
+    """Run the notebooks into ``run`` (default: results/runs/<profile>) and return that folder.
+
+    A stage is skipped while its inputs are the recorded ones and its outputs exist. ``start`` runs that
+    stage and all later ones again, ``only`` that one alone, ``force`` all of them. ``parameters`` are
+    ``name=value`` texts. Everything is checked before the first stage starts. Raises :class:`UserError`,
+    or :class:`StageFailed` where a cell fails.
+    """
+    settings = load_profile(profile)
+    files = {stage.name: stage.notebook(notebooks or notebooks_folder()) for stage in stages}
+    values = check(parameters, files)
+    chosen, again = _choose(stages, start, only, force)
+    _check_data(settings, data)
+    folder = RunFolder((Path(run) if run else RUNS / settings.name).resolve())
+    options = {
+        "profile": profile if profile in PROFILES else _absolute(profile),
+        "data": _absolute(data),
+        "run": str(folder.root),
+        "seed": seed,
+    }
+    console = console or Console()
+    job = Job(settings, folder, data, seed, values, options, files, console, verbose)
+    job.check_folder(stages[: stages.index(chosen[0])])
+    upstream: dict[str, str] = {}
+    for stage in stages:
+        if stage in chosen:
+            job.run_or_skip(stage, upstream, again)
+        upstream[stage.name] = job.outputs_sha256(stage)
+    if stages[-1] in chosen:
+        console.print(closing(folder), markup=False, highlight=False, soft_wrap=True)
+    return folder
+
+
+def closing(folder: RunFolder) -> str:
+    """The comparison table of a finished run, and where everything is."""
+    from ladlib.report.tables import comparison_text  # pandas is loaded only where it is needed
+
+    places = {
+        "report": folder.report, "tables": folder.tables, "figures": folder.figures,
+        "executed notebooks": folder.notebooks, "record of the run": folder.run_json,
+    }  # fmt: skip
+    width = max(map(len, places))
+    lines = [f"{what:<{width}}  {path}" for what, path in places.items() if path.exists()]
+    return "\n".join(["", comparison_text(folder), "", *lines])
+
+
+def _choose(stages: tuple[Stage, ...], start: str, only: str, force: bool) -> tuple[tuple[Stage, ...], bool]:
+    """The stages to look at, and whether they run even where nothing changed."""
+    if start and only:
+        raise UserError("--from and --only exclude each other.", "Give one of them.")
+    if only:
+        return (find_stage(only, stages),), True
+    if start:
+        return stages[stages.index(find_stage(start, stages)) :], True
+    return stages, force
+
+
+def _check_data(settings: Profile, data: str) -> None:
+    if not data:
+        if settings.data.toy is None:
+            raise UserError(
+                f"Profile {settings.name!r} needs datasets.", "Give the folder that holds them with --data."
+            )
+        return
+    root = Path(data)
+    if not root.is_dir():
+        raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")
+    for name in FOLDERS:
+        try:
+            find_dataset(root, name)
+            return
+        except UserError:
+            continue
+    raise UserError(f"{data} holds none of {', '.join(FOLDERS.values())}.", "Unpack the datasets there.")
+
+
+def _absolute(path: str) -> str:
+    """Notebooks may run in another folder, so files and folders that are named reach them absolute."""
+    return str(Path(path).resolve()) if path and Path(path).exists() else path

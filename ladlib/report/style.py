@@ -1,0 +1,79 @@
+"""One look for every figure: colours that colour-blind readers tell apart, files whose bytes repeat."""
+
+from collections.abc import Callable
+from functools import wraps
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ladlib.runs import RunFolder
+
+# Okabe and Ito's palette (2008), with greys.
+SKY, BLUE, GREEN, ORANGE, RED, PURPLE = "#56B4E9", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
+INK, GREY, PALE = "#26323D", "#8A96A3", "#E3E8ED"
+RIGHT, WRONG = GREEN, RED
+ARM_COLOURS = {
+    "base": GREY, "sft": SKY, "grpo_only": ORANGE, "sft_grpo": BLUE, "sft_long": GREEN,
+    "accuracy_only": PURPLE, "format_only": "#F0E442", "large": INK,
+}  # fmt: skip
+ANOMALY_COLOURS = {"good": SKY, "logical": RED, "structural": ORANGE}
+
+RC = {
+    "figure.facecolor": "white", "axes.facecolor": "white", "figure.dpi": 100, "savefig.dpi": 120,
+    "font.family": "DejaVu Sans", "font.size": 9.5, "text.color": INK, "axes.labelcolor": INK,
+    "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 7,
+    "axes.edgecolor": GREY, "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.axisbelow": True, "axes.grid": True, "axes.grid.axis": "y", "grid.color": PALE,
+    "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
+    "xtick.major.size": 3, "ytick.major.size": 0, "lines.linewidth": 1.8, "legend.frameon": False,
+    "legend.fontsize": 8.5, "pdf.fonttype": 42,
+}  # fmt: skip
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Run ``draw`` in this style and hand its figure back closed, so that a notebook shows it once."""
+
+    @wraps(draw)
+    def inside(*args: object, **kwargs: object) -> Figure:
+        with plt.rc_context(RC):
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()  # makes the ticks, which belong to this style too
+            figure.set_layout_engine("none")  # laid out once, not again for every file
+        plt.close(figure)
+        return figure
+
+    return inside
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that lays out its parts by itself."""
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.03)
+    return figure
+
+
+def bare(axes: Axes) -> None:
+    """No ticks and no grid: for pictures and text."""
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+
+
+def frame(axes: Axes, colour: str, width: float) -> None:
+    """A border of one colour around a picture."""
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=colour, linewidth=width)
+
+
+def printable(text: str) -> str:
+    """The text with control characters shown as U+FFFD: a raw completion may hold any."""
+    return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
+
+
+def save(figure: Figure, run: RunFolder, name: str) -> None:
+    """Write ``figures/<name>.png`` (120 dots an inch) and ``.pdf``; the same figure gives the same bytes."""
+    run.figures.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context(RC):
+        figure.savefig(run.figures / f"{name}.png", dpi=120, metadata={"Software": None})
+        undated = {"Creator": None, "Producer": None, "CreationDate": None}
+        figure.savefig(run.figures / f"{name}.pdf", metadata=undated)

@@ -1,0 +1,191 @@
+"""The tables: comparison, per category, departures. A label in every row says what its numbers are of.
+
+Values are x 100, as in the paper. The good + logical images come first (the paper's protocol, inferred from
+its accuracies), the full test set beside them. Several seeds of an arm are averaged.
+"""
+
+import shutil
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ladlib.report import published
+from ladlib.report.stored import Stored, read_run
+from ladlib.runs import RunFolder, write_text
+from ladlib.schema import ARMS, TRIVIAL_ARMS
+from ladlib.settings import Profile
+from ladlib.statistics import wilson
+
+NAMES = {
+    "base": "base", "sft": "SFT", "grpo_only": "GRPO only", "sft_grpo": "SFT + GRPO",
+    "sft_long": "SFT, longer", "accuracy_only": "SFT + GRPO, accuracy reward only",
+    "format_only": "SFT + GRPO, format reward only", "large": "large",
+    "always_yes": "always yes", "always_no": "always no", "base_rate": "yes at the base rate",
+}  # fmt: skip
+EXPECTED = ("base", "sft", "sft_grpo", "large")  # arms that have a row even before they are run
+HEADINGS = {
+    "method": "method", "accuracy": "Acc", "f1": "F1", "interval": "Acc, 95 %",
+    "balanced_accuracy": "balanced acc", "recall": "recall", "specificity": "specificity", "auroc": "AUROC",
+    "unparsed": "unparsed", "format": "well formed", "accuracy_all": "Acc, full test",
+    "f1_all": "F1, full test", "images": "images", "seeds": "seeds", "label": "label",
+}  # fmt: skip
+SHORT = {
+    "balanced_accuracy": "bal",
+    "specificity": "spec",
+    "format": "form",
+    "accuracy_all": "Acc all",
+    "f1_all": "F1 all",
+}
+SHARES = ("accuracy", "f1", "balanced_accuracy", "recall", "specificity", "auroc")
+MISSING = "–"
+
+
+def comparison(stored: Stored) -> pd.DataFrame:
+    """One row a method: the run's arms, the trivial ones on the same images, then the paper's.
+
+    Columns are the keys of ``HEADINGS`` and ``block`` (run, trivial, published). Shares are x 100.
+    """
+    label = stored.profile.label
+    present = {row["arm"] for row in stored.metrics}
+    arms = [arm for arm in ARMS if arm in present or arm in EXPECTED]
+    rows = [_arm_row(stored, arm) | {"block": "run", "label": label} for arm in arms]
+    rows += [_arm_row(stored, arm) | {"block": "trivial", "label": label} for arm in TRIVIAL_ARMS]
+    frame = pd.DataFrame(rows + _published_rows())
+    return frame.reindex(columns=["block", *HEADINGS]).astype({"images": "Int64", "seeds": "Int64"})
+
+
+def name(arm: str, profile: Profile) -> str:
+    """How tables and figures call an arm; the two untrained models with the weights that play them."""
+    weights = {"base": profile.model.base, "large": profile.model.large}
+    return f"{NAMES.get(arm, arm)} ({weights[arm]})" if arm in weights else NAMES.get(arm, arm)
+
+
+def _arm_row(stored: Stored, arm: str) -> dict:
+    title = name(arm, stored.profile)
+    logical = _pooled(stored.metrics, arm, "logical")
+    if logical is None:
+        return {"method": f"{title}: not yet"}
+    whole = _pooled(stored.metrics, arm, "all") or {}
+    low, high = wilson(round(logical["accuracy"] * logical["n"]), round(logical["n"]))
+    return {
+        "method": title,
+        **{key: _percent(logical[key]) for key in SHARES},
+        "interval": f"{100 * low:.1f}–{100 * high:.1f}",
+        "unparsed": _percent(logical["unparsed"] / logical["n"]),
+        "format": _percent(logical["format_rate"]),
+        "accuracy_all": _percent(whole.get("accuracy")),
+        "f1_all": _percent(whole.get("f1")),
+        "images": round(logical["n"]),
+        "seeds": logical["seeds"],
+    }  # fmt: skip
+
+
+def _pooled(metrics: list[dict], arm: str, subset: str) -> dict | None:
+    """The pooled row of an arm, averaged over its seeds; ``None`` where the arm has no such row."""
+    rows = [row for row in metrics if (row["arm"], row["subset"], row["category"]) == (arm, subset, "pooled")]
+    if not rows:
+        return None
+    frame = pd.DataFrame(rows).drop(columns=["arm", "subset", "category", "seed"]).astype(float)
+    means = {key: None if pd.isna(value) else float(value) for key, value in frame.mean(skipna=False).items()}
+    return means | {"seeds": len(rows)}
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 1)
+
+
+def _published_rows() -> list[dict]:
+    kept = ["method", "accuracy", "f1", "recall", "specificity", "balanced_accuracy"]
+    rows = published.read("lad_reasoner")[kept].to_dict("records")
+    return [row | {"block": "published", "label": published.LABEL, "images": 1136} for row in rows]
+
+
+def categories(stored: Stored) -> pd.DataFrame:
+    """Every category of every arm on good + logical images, and the paper's accuracies of the 72B, x 100."""
+    rows = [row for row in stored.metrics if row["subset"] == "logical"]
+    ours = pd.DataFrame(rows).groupby(["arm", "category"], sort=False)[["n", *SHARES]].mean().reset_index()
+    ours[list(SHARES)] = (100 * ours[list(SHARES)].astype(float)).round(1)
+    ours["n"] = ours["n"].round().astype(int)
+    ours.insert(0, "method", [name(arm, stored.profile) for arm in ours.pop("arm")])
+    theirs = published.read("lad_reasoner_categories")[["method", "category", "n", "accuracy"]]
+    both = [ours.assign(label=stored.profile.label), theirs.assign(label=published.LABEL)]
+    return pd.concat(both, ignore_index=True).rename(columns={"n": "images"})
+
+
+def departures(profile: Profile) -> pd.DataFrame:
+    """What the paper says, what its siblings do, and what this profile does instead.
+
+    The last column is filled from the profile's own values, so it cannot go stale.
+    """
+    frame = published.read("departures").fillna("")
+    sections = {name: getattr(profile, name) for name in ("data", "model", "sft", "grpo", "evaluate")}
+    lora = profile.model.lora
+    words = {
+        "tuning": f"LoRA of rank {lora.rank}" if lora else "full-parameter",
+        "vision": "frozen" if profile.model.freeze_vision else "trained",
+        "sft_length": _length(profile.sft.steps, profile.sft.epochs),
+        "grpo_length": _length(profile.grpo.steps, profile.grpo.epochs),
+    }
+    return frame.assign(ours=[text.format(**sections, **words) for text in frame["ours"]])
+
+
+def _length(steps: int, epochs: float) -> str:
+    return f"{steps} steps" if steps else f"{epochs:g} epochs"
+
+
+def blocks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The comparison in its three parts, as text, each with its heading."""
+    titles = {"run": "{}", "trivial": "{}, trivial", "published": "{}"}
+    parts = frame.groupby("block", sort=False)
+    return [(titles[block].format(part["label"].iloc[0]), readable(part)) for block, part in parts]
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same table as text: headings for keys, one decimal, a dash where there is no value."""
+    shown = frame.drop(columns="block", errors="ignore")
+    return shown.map(_cell).rename(columns=HEADINGS | {"ours": "here", "sibling": "sibling projects"})
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return MISSING if pd.isna(value) else f"{value:.1f}"
+    return MISSING if value is None or value is pd.NA else str(value)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A GitHub table of a frame of text; pipes and line ends in cells are escaped."""
+    lines = [list(frame.columns), ["---"] * frame.shape[1], *frame.to_numpy().tolist()]
+    safe = [[str(cell).replace("|", "\\|").replace("\n", " ").replace("<", "\\<") for cell in line] for line in lines]
+    return "".join("| " + " | ".join(line) + " |\n" for line in safe)
+
+
+def write(frame: pd.DataFrame, folder: Path, name: str) -> None:
+    """Write ``name``.csv with plain keys and numbers, and ``name``.md and ``name``.tex for reading."""
+    shown = readable(frame)
+    write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / f"{name}.md", markdown(shown))
+    write_text(folder / f"{name}.tex", shown.to_latex(index=False, escape=True))
+
+
+def comparison_text(run: RunFolder, width: int = 0) -> str:
+    """The comparison table for a terminal of ``width`` columns; 0: as wide as this one, else 120."""
+    stored = read_run(run)
+    keys = [key for key in HEADINGS if key not in ("interval", "images", "seeds", "label")]
+    table = Table(box=SIMPLE_HEAD, collapse_padding=True, title_justify="left")
+    table.title = f"{run.root}: x 100 on good + logical images; positive is anomalous"
+    for key in keys:
+        table.add_column(SHORT.get(key, HEADINGS[key]), justify="left" if key == "method" else "right")
+    for title, rows in blocks(comparison(stored)[["block", "label", *keys]]):
+        table.add_section()
+        table.add_row(Text(title, style="bold"))
+        for row in rows.drop(columns="label").to_numpy().tolist():
+            table.add_row(*(Text(cell) for cell in ("  " + row[0], *row[1:])))
+    text = StringIO()
+    columns = width or shutil.get_terminal_size(fallback=(120, 24)).columns
+    Console(file=text, width=columns).print(table)
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())

@@ -1,0 +1,180 @@
+"""A run folder: every path in one place, and ``run.json`` with what the run was made from."""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from ladlib.errors import UserError
+from ladlib.schema import RunRecord, StageRecord
+
+PACKAGES = (
+    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "papermill", "pillow", "numpy", "pandas",
+)  # fmt: skip
+
+
+class RunFolder:
+    """The files of one run below ``root``; each has one producer.
+
+    >>> RunFolder("results/runs/toy").generations("sft", 0).name
+    'sft-seed0.jsonl'
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.root)!r})"
+
+    @property
+    def run_json(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def metrics_json(self) -> Path:
+        return self.root / "metrics.json"
+
+    @property
+    def data(self) -> Path:
+        """Where the toy datasets of this run are drawn."""
+        return self.root / "data"
+
+    @property
+    def tables(self) -> Path:
+        return self.root / "tables"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def notebooks(self) -> Path:
+        return self.root / "notebooks"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    def checkpoint(self, arm: str, seed: int) -> Path:
+        """The folder of a trained model."""
+        return self.root / "checkpoints" / f"{arm}-seed{seed}"
+
+    def log(self, arm: str, seed: int) -> Path:
+        """The training log of an arm: one JSON object a step."""
+        return self.root / "logs" / f"{arm}-seed{seed}.jsonl"
+
+    def rollouts(self, arm: str, seed: int) -> Path:
+        """Sampled groups of GRPO with their rewards: one JSON object a group."""
+        return self.root / "logs" / f"{arm}-seed{seed}-rollouts.jsonl"
+
+    def generations(self, arm: str, seed: int) -> Path:
+        return self.root / "generations" / f"{arm}-seed{seed}.jsonl"
+
+    def open(self, profile: str, seed: int, **parameters: str | int | float | bool) -> RunRecord:
+        """Make the folder if needed and return its record, stamped with versions and hardware.
+
+        Raises :class:`UserError` where the folder belongs to a run of another profile or seed.
+        """
+        if self.run_json.exists():
+            record = self.check(profile, seed)
+            record = record.model_copy(update={"parameters": record.parameters | parameters})
+        else:
+            record = RunRecord(profile=profile, seed=seed, parameters=parameters)
+        record = record.model_copy(update={"versions": versions(), "commit": commit(), "hardware": hardware()})
+        self.write(record)
+        return record
+
+    def check(self, profile: str, seed: int) -> RunRecord:
+        """The record; raises :class:`UserError` where it is that of another profile or seed."""
+        record = self.read()
+        if (record.profile, record.seed) != (profile, seed):
+            raise UserError(
+                f"{self.root} holds a run of profile {record.profile!r}, seed {record.seed}.",
+                f"Give another folder with --run for profile {profile!r}, seed {seed}.",
+            )
+        return record
+
+    def read(self) -> RunRecord:
+        """Raises :class:`UserError` where there is no readable ``run.json``."""
+        try:
+            return RunRecord.model_validate_json(self.run_json.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.root} is not a run folder: it has no run.json.", "Run `ladlib reproduce` first."
+            ) from error
+        except ValueError as error:
+            raise UserError(f"{self.run_json} is damaged.", "Move it away and run again.") from error
+
+    def write(self, record: RunRecord) -> None:
+        write_text(self.run_json, record.model_dump_json(indent=2) + "\n")
+
+    def add_stage(self, stage: StageRecord) -> None:
+        """Keep ``stage`` in ``run.json`` in place of an earlier record of the same name."""
+        record = self.read()
+        others = tuple(old for old in record.stages if old.name != stage.name)
+        stages = tuple(sorted((*others, stage), key=lambda one: one.name))
+        self.write(record.model_copy(update={"stages": stages}))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write all of ``text`` or nothing: to a temporary name first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def append_json(path: Path, row: dict) -> None:
+    """Append ``row`` as one line and have it on disk before returning."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """The rows of a ``.jsonl`` file; [] where it does not exist; a torn last line is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    if lines[-1]:
+        lines[-1] = ""  # a line without its line end was cut off while being written
+    return [json.loads(line) for line in lines if line]
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages a result depends on."""
+    return {"python": platform.python_version(), "ladlib": metadata.version("ladlib")} | {
+        name: metadata.version(name) for name in PACKAGES
+    }
+
+
+def commit() -> str:
+    """The commit of the checkout this code lies in, "+" added where files differ; "" outside one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def hardware() -> dict[str, str | int | float]:
+    """Processor, cores and memory (GiB). Accelerators are added by the stages that use torch."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_gib": round(memory, 1),
+    }

@@ -1,0 +1,137 @@
+"""Profiles: small checked YAML files. A profile changes values, never the path through the code."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from ladlib.errors import UserError
+from ladlib.schema import Record
+
+PROFILES = ("smoke", "toy", "small", "paper")
+
+
+class ToyData(Record):
+    """How many toy images to draw, per category."""
+
+    train: int = Field(gt=0)
+    validation: int = Field(ge=0)
+    good: int = Field(gt=0)  # in the test split
+    logical: int = Field(gt=0)
+    structural: int = Field(gt=0)
+    seed: int = 0
+
+
+class Data(Record):
+    """Where images come from and how large the model sees them."""
+
+    toy: ToyData | None = None  # None: a real dataset folder must be given
+    min_pixels: int = Field(gt=0)  # of one image after resizing; a multiple of 28 * 28
+    max_pixels: int = Field(gt=0)
+    sft_samples: int = Field(gt=0)  # conversations of stage 1
+    grpo_pairs: int = Field(gt=0)  # pairs of stage 2, half of them anomalous
+    reference_seed: int = 0  # which training normal stands beside which test image
+
+
+class Lora(Record):
+    """Low-rank adapters on the language model (arXiv 2106.09685)."""
+
+    rank: int = Field(gt=0)
+    alpha: int = Field(gt=0)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class Model(Record):
+    """Which weights play the tiny and the large model."""
+
+    base: str  # a shipped toy model, a folder, or a hub id
+    large: str
+    revision: str = "main"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
+    lora: Lora | None = None  # None: full-parameter training
+    freeze_vision: bool = False
+
+
+class Sft(Record):
+    """Stage 1. ``steps`` of 0 means ``epochs`` passes over the data."""
+
+    epochs: float = Field(gt=0)
+    steps: int = Field(ge=0)
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(gt=0)  # conversations of one optimizer step on one device
+    micro_batch_size: int = Field(gt=0)
+    warmup: float = Field(ge=0, le=1)  # share of the steps
+
+
+class Grpo(Record):
+    """Stage 2. ``steps`` of 0 means ``epochs`` passes over the pairs."""
+
+    epochs: float = Field(gt=0)
+    steps: int = Field(ge=0)
+    learning_rate: float = Field(gt=0)
+    prompts_per_step: int = Field(gt=0)
+    group_size: int = Field(gt=1)  # completions per prompt, G
+    micro_batch_size: int = Field(gt=0)  # completions of one forward and backward pass
+    beta: float = Field(ge=0)  # weight of the KL term to the frozen reference model
+    epsilon: float = Field(gt=0)  # clip range of the policy ratio
+    temperature: float = Field(gt=0)
+    max_completion_tokens: int = Field(gt=0)
+    warmup: float = Field(ge=0, le=1)
+    accuracy_weight: float = Field(ge=0)
+    format_weight: float = Field(ge=0)
+
+
+class Evaluate(Record):
+    """Greedy evaluation. ``limit`` of 0 means every test image."""
+
+    batch_size: int = Field(gt=0)
+    max_new_tokens: int = Field(gt=0)
+    limit: int = Field(ge=0)  # test images per category and kind of anomaly
+
+
+class Profile(Record):
+    """All values of a run that are not given on the command line."""
+
+    name: str
+    label: str  # printed beside every number of a run with this profile
+    data: Data
+    model: Model
+    sft: Sft
+    grpo: Grpo
+    evaluate: Evaluate
+
+
+def load_profile(name: str, **overrides: object) -> Profile:
+    """Read the profile ``name`` (or a YAML file) with dotted ``section.field`` overrides applied.
+
+    Raises :class:`UserError` for an unknown profile, field, or value of the wrong type.
+    """
+    values = yaml.safe_load(_read(name))
+    for dotted, value in overrides.items():
+        _set(values, dotted, value)
+    try:
+        return Profile.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"Profile {name!r}: {field}: {first['msg']}.", "Correct that value.") from error
+
+
+def _read(name: str) -> str:
+    if name in PROFILES:
+        return (resources.files("ladlib") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
+    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        return Path(name).read_text(encoding="utf-8")
+    raise UserError(f"There is no profile {name!r}.", f"Use one of {', '.join(PROFILES)}, or a .yaml file.")
+
+
+def _set(values: dict, dotted: str, value: object) -> None:
+    *sections, field = dotted.split(".")
+    for section in sections:
+        values = values.get(section) or {}
+    if field not in values:
+        raise UserError(f"No profile has a value {dotted!r}.", "Check its spelling in ladlib/settings.py.")
+    values[field] = value

@@ -1,0 +1,86 @@
+"""Stage 1, supervised fine-tuning: questions and captions about two images, answered in a few words.
+
+    train(load_profile("toy"), Path("data"), RunFolder("results/runs/toy"), seed=0)
+
+TRL's stock ``SFTTrainer`` on rows of prompt and completion, which puts the loss on the answer's tokens
+and nothing else. Departures from the paper, which says only "LLaMA-Factory, full-parameter, 3 epochs":
+the data (see :mod:`ladlib.conversations`), TRL for LLaMA-Factory, and the values in the profile, each
+with its source beside it; cosine schedule as in LLaMA-Factory's example for Qwen2.5-VL.
+"""
+
+from pathlib import Path
+
+from trl import SFTConfig, SFTTrainer
+
+from ladlib import prompts
+from ladlib.conversations import Conversation, make_conversations
+from ladlib.models import PairProcessor
+from ladlib.runs import RunFolder
+from ladlib.settings import Profile
+from ladlib.training import (
+    StepLog,
+    accumulation,
+    common_arguments,
+    fit_and_save,
+    lazy_rows,
+    load_policy,
+    lora_config,
+    rows_of,
+)
+
+
+def train(
+    profile: Profile, data_root: Path | str, run: RunFolder, seed: int, *, model: str = "", arm: str = "sft"
+) -> Path:
+    """Train ``model`` (the profile's base where "") and return the folder of its checkpoint.
+
+    Writes ``run.log(arm, seed)`` as it goes and the checkpoint at the end. Raises :class:`UserError` for
+    data or a model that is not there.
+    """
+    conversations = make_conversations(profile, data_root, seed)
+    print(f"{arm}: {len(conversations)} conversations about {len({one.pair.id for one in conversations})} images")
+    policy, processor = load_policy(profile, model or profile.model.base)
+    trainer = make_trainer(profile, conversations, data_root, policy, processor, run.checkpoint(arm, seed), seed)
+    trainer.add_callback(StepLog(run.log(arm, seed), arm, _Row()))
+    return fit_and_save(trainer, run.checkpoint(arm, seed))
+
+
+def make_trainer(
+    profile: Profile, conversations: list[Conversation], data_root: Path | str, policy, processor: PairProcessor,
+    folder: Path, seed: int,
+) -> SFTTrainer:  # fmt: skip
+    """The stock trainer, set up; ``folder`` is where its checkpoint will be."""
+    sft = profile.sft
+    arguments = SFTConfig(
+        **common_arguments(profile, sft, folder, seed, policy),
+        gradient_accumulation_steps=accumulation(sft.batch_size, sft.micro_batch_size, "sft.batch_size"),
+        lr_scheduler_type="cosine",
+        max_length=None,  # cutting a prompt short would cut image tokens from their features
+        completion_only_loss=True,
+    )
+    rows = [
+        row | {"question": one.question, "answer": one.answer}
+        for row, one in zip(rows_of([one.pair for one in conversations], data_root), conversations, strict=True)
+    ]
+    return SFTTrainer(
+        policy, arguments, train_dataset=lazy_rows(rows, profile.data, _messages), processing_class=processor,
+        peft_config=lora_config(policy, profile.model.lora),
+    )  # fmt: skip
+
+
+def _messages(row: dict) -> dict:
+    return {
+        "prompt": [prompts.user_message(row["question"], images=2)],
+        "completion": [{"role": "assistant", "content": row["answer"]}],
+    }
+
+
+class _Row:
+    """Columns of a log row; tokens are counted per step, while the trainer counts from the start."""
+
+    def __init__(self) -> None:
+        self.before = 0
+
+    def __call__(self, logs: dict) -> dict:
+        tokens, self.before = logs["num_tokens"] - self.before, logs["num_tokens"]
+        return {key: logs[key] for key in ("loss", "learning_rate", "grad_norm")} | {"tokens": int(tokens)}

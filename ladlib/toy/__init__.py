@@ -1,0 +1,1 @@
+"""The toy world: a small place in which the whole method is true."""

@@ -1,0 +1,73 @@
+"""General scenes: random parts at random places, for pretraining. No product, no rule, no task.
+
+They share the alphabet of parts and colours with the products and nothing else: neither their
+layouts nor their backdrops nor the question that the two training stages ask.
+"""
+
+import random
+
+from ladlib.toy.alphabet import BLEMISHES, COLOURS, SHAPES
+from ladlib.toy.backdrops import GENERAL
+from ladlib.toy.scenes import Part, Scene
+
+GRIDS = ((4, 4), (4, 5), (3, 5), (5, 3), (6, 3), (3, 6), (5, 4), (3, 4), (4, 3))  # rows, columns; 12 to 20 cells
+BLEMISHED = 0.06  # share of the parts that carry a blemish
+
+
+def random_scene(rng: random.Random, most: int) -> Scene:
+    """A scene of 1 to ``most`` parts, often several of one kind."""
+    rows, cols = rng.choice(GRIDS)
+    count = rng.randint(1, min(most, rows * cols))
+    kinds = [random_kind(rng) for _ in range(rng.randint(1, 5))]
+    cells = rng.sample([(row, col) for row in range(rows) for col in range(cols)], count)
+    parts = tuple(_part(rng, rng.choice(kinds), cell) for cell in sorted(cells))
+    return Scene(rows=rows, cols=cols, parts=parts, backdrop=rng.choice(GENERAL))
+
+
+def changed(scene: Scene, rng: random.Random, changes: int) -> Scene:
+    """``scene`` with ``changes`` cells altered: a part gone, added, or another in its place."""
+    cells = {(part.row, part.col): part for part in scene.parts}
+    every = [(row, col) for row in range(scene.rows) for col in range(scene.cols)]
+    occupied = rng.random() < 0.7
+    wanted = [cell for cell in every if (cell in cells) == occupied]
+    pool = wanted if len(wanted) >= changes else every
+    for cell in rng.sample(pool, min(changes, len(pool))):
+        old = cells.pop(cell, None)
+        if old is None or rng.random() < 0.55:
+            cells[cell] = _other(rng, scene, old, cell)
+    return scene.model_copy(update={"parts": tuple(cells[cell] for cell in sorted(cells))})
+
+
+def shuffled(scene: Scene, rng: random.Random) -> Scene:
+    """``scene`` with every part in another place."""
+    every = [(row, col) for row in range(scene.rows) for col in range(scene.cols)]
+    cells = rng.sample(every, len(scene.parts))
+    moved = [
+        part.model_copy(update={"row": row, "col": col}) for part, (row, col) in zip(scene.parts, cells, strict=True)
+    ]
+    return scene.model_copy(update={"parts": tuple(sorted(moved, key=lambda part: (part.row, part.col)))})
+
+
+def random_kind(rng: random.Random) -> tuple[str, str]:
+    """A colour and a shape that can be told apart (white print on a white label cannot)."""
+    while True:
+        colour, shape = rng.choice(tuple(COLOURS)), rng.choice(tuple(SHAPES))
+        if not (colour == "white" and shape in {"tag", "band", "juice", "wire"}):
+            return colour, shape
+
+
+def _part(rng: random.Random, kind: tuple[str, str], cell: tuple[int, int]) -> Part:
+    blemish = rng.choice(BLEMISHES) if rng.random() < BLEMISHED else ""
+    return Part(colour=kind[0], shape=kind[1], row=cell[0], col=cell[1], blemish=blemish)
+
+
+def _other(rng: random.Random, scene: Scene, old: Part | None, cell: tuple[int, int]) -> Part:
+    """A part for ``cell`` that is not ``old``: of a kind seen in the scene, or a quite new one."""
+    if old is not None and not old.blemish and rng.random() < 0.2:
+        return old.model_copy(update={"blemish": rng.choice(BLEMISHES)})
+    known = [(part.colour, part.shape) for part in scene.parts]
+    while True:
+        kind = rng.choice(known) if known and rng.random() < 0.5 else random_kind(rng)
+        if old is None or kind != (old.colour, old.shape):
+            return _part(rng, kind, cell)
+        known = []

@@ -1,0 +1,238 @@
+"""The lessons of pretraining: describe, count, compare, and answer in a given format.
+
+General skills on general scenes. Never asked here: whether a product is anomalous, and never given
+here: the pair of tags ``<think>`` and ``<answer>`` in which the two training stages want it said.
+
+>>> lesson = draw_lesson("list", random.Random(0), most=3)
+>>> len(lesson.scenes), lesson.question
+(1, 'Describe the image.')
+"""
+
+import random
+from dataclasses import dataclass
+
+from ladlib.toy.general import changed, random_kind, random_scene, shuffled
+from ladlib.toy.language import Pieces, compare_kinds, compare_places, list_parts, name_at, tally
+from ladlib.toy.scenes import Scene
+
+TAG_NAMES = (
+    "think", "answer", "note", "work", "reply", "verdict", "look", "say", "check", "result", "plan", "end", "open",
+    "memo", "list", "draft", "final", "idea", "reason", "out", "view", "study", "scan", "test", "judge", "read",
+    "mark", "pick", "talk", "sum",
+)  # fmt: skip
+FORBIDDEN_TAGS = ("think", "answer")  # this pair, in this order, belongs to the task
+
+LIST = (
+    "Describe the image.",
+    "List the parts of the image.",
+    "Which parts does the image show?",
+    "Write a caption of the image.",
+)
+LIST_OF_PAIR = (
+    "Describe the {which} image.",
+    "List the parts of the {which} image.",
+    "Which parts does the {which} image show?",
+)
+TALLY = (
+    "Count the parts of each kind.",
+    "What number of parts of each kind does the image show?",
+    "How many parts of each kind are there?",
+)
+COUNT = ("How many {kind} are there?", "What is the number of {kind}?")
+AT = ("What is at {places}?", "Name the part at {places}.")
+COMPARE_AT = (
+    "Compare the two images at {places}.",
+    "What is at {places} in the first image, then in the second image?",
+)
+PLACES = ("Compare the two images place by place.", "Go through the places of both images and say what changed.")
+KINDS = ("Compare the two images kind by kind.", "Count the parts of each kind in both images and compare the number.")
+PRESENT = ("Is there a {kind}?", "Does the image show a {kind}?")
+
+# (question, the answer where the images differ)
+JUDGE_PLACES = (
+    ("Does the second image show another part than the first image at any place?", "yes"),
+    ("Is a part of the second image missing, extra or swapped at its place?", "yes"),
+    ("Is there a place where the second image is not the same as the first image?", "yes"),
+    ("Do the two images show the same part at each place?", "no"),
+    ("Is the second image the same as the first image, place by place?", "no"),
+)
+JUDGE_KINDS = (
+    ("Does the second image show a wrong number of parts of any kind?", "yes"),
+    ("Is the count of any kind different in the second image?", "yes"),
+    ("Is there a kind with a missing or extra part in the second image?", "yes"),
+    ("Do the two images show the same number of parts of each kind?", "no"),
+    ("Is the count of each kind the same in both images?", "no"),
+)
+JUDGE_OPEN = (
+    ("Does the second image break the pattern of the first image?", "yes"),
+    ("The first image shows how it should be. Is something wrong in the second image?", "yes"),
+    ("The first image shows a plan. The second image shows a try. Does the try have a fault?", "yes"),
+    ("Compare a good image with a second image. Is a relation between parts broken?", "yes"),
+    ("Does the second image agree with the first image?", "no"),
+    ("The first image is an example. Is the second image right?", "no"),
+)
+FORMATS = (
+    "First output the {work} in {open1} {close1} tags, then output the final answer, {options}, in {open2} {close2} tags.",
+    "Output the {work} in {open1} {close1} tags and then the answer, {options}, in {open2} {close2} tags.",
+    "Write the {work} between {open1} and {close1}. Then answer {options} between {open2} and {close2}.",
+)
+WORK = ("thinking process", "comparison", "notes", "process", "steps")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A question on one or two scenes and its answer in pieces; decisive pieces weigh more."""
+
+    kind: str
+    scenes: tuple[Scene, ...]
+    question: str
+    answer: Pieces
+
+
+def draw_lesson(kind: str, rng: random.Random, most: int) -> Lesson:
+    """A lesson of ``kind`` (a key of :data:`LESSONS`) on scenes of at most ``most`` parts."""
+    scenes, question, answer = LESSONS[kind](rng, most)
+    return Lesson(kind, scenes, question, answer)
+
+
+Drawn = tuple[tuple[Scene, ...], str, Pieces]
+
+
+def _list(rng: random.Random, most: int) -> Drawn:
+    scene = random_scene(rng, most)
+    return (scene,), rng.choice(LIST), list_parts(scene)
+
+
+def _list_of_pair(rng: random.Random, most: int) -> Drawn:
+    scenes = _variants(rng, most)
+    which = rng.randrange(2)
+    question = rng.choice(LIST_OF_PAIR).format(which=("first", "second")[which])
+    return scenes, question, list_parts(scenes[which])
+
+
+def _at(rng: random.Random, most: int) -> Drawn:
+    scene = random_scene(rng, most)
+    places = _places(rng, scene)
+    return (scene,), rng.choice(AT).format(places=_spoken(places)), name_at(scene, places)
+
+
+def _compare_at(rng: random.Random, most: int) -> Drawn:
+    first, second = _variants(rng, most)
+    places = _places(rng, first, second)
+    question = rng.choice(COMPARE_AT).format(places=_spoken(places))
+    return (first, second), question, compare_places(first, second, places)[0]
+
+
+def _count(rng: random.Random, most: int) -> Drawn:
+    scene = random_scene(rng, most)
+    kind = rng.choice(list(scene.counts())) if rng.random() < 0.85 else _any_kind(rng)
+    return (scene,), rng.choice(COUNT).format(kind=kind), [(f" {scene.counts().get(kind, 0)}", True), (" .", False)]
+
+
+def _tally(rng: random.Random, most: int) -> Drawn:
+    scene = random_scene(rng, most)
+    return (scene,), rng.choice(TALLY), tally(scene)
+
+
+def _compare_places(rng: random.Random, most: int) -> Drawn:
+    scenes = _variants(rng, most)
+    return scenes, rng.choice(PLACES), compare_places(*scenes)[0]
+
+
+def _compare_kinds(rng: random.Random, most: int) -> Drawn:
+    scenes = _variants(rng, most, moved=rng.random() < 0.8)
+    return scenes, rng.choice(KINDS), compare_kinds(*scenes)[0]
+
+
+def _present(rng: random.Random, most: int) -> Drawn:
+    """One image and two tags: the format without any comparison."""
+    scene = random_scene(rng, most)
+    kind = rng.choice(list(scene.counts())) if rng.random() < 0.5 else _any_kind(rng)
+    question, tags = _with_format(rng, rng.choice(PRESENT).format(kind=kind), "yes or no")
+    notes = list_parts(scene) if rng.random() < 0.5 else tally(scene)
+    return (scene,), question, _tagged(tags, notes, "yes" if kind in scene.counts() else "no")
+
+
+def _judge_places(rng: random.Random, most: int) -> Drawn:
+    scenes = _variants(rng, most)
+    return _judged(rng, scenes, rng.choice(JUDGE_PLACES), compare_places(*scenes))
+
+
+def _judge_kinds(rng: random.Random, most: int) -> Drawn:
+    scenes = _variants(rng, most, moved=rng.random() < 0.8)
+    return _judged(rng, scenes, rng.choice(JUDGE_KINDS), compare_kinds(*scenes))
+
+
+def _judge_open(rng: random.Random, most: int) -> Drawn:
+    """No rule is named: sometimes the places are compared, sometimes the counts."""
+    scenes = _variants(rng, most, moved=rng.random() < 0.5)
+    compare = rng.choice((compare_places, compare_kinds))
+    return _judged(rng, scenes, rng.choice(JUDGE_OPEN), compare(*scenes))
+
+
+LESSONS = {
+    "list": _list,
+    "list_of_pair": _list_of_pair,
+    "at": _at,
+    "compare_at": _compare_at,
+    "count": _count,
+    "tally": _tally,
+    "compare_places": _compare_places,
+    "compare_kinds": _compare_kinds,
+    "present": _present,
+    "judge_places": _judge_places,
+    "judge_kinds": _judge_kinds,
+    "judge_open": _judge_open,
+}
+
+
+def _variants(rng: random.Random, most: int, moved: bool = False) -> tuple[Scene, Scene]:
+    """A scene and a second one: the same, moved about or not, and in half of the cases changed."""
+    first = random_scene(rng, most)
+    second = shuffled(first, rng) if moved else first
+    return first, changed(second, rng, rng.choice((1, 1, 2))) if rng.random() < 0.5 else second
+
+
+def _judged(
+    rng: random.Random, scenes: tuple[Scene, Scene], asked: tuple[str, str], compared: tuple[Pieces, bool]
+) -> Drawn:
+    question, if_different = asked
+    notes, differ = compared
+    answer = if_different if differ else {"yes": "no", "no": "yes"}[if_different]
+    if rng.random() < 0.15:  # the same judgement in words of its own
+        question, tags = _with_format(rng, "Compare the two images.", "same or different")
+        return scenes, question, _tagged(tags, notes, "different" if differ else "same")
+    question, tags = _with_format(rng, question, "yes or no")
+    return scenes, question, _tagged(tags, notes, answer)
+
+
+def _with_format(rng: random.Random, question: str, options: str) -> tuple[str, tuple[str, str]]:
+    tags = FORBIDDEN_TAGS
+    while tags == FORBIDDEN_TAGS:
+        tags = tuple(rng.sample(TAG_NAMES, 2))
+    one, two = tags
+    form = rng.choice(FORMATS).format(
+        work=rng.choice(WORK), options=options,
+        open1=f"<{one}>", close1=f"</{one}>", open2=f"<{two}>", close2=f"</{two}>",
+    )  # fmt: skip
+    return f"{question} {form}", tags
+
+
+def _tagged(tags: tuple[str, str], notes: Pieces, answer: str) -> Pieces:
+    one, two = tags
+    return [(f"<{one}>", False), *notes, (f"</{one}><{two}>", False), (f" {answer}", True), (f"</{two}>", False)]
+
+
+def _places(rng: random.Random, *scenes: Scene) -> list[str]:
+    """Two or three places, mostly occupied ones."""
+    occupied = sorted(set().union(*(scene.at() for scene in scenes)))
+    some = sorted({*rng.sample(scenes[0].places(), 3), *rng.sample(occupied, min(4, len(occupied)))})
+    return rng.sample(some, rng.randint(2, 3))
+
+
+def _spoken(places: list[str]) -> str:
+    return " , ".join(places)
+
+
+def _any_kind(rng: random.Random) -> str:
+    return " ".join(random_kind(rng))

@@ -1,0 +1,135 @@
+"""Tiny folders in the datasets' real layouts, for the tests."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+LOCO_DEFECTS = {255: "missing_top_label", 254: "missing_bottom_label", 238: "contamination"}
+
+
+def write_image(path: Path, value: int = 100, mode: str = "L", size: tuple[int, int] = (8, 8)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(path)
+    return path
+
+
+def write_mask(path: Path, *values: int) -> Path:
+    """An 8x8 mask with one pixel of each value, 0 elsewhere."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = Image.new("L", (8, 8), 0)
+    for x, value in enumerate(values):
+        mask.putpixel((x, 0), value)
+    mask.save(path)
+    return path
+
+
+def write_config(category: Path, defects: Mapping[int, str] = LOCO_DEFECTS, **changes: object) -> Path:
+    """``defects_config.json``; ``changes`` go into its first entry."""
+    entries = [
+        {"defect_name": name, "pixel_value": value, "saturation_threshold": 1.0, "relative_saturation": True}
+        for value, name in defects.items()
+    ]
+    entries[0] |= changes
+    category.mkdir(parents=True, exist_ok=True)
+    path = category / "defects_config.json"
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    return path
+
+
+def write_loco(
+    folder: Path,
+    category: str = "juice_bottle",
+    normals: Mapping[str, int] = {"train": 3, "validation": 1, "test": 2},
+    logical: Sequence[Sequence[Sequence[int]]] = (((255,),), ((254,), (255,))),
+    structural: Sequence[Sequence[Sequence[int]]] = (((238,),),),
+) -> Path:
+    """A category of MVTec LOCO AD; ``logical`` holds, for each image, the values in each of its masks."""
+    root = folder / category
+    write_config(root)
+    for split, count in normals.items():
+        for number in range(count):
+            write_image(root / split / "good" / f"{number:03d}.png", value=number)
+    for kind, images in (("logical_anomalies", logical), ("structural_anomalies", structural)):
+        for number, masks in enumerate(images):
+            write_image(root / "test" / kind / f"{number:03d}.png", value=number)
+            for index, values in enumerate(masks):
+                write_mask(root / "ground_truth" / kind / f"{number:03d}" / f"{index:03d}.png", *values)
+    return root
+
+
+def write_ad(
+    folder: Path,
+    category: str = "cable",
+    normals: Mapping[str, int] = {"train": 2, "test": 1},
+    defects: Mapping[str, int] = {"missing_cable": 1, "bent_wire": 2},
+) -> Path:
+    """A category of MVTec AD; ``defects`` holds the number of images of each."""
+    root = folder / category
+    for split, count in normals.items():
+        for number in range(count):
+            write_image(root / split / "good" / f"{number:03d}.png", value=number)
+    for defect, count in defects.items():
+        for number in range(count):
+            write_image(root / "test" / defect / f"{number:03d}.png", value=number)
+            write_mask(root / "ground_truth" / defect / f"{number:03d}_mask.png", 255)
+    return root
+
+
+def write_visa(
+    folder: Path,
+    name: str = "pcb4",
+    train: int = 2,
+    test: int = 1,
+    labels: Sequence[str] = ("scratch", "missing,dirt"),
+    line_end: str = "\r\n",
+) -> Path:
+    """An object of VisA with its rows of ``1cls.csv``; ``labels`` are those of its anomalous images."""
+    split, annotation = [], []
+    for number in range(train + test):
+        image = f"{name}/Data/Images/Normal/{number:04d}.JPG"
+        write_image(folder / image, value=number)
+        split.append(f"{name},{'train' if number < train else 'test'},normal,{image},")
+        annotation.append(f"{image},normal,")
+    for number, label in enumerate(labels):
+        image = f"{name}/Data/Images/Anomaly/{number:03d}.JPG"
+        mask = f"{name}/Data/Masks/Anomaly/{number:03d}.png"
+        write_image(folder / image, value=number)
+        write_mask(folder / mask, 1)
+        split.append(f"{name},test,anomaly,{image},{mask}")
+        annotation.append(f'{image},"{label}",{mask}' if "," in label else f"{image},{label},{mask}")
+    _write_csv(folder / "split_csv" / "1cls.csv", ["object,split,label,image,mask", *split], line_end)
+    _write_csv(folder / name / "image_anno.csv", ["image,label,mask", *annotation], line_end)
+    return folder / name
+
+
+def _write_csv(path: Path, lines: Sequence[str], line_end: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((line_end.join(lines) + line_end).encode())
+
+
+def mmad_entry(answer: str = "A", **turn: object) -> dict:
+    """One image's entry of ``mmad.json`` with one question."""
+    question = {
+        "Question": "Is there any defect in the object?",
+        "Answer": answer,
+        "Options": {"A": "Yes.", "B": "No."},
+        "type": "Anomaly Detection",
+        "annotation": True,
+    }
+    return {
+        "image_path": "image/broken_large/000.png",
+        "mask_path": "rbg_mask/broken_large/000_rbg_mask.png",
+        "conversation": [question | turn],
+        "similar_templates": ["MVTec-AD/bottle/train/good/001.png"],
+        "random_templates": ["MVTec-AD/bottle/train/good/007.png"],
+    }
+
+
+def write_mmad(folder: Path, entries: object, knowledge: object = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mmad.json").write_text(json.dumps(entries), encoding="utf-8")
+    knowledge = {"MVTec": {"bottle": {"good": "A bottle."}}} if knowledge is None else knowledge
+    (folder / "domain_knowledge.json").write_text(json.dumps(knowledge), encoding="utf-8")
+    return folder

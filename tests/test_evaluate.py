@@ -1,0 +1,167 @@
+"""Evaluation with a tiny random model, on a tiny MVTec LOCO AD."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from ladlib import evaluate, prompts
+from ladlib.conversations import view
+from ladlib.data import read_dataset
+from ladlib.data.pairing import pair
+from ladlib.errors import UserError
+from ladlib.models import VISION_TOKENS
+from ladlib.runs import RunFolder, read_jsonl
+from ladlib.schema import Generation
+from tiny import tiny_base, tiny_processor, tiny_profile, write_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return tiny_profile(evaluate__max_new_tokens=12, evaluate__batch_size=2, evaluate__limit=0)
+
+
+@pytest.fixture(scope="module")
+def loaded(profile):
+    return evaluate.load(profile)
+
+
+def images(data, profile, count=4):
+    folder = data / "mvtec_loco_anomaly_detection"
+    pairs = pair(read_dataset(data, "mvtec_loco"), 0)[:count]
+    paths = [(folder / one.reference, folder / one.test.image) for one in pairs]
+    return [[view(path, profile.data.min_pixels, profile.data.max_pixels) for path in two] for two in paths]
+
+
+def force(model, token: int):
+    """Make the model's most likely next token ``token``, whatever came before."""
+    return model.lm_head.register_forward_hook(lambda module, args, output: output.index_fill(-1, torch.tensor([token]), 1e4))
+
+
+def test_each_test_pair_gets_one_whole_record(data, profile, tmp_path):
+    path = evaluate.evaluate(profile, data, RunFolder(tmp_path), 0, arm="base", model=tiny_base())
+    records = [Generation.model_validate(row) for row in read_jsonl(path)]
+    assert sorted(one.id for one in records) == sorted(
+        sample.id for sample in read_dataset(data, "mvtec_loco") if sample.split == "test"
+    )
+    for one in records:
+        assert 0 <= one.p_yes <= 1
+        assert one.completion_tokens <= 12
+        assert all(side % 28 == 0 for size in one.pixels for side in size)
+        assert "/train/good/" in one.reference
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(data, profile, tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    path = evaluate.evaluate(profile, data, run, 0, arm="base", model=tiny_base())
+    whole = path.read_text(encoding="utf-8")
+    lines = whole.splitlines(keepends=True)
+    path.write_text("".join(lines[:2]) + lines[2][:40], encoding="utf-8")  # cut off in the third record
+    judged = []
+    judge = evaluate._judge
+    monkeypatch.setattr(evaluate, "_judge", lambda *args: judged.extend(args[-1]) or judge(*args))
+    evaluate.evaluate(profile, data, run, 0, arm="base", model=tiny_base())
+    assert len(judged) == len(lines) - 2
+    timeless = [[{**json.loads(line), "seconds": 0} for line in text.splitlines()] for text in (whole, path.read_text())]
+    assert [{**row, "p_yes": round(row["p_yes"], 4)} for row in timeless[0]] == [
+        {**row, "p_yes": round(row["p_yes"], 4)} for row in timeless[1]
+    ]
+    judged.clear()
+    evaluate.evaluate(profile, data, run, 0, arm="base", model=tiny_base())
+    assert not judged
+
+
+def test_records_of_another_setting_or_image_are_made_again(data, profile, tmp_path):
+    run = RunFolder(tmp_path)
+    path = evaluate.evaluate(profile, data, run, 0, arm="base", model=tiny_base(), limit=1)
+    shorter = tiny_profile(evaluate__max_new_tokens=3, evaluate__limit=1)
+    evaluate.evaluate(shorter, data, run, 0, arm="base", model=tiny_base())
+    rows = read_jsonl(path)
+    assert len(rows) == 3 and all(row["completion_tokens"] <= 3 for row in rows)
+    changed = [{**rows[0], "text": "kept"}, {**rows[1], "text": "old", "images_sha256": ["0", "0"]}, rows[2]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in changed), encoding="utf-8")
+    evaluate.evaluate(shorter, data, run, 0, arm="base", model=tiny_base())
+    texts = {row["id"]: row["text"] for row in read_jsonl(path)}
+    assert texts[rows[0]["id"]] == "kept" and texts[rows[1]["id"]] == rows[1]["text"]
+
+
+def test_a_limit_takes_the_same_few_of_each_category_and_kind(data):
+    pairs = pair(read_dataset(data, "mvtec_loco"), 0)
+    chosen = evaluate.select(pairs, 1)
+    assert sorted(one.test.anomaly for one in chosen) == ["good", "logical", "structural"]
+    assert chosen == [one for one in evaluate.select(list(reversed(pairs)), 1)[::-1]]
+    assert evaluate.select(pairs, 0) == pairs
+
+
+def test_the_size_of_the_batch_changes_nothing(data, profile, loaded):
+    pairs = images(data, profile)
+    assert len({tuple(image.size for image in two) for two in pairs}) > 1, "prompts must differ in length"
+    together = evaluate.answer(*loaded, pairs, 12)
+    alone = [evaluate.answer(*loaded, [two], 12)[0] for two in pairs]
+    assert [one.text for one in together] == [one.text for one in alone]
+    assert [one.prompt_tokens for one in together] == [one.prompt_tokens for one in alone]
+    assert [one.p_yes for one in together] == pytest.approx([one.p_yes for one in alone], abs=1e-4)
+
+
+def test_a_model_that_wants_an_image_token_does_not_get_it(data, profile, loaded):
+    model, processor = loaded
+    hook = force(model, processor.image_token_id)
+    try:
+        (found,) = evaluate.answer(model, processor, images(data, profile, 1), 8)
+    finally:
+        hook.remove()
+    assert not any(token in found.text for token in VISION_TOKENS)
+
+
+def test_p_yes_follows_the_logits_after_the_answer_tag(data, profile, loaded):
+    model, processor = loaded
+    first = evaluate.first_tokens(processor.tokenizer)
+    for word, expected in (("yes", 1.0), ("no", 0.0)):
+        hook = force(model, first[word][0])
+        try:
+            (found,) = evaluate.answer(model, processor, images(data, profile, 1), 2)
+        finally:
+            hook.remove()
+        assert found.p_yes == pytest.approx(expected)
+        assert found.finish == "length" and not math.isnan(found.p_yes)
+
+
+def test_yes_and_no_are_told_apart_by_their_first_tokens():
+    first = evaluate.first_tokens(tiny_processor().tokenizer)
+    assert first["yes"] and first["no"]
+    assert not set(first["yes"]) & set(first["no"])
+
+
+@pytest.mark.parametrize(
+    ("completion", "kept"),
+    [
+        ("<think>b</think><answer> yes</answer><|im_end|>", "<think>b</think><answer>"),
+        ("<answer> no</answer><answer> yes", "<answer>"),
+        ("no tag at all<|im_end|>", "no tag at all<answer>"),
+        ("", "<answer>"),
+    ],
+)
+def test_p_yes_is_read_after_the_first_answer_tag_of_the_models_own_text(completion, kept):
+    tokenizer = tiny_processor().tokenizer
+    ids = tokenizer(completion, add_special_tokens=False)["input_ids"] if completion else []
+    assert tokenizer.decode(evaluate._up_to_answer(tokenizer, ids)) == kept
+    assert prompts.ANSWER_OPENING == "<answer>"
+
+
+def test_inspect_takes_images_of_any_size_and_answers(data, profile):
+    files = sorted((data / "mvtec_loco_anomaly_detection").glob("*/test/good/*.png"))
+    verdict = evaluate.inspect(files[0], files[1], tiny_base(), profile)
+    assert verdict.answer in ("yes", "no", None)
+    assert 0 <= verdict.p_yes <= 1 and verdict.seconds > 0
+
+
+def test_inspect_of_a_file_that_is_no_image_is_one_line(tmp_path, profile):
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises(UserError, match="does not decode"):
+        evaluate.inspect(tmp_path / "a.png", tmp_path / "a.png", tiny_base(), profile)

@@ -1,0 +1,79 @@
+"""Imports go down only, and the low floors stay free of torch."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import ladlib
+
+ROOT = Path(ladlib.__file__).parent
+FLOORS = {
+    0: ("errors", "schema", "settings", "runs"),
+    1: ("data", "toy", "prompts", "parsing"),
+    2: ("rewards", "metrics", "statistics", "models"),
+    3: ("pretrain", "sft", "grpo", "evaluate", "report"),
+    4: ("pipeline", "cli", "doctor", "__main__"),
+}
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
+HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
+LIGHT_ABOVE = {"rewards", "metrics", "statistics", "report", "pipeline", "cli"}  # beside floors 0 and 1
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
+
+
+def part(path: Path) -> str:
+    """The module or package directly below ladlib that ``path`` belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute, so that they can be followed"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def at_module_level(tree: ast.Module) -> ast.Module:
+    """``tree`` without the bodies of functions."""
+
+    class Shallow(ast.NodeTransformer):
+        def visit_FunctionDef(self, node):
+            return None
+
+    return Shallow().visit(tree)
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_module_imports_from_its_own_floor_or_lower(path):
+    if path == ROOT / "__init__.py":
+        assert not any(name.startswith("ladlib") for name in imports(parse(path)))
+        return
+    own = FLOOR[part(path)]
+    parts = {name.split(".")[1] for name in imports(parse(path)) if name.startswith("ladlib.")}
+    above = {name for name in parts if name in FLOOR and FLOOR[name] > own}
+    assert not above, f"floor {own} imports {above}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_low_floors_and_the_front_door_import_no_torch(path):
+    name = part(path)
+    if name == "__init__" or FLOOR[name] <= 1:
+        tree = parse(path)  # not even inside a function
+    elif name in LIGHT_ABOVE:
+        tree = at_module_level(parse(path))
+    else:
+        return
+    assert not {one.split(".")[0] for one in imports(tree)} & HEAVY
+
+
+def test_no_module_is_longer_than_300_lines():
+    long = {path.name: len(path.read_text().splitlines()) for path in MODULES}
+    assert not {name: lines for name, lines in long.items() if lines > 300}

@@ -1,0 +1,241 @@
+import json
+import math
+import random
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from ladlib.metrics import MEASURES, is_right, score, score_trivial
+from ladlib.schema import Generation
+from ladlib.statistics import mcnemar, paired_bootstrap, wilson
+
+TEXTS = {
+    "yes": "<think>a</think><answer>yes</answer>",
+    "no": "<think>a</think><answer>no</answer>",
+    None: "?",
+}
+
+
+def made_up(number, anomaly, answer, category="pushpins", arm="sft", p_yes=None, seed=0, text=None):
+    """A generation that no model wrote."""
+    label = "no" if anomaly == "good" else "yes"
+    p_yes = {"yes": 0.9, "no": 0.1, None: 0.5}[answer] if p_yes is None else p_yes
+    return Generation(
+        id=f"{category}/test/{anomaly}/{number:03d}", arm=arm, seed=seed, dataset="mvtec_loco",
+        category=category, anomaly=anomaly, defect="", label=label, reference="r.png", test="t.png",
+        text=TEXTS[answer] if text is None else text, answer=answer, p_yes=p_yes, prompt_sha256="",
+        images_sha256=("", ""), pixels=((28, 28), (28, 28)), finish="stop", prompt_tokens=1,
+        completion_tokens=1, seconds=0.1,
+    )  # fmt: skip
+
+
+def batch(anomaly, answers, **fields):
+    return [made_up(number, anomaly, answer, **fields) for number, answer in enumerate(answers)]
+
+
+def row(rows, **key):
+    found = [one for one in rows if all(one[name] == value for name, value in key.items())]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.fixture
+def hand_worked():
+    """Ten images: 4 logical, 2 structural and 4 good ones, each kind with right and wrong answers."""
+    return [
+        *batch("logical", ["yes", "yes", "no", None]),
+        *batch("structural", ["yes", "no"]),
+        *batch("good", ["no", "no", "yes", None]),
+    ]
+
+
+def test_the_hand_worked_table(hand_worked):
+    rows = score(hand_worked)
+    logical = row(rows, subset="logical", category="pooled")
+    assert [logical[name] for name in ("n", "tp", "fp", "tn", "fn", "unparsed")] == [8, 2, 2, 2, 2, 2]
+    assert [logical[name] for name in ("accuracy", "precision", "recall", "f1")] == [0.5, 0.5, 0.5, 0.5]
+    assert (logical["specificity"], logical["balanced_accuracy"], logical["mcc"]) == (0.5, 0.5, 0.0)
+    assert logical["format_rate"] == 0.75
+    everything = row(rows, subset="all", category="pooled")
+    assert [everything[name] for name in ("n", "tp", "fp", "tn", "fn", "unparsed")] == [10, 3, 2, 2, 3, 2]
+    assert everything["accuracy"] == 0.5
+    assert everything["precision"] == pytest.approx(3 / 5)
+    assert everything["f1"] == pytest.approx(6 / 11)
+    structural = row(rows, subset="structural", category="pooled")
+    assert [structural[name] for name in ("n", "tp", "fp", "tn", "fn", "unparsed")] == [6, 1, 2, 2, 1, 1]
+
+
+def test_the_hand_worked_ranking():
+    # anomalous 0.9, 0.4; good 0.6, 0.1: of four pairs three are in order; precision 1 at 0.9 and 2/3 at 0.4
+    rows = score(
+        [made_up(0, "logical", "yes", p_yes=0.9), made_up(1, "logical", "no", p_yes=0.4)]
+        + [made_up(0, "good", "yes", p_yes=0.6), made_up(1, "good", "no", p_yes=0.1)]
+    )
+    pooled = row(rows, subset="logical", category="pooled")
+    assert pooled["auroc"] == pytest.approx(0.75)
+    assert pooled["average_precision"] == pytest.approx(0.5 + 0.5 * 2 / 3)
+
+
+def test_an_unparsed_answer_is_a_miss_on_an_anomaly_and_a_false_alarm_on_a_good_image():
+    rows = score([made_up(0, "logical", None), made_up(0, "good", None)])
+    pooled = row(rows, subset="logical", category="pooled")
+    assert (pooled["fn"], pooled["fp"], pooled["unparsed"], pooled["accuracy"]) == (1, 1, 2, 0.0)
+
+
+def test_the_text_decides_and_not_the_stored_answer():
+    stale = made_up(0, "logical", "yes", text="<answer>yes or no</answer>")
+    assert not is_right(stale)
+    assert score([stale])[0]["unparsed"] == 1
+
+
+def random_generations(seed, count=60):
+    draw = random.Random(seed)
+    return [
+        made_up(
+            number,
+            anomaly=draw.choice(["good", "logical", "structural"]),
+            answer=draw.choice(["yes", "no", "no", None]),
+            category=draw.choice(["a", "b"]),
+            p_yes=draw.random(),
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_measure_is_scikit_learns(seed):
+    generations = random_generations(seed)
+    ours = row(score(generations), subset="all", category="pooled")
+    truth = [one.label == "yes" for one in generations]
+    called = [one.answer == "yes" if one.answer else one.label == "no" for one in generations]
+    p_yes = [one.p_yes for one in generations]
+    theirs = {
+        "accuracy": sk.accuracy_score(truth, called),
+        "precision": sk.precision_score(truth, called),
+        "recall": sk.recall_score(truth, called),
+        "f1": sk.f1_score(truth, called),
+        "specificity": sk.recall_score(truth, called, pos_label=False),
+        "balanced_accuracy": sk.balanced_accuracy_score(truth, called),
+        "mcc": sk.matthews_corrcoef(truth, called),
+        "auroc": sk.roc_auc_score(truth, p_yes),
+        "average_precision": sk.average_precision_score(truth, p_yes),
+    }
+    assert {name: ours[name] for name in theirs} == pytest.approx(theirs)
+
+
+def test_pooled_counts_images_and_mean_counts_categories():
+    generations = [
+        *batch("logical", ["yes"] * 3, category="a"),
+        *batch("good", ["no"], category="a"),
+        *batch("logical", ["no"], category="b"),
+        *batch("good", ["yes"], category="b"),
+    ]
+    rows = score(generations)
+    assert row(rows, subset="logical", category="pooled")["accuracy"] == pytest.approx(4 / 6)
+    mean = row(rows, subset="logical", category="mean")
+    assert (mean["accuracy"], mean["n"], mean["tp"]) == (0.5, 6, 3)
+
+
+def test_the_pooled_72b_of_the_paper_comes_out_of_its_counts():
+    # The published accuracies per category as counts on good + logical images; 317 found anomalies recovered.
+    generations = batch("logical", ["yes"] * 317 + ["no"] * 244) + batch("good", ["no"] * 389 + ["yes"] * 186)
+    pooled = row(score(generations), subset="logical", category="pooled")
+    assert (round(100 * pooled["accuracy"], 1), round(100 * pooled["f1"], 1)) == (62.1, 59.6)
+
+
+def test_what_is_not_defined_is_none_or_zero_as_documented():
+    only_good = row(score(batch("good", ["no", "no"])), subset="all", category="pooled")
+    assert (only_good["precision"], only_good["f1"], only_good["mcc"]) == (0.0, 0.0, 0.0)
+    undefined = ("recall", "balanced_accuracy", "auroc", "average_precision")
+    assert [only_good[name] for name in undefined] == [None] * 4
+    only_bad = row(score(batch("logical", ["no"])), subset="all", category="mean")
+    assert (only_bad["specificity"], only_bad["recall"]) == (None, 0.0)
+
+
+def test_no_generations_give_no_rows():
+    assert score([]) == [] and score_trivial([]) == []
+
+
+def test_an_absent_subset_has_no_rows():
+    assert {one["subset"] for one in score(batch("structural", ["yes"]))} == {"structural", "all"}
+
+
+def test_rows_come_in_the_same_order_whatever_the_order_of_the_generations():
+    generations = random_generations(1) + batch("good", ["no"], arm="base") + batch("good", ["no"], seed=1)
+    shuffled = random.Random(0).sample(generations, len(generations))
+    keys = [(one["arm"], one["seed"]) for one in score(generations)]
+    assert keys == [(one["arm"], one["seed"]) for one in score(shuffled)]
+    assert keys[0] == ("base", 0) and keys[-1] == ("sft", 1)
+
+
+ANSWERED = st.tuples(st.sampled_from(["good", "logical"]), st.sampled_from(["yes", "no", None]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(ANSWERED, min_size=1, max_size=8))
+def test_counts_add_up_and_measures_stay_in_range(pairs):
+    for one in score([made_up(number, *pair) for number, pair in enumerate(pairs)]):
+        assert one["tp"] + one["fp"] + one["tn"] + one["fn"] == one["n"]
+        assert all(one[name] is None or -1 <= one[name] <= 1 + 1e-12 for name in MEASURES)
+        assert not any(isinstance(value, float) and math.isnan(value) for value in one.values())
+        json.dumps(one)
+
+
+def test_the_trivial_rows_of_the_paper(hand_worked):
+    generations = batch("logical", ["yes"] * 561) + batch("good", ["no"] * 575)
+    rows = {one["arm"]: one for one in score_trivial(generations) if one["category"] == "pooled"
+            and one["subset"] == "logical"}  # fmt: skip
+    assert [round(100 * rows["always_yes"][name], 1) for name in ("accuracy", "f1")] == [49.4, 66.1]
+    assert [round(100 * rows["always_no"][name], 1) for name in ("accuracy", "f1")] == [50.6, 0.0]
+    assert [rows["always_yes"][name] for name in ("tp", "fp", "auroc")] == [561, 575, 0.5]
+    assert rows["base_rate"]["n"] == 1136 and rows["base_rate"]["format_rate"] is None
+
+
+def test_base_rate_is_the_expectation_over_all_its_answers():
+    # One anomalous and two good images: yes with probability 1/3 each, averaged over all eight outcomes.
+    generations = batch("logical", ["no"]) + batch("good", ["no", "no"])
+    ours = row(score_trivial(generations), arm="base_rate", subset="logical", category="pooled")
+    expected = {"tp": 0.0, "fp": 0.0, "fn": 0.0, "tn": 0.0}
+    for outcome in product([True, False], repeat=3):
+        chance = math.prod(1 / 3 if called else 2 / 3 for called in outcome)
+        for anomalous, called in zip([True, False, False], outcome, strict=True):
+            cell = ("tp" if anomalous else "fp") if called else ("fn" if anomalous else "tn")
+            expected[cell] += chance
+    assert {name: ours[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert ours["balanced_accuracy"] == pytest.approx(0.5)
+    assert (ours["mcc"], ours["auroc"]) == pytest.approx((0.0, 0.5), abs=1e-6)
+
+
+def test_trivial_rows_count_an_image_once_however_many_arms_saw_it():
+    generations = batch("good", ["no"] * 3) + batch("good", ["yes"] * 3, arm="base")
+    assert row(score_trivial(generations), arm="always_no", subset="all", category="pooled")["n"] == 3
+
+
+def test_wilsons_interval_of_a_textbook_case():
+    # Newcombe (1998), Statistics in Medicine 17, table I: 81 of 263, score method
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_mcnemar_of_a_hand_worked_case():
+    # 5 gained, 1 lost: 2 * (C(6,0) + C(6,1)) / 2**6
+    first, second = [False] * 5 + [True] + [True] * 4, [True] * 5 + [False] + [True] * 4
+    assert mcnemar(first, second) == pytest.approx(14 / 64)
+    assert mcnemar([True], [True]) == 1.0
+
+
+def test_the_bootstrap_brackets_the_difference_and_repeats():
+    first, second = [True, False] * 50, [True, True, False, True] * 25
+    difference, low, high = paired_bootstrap(first, second)
+    assert difference == pytest.approx(0.25)
+    assert 0.05 < low < difference < high < 0.45
+    assert paired_bootstrap(first, second) == (difference, low, high)
+    assert paired_bootstrap(first, first) == (0.0, 0.0, 0.0)
+
+
+def test_answers_that_do_not_pair_are_refused():
+    with pytest.raises(ValueError, match="2 and 1"):
+        mcnemar([True, True], [True])

@@ -1,0 +1,168 @@
+"""The toy world: what it draws, that it is the same everywhere, and that nothing leaks into it."""
+
+import hashlib
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ladlib.data import FOLDERS, read_dataset
+from ladlib.data.images import sha256
+from ladlib.data.mmad import locate, read_knowledge, read_questions
+from ladlib.errors import UserError
+from ladlib.settings import ToyData
+from ladlib.toy import backdrops, loco, training
+from ladlib.toy.alphabet import CELL
+from ladlib.toy.language import compare_kinds, compare_places
+from ladlib.toy.lessons import FORBIDDEN_TAGS, LESSONS, draw_lesson
+from ladlib.toy.scenes import describe, render
+from ladlib.toy.write import write_datasets
+
+SIZES = ToyData(train=2, validation=1, good=2, logical=12, structural=3)
+PRODUCTS = (*training.PRODUCTS, *loco.PRODUCTS)
+seeds = st.integers(0, 10**6)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("toy") / "data"
+    write_datasets(out, SIZES)
+    return out
+
+
+def folder_digest(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{path.relative_to(folder).as_posix()} {sha256(path)}" for path in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def test_the_same_sizes_and_seed_give_the_same_bytes(toy, tmp_path):
+    write_datasets(tmp_path / "again", SIZES)
+    assert folder_digest(tmp_path / "again") == folder_digest(toy)
+
+
+def test_another_seed_gives_other_pictures(toy, tmp_path):
+    write_datasets(tmp_path / "other", SIZES.model_copy(update={"seed": 1}))
+    image = "mvtec_anomaly_detection/cable/train/good/000.png"
+    assert sha256(tmp_path / "other" / image) != sha256(toy / image)
+
+
+def test_more_images_leave_the_earlier_ones_as_they_are(toy, tmp_path):
+    write_datasets(tmp_path / "more", SIZES.model_copy(update={"train": 3}))
+    image = "mvtec_loco_anomaly_detection/pushpins/train/good/001.png"
+    assert sha256(tmp_path / "more" / image) == sha256(toy / image)
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="new or empty folder"):
+        write_datasets(tmp_path, SIZES)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("dataset", ["mvtec_ad", "visa", "mvtec_loco"])
+def test_the_readers_of_the_real_layouts_find_every_toy_image_with_its_defect(toy, dataset):
+    lines = (toy / FOLDERS[dataset] / "scenes.jsonl").read_text().splitlines()
+    drawn = {row["image"]: row["scene"]["defect"] for row in map(json.loads, lines)}
+    assert {sample.image: sample.defect for sample in read_dataset(toy, dataset)} == drawn
+
+
+@pytest.mark.parametrize("dataset", ["mvtec_ad", "visa", "mvtec_loco"])
+def test_logical_and_structural_defects_are_told_apart_as_drawn(toy, dataset):
+    by_name = {product.name: product for product in PRODUCTS if product.dataset == dataset}
+    for sample in read_dataset(toy, dataset):
+        if sample.anomaly != "good":
+            assert sample.defect in getattr(by_name[sample.category], sample.anomaly), sample.id
+
+
+def test_every_toy_question_has_its_image_and_an_answer(toy):
+    ids = {sample.id for dataset in ("mvtec_ad", "visa") for sample in read_dataset(toy, dataset)}
+    questions = read_questions(toy)
+    assert {question.type for question in questions} >= {"Anomaly Detection", "Defect Classification", "Object Details"}
+    assert all(locate(question.image)[1] in ids and question.answer in question.options for question in questions)
+    assert set(read_knowledge(toy)) == {"MVTec", "VisA", "MVTec-LOCO"}
+
+
+def test_no_loco_image_is_among_the_training_images(toy):
+    digests = {
+        dataset: {sha256(toy / FOLDERS[dataset] / sample.image) for sample in read_dataset(toy, dataset)}
+        for dataset in ("mvtec_ad", "visa", "mvtec_loco")
+    }
+    assert not digests["mvtec_loco"] & (digests["mvtec_ad"] | digests["visa"])
+
+
+def test_training_and_test_products_share_no_name_and_no_backdrop():
+    rng = random.Random(0)
+    grounds = {
+        which: {product.normal(rng).backdrop for product in products}
+        for which, products in (("training", training.PRODUCTS), ("test", loco.PRODUCTS))
+    }
+    assert not grounds["training"] & grounds["test"]
+    assert not grounds["test"] & set(backdrops.GENERAL)
+    assert len({product.name for product in PRODUCTS}) == len(PRODUCTS)
+
+
+@given(seeds, st.sampled_from(list(LESSONS)))
+def test_no_lesson_of_pretraining_uses_a_product_or_the_tags_of_the_task(seed, kind):
+    lesson = draw_lesson(kind, random.Random(seed), most=12)
+    text = lesson.question + "".join(piece for piece, _ in lesson.answer)
+    think, answer = FORBIDDEN_TAGS
+    assert not (f"<{think}>" in text and f"</{answer}>" in text and text.index(f"<{think}>") < text.index(f"<{answer}>"))
+    assert "anomal" not in text and "product" not in text
+    assert {scene.backdrop for scene in lesson.scenes} <= set(backdrops.GENERAL)
+
+
+@given(seeds, st.sampled_from(PRODUCTS))
+def test_every_defect_changes_its_scene_and_stays_on_the_grid(seed, product):
+    rng = random.Random(seed)
+    for anomaly, defects in (("logical", product.logical), ("structural", product.structural)):
+        for index in range(len(defects)):
+            normal, scene = product.draw(anomaly, index, rng)
+            assert (normal.parts, normal.backdrop) != (scene.parts, scene.backdrop), scene.defect
+            assert all(0 <= part.row < scene.rows and 0 <= part.col < scene.cols for part in scene.parts)
+
+
+@given(seeds)
+def test_a_normal_screw_bag_always_holds_the_same_parts_and_never_lies_the_same(seed):
+    rng = random.Random(seed)
+    one, two = (loco.SCREW_BAG.normal(rng) for _ in range(2))
+    assert one.counts() == two.counts() == {"grey bolt": 1, "grey nut": 2, "grey ring": 2, "grey screw": 1}
+
+
+@given(seeds)
+def test_the_icon_on_a_normal_bottle_matches_its_juice(seed):
+    scene = loco.JUICE.normal(random.Random(seed))
+    assert len({part.colour for part in scene.parts}) == 1
+
+
+@given(seeds)
+def test_comparing_a_scene_with_itself_finds_no_difference(seed):
+    scene = loco.BREAKFAST.normal(random.Random(seed))
+    assert compare_places(scene, scene)[1] is False and compare_kinds(scene, scene)[1] is False
+
+
+def test_a_missing_nut_is_told_by_place_and_by_count():
+    rng = random.Random(3)
+    normal = loco.SCREW_BAG.normal(rng)
+    scene = loco.SCREW_BAG.logical["missing_1_nut"](normal, rng)
+    notes, differ = compare_kinds(normal, scene)
+    assert differ and " grey nut 2 1 different ." in "".join(text for text, _ in notes)
+    assert Counter(normal.parts) - Counter(scene.parts) == Counter(set(normal.parts) - set(scene.parts))
+
+
+@settings(max_examples=20)
+@given(seeds, st.sampled_from(PRODUCTS))
+def test_two_photographs_of_one_scene_share_the_scene_and_not_the_pixels(seed, product):
+    scene = product.normal(random.Random(seed))
+    one, two = (render(scene, random.Random(f"{seed}/{k}"), product.looseness) for k in range(2))
+    assert one.size == two.size == (scene.cols * CELL, scene.rows * CELL)
+    assert one.tobytes() != two.tobytes()
+
+
+def test_a_description_names_the_parts_in_reading_order():
+    scene = training.CABLE.normal(random.Random(0))
+    assert describe(scene) == "b2 green disc . c2 blue disc . c3 grey disc ."

@@ -1,0 +1,63 @@
+"""A random Qwen2.5-VL of 0.2 M parameters with the toy tokenizer, and datasets of a dozen images."""
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+from ladlib.pretrain import SINGLE, Phase, Recipe, make_model, make_toy_processor
+from ladlib.settings import Profile, load_profile
+from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
+
+TINY = Recipe(
+    hidden=48, layers=2, heads=4, vision_hidden=32, vision_layers=2, steps=1, batch=1, learning_rate=1e-3, warmup=1,
+    decay=1, phases=(Phase(1, 3, SINGLE),),
+)  # fmt: skip
+
+
+@cache
+def tiny_processor():
+    return make_toy_processor()
+
+
+@cache
+def tiny_base() -> str:
+    """A folder with the tiny model, written once."""
+    folder = Path(tempfile.mkdtemp(prefix="tiny-"))
+    atexit.register(shutil.rmtree, folder)
+    make_model(TINY, tiny_processor()).save_pretrained(folder)
+    tiny_processor().tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def tiny_profile(**changes: object) -> Profile:
+    """The smoke profile with the tiny model as its base; ``a__b=v`` changes ``a.b``."""
+    dotted = {name.replace("__", "."): value for name, value in changes.items()}
+    return load_profile("smoke", **{"model.base": tiny_base()} | dotted)
+
+
+def write_data(root: Path) -> Path:
+    """MVTec AD, VisA, MMAD and MVTec LOCO AD in small, below ``root``."""
+    write_ad(root / "mvtec_anomaly_detection", normals={"train": 2, "test": 3}, defects={"missing_cable": 3, "bent_wire": 1})
+    write_visa(root / "visa")
+    entries = {
+        "DS-MVTec/cable/image/missing_cable/000.png": mmad_entry("A"),
+        "DS-MVTec/cable/image/good/000.png": mmad_entry("B"),
+        "MVTec-LOCO/juice_bottle/test/good/000.png": mmad_entry("B"),
+    }
+    knowledge = {"MVTec": {"cable": {"good": " <Whole>\n Description: Three cores. All insulated."}}}
+    write_mmad(root / "mmad", entries, knowledge)
+    write_loco(root / "mvtec_loco_anomaly_detection")
+    colour_images(root)
+    return root
+
+
+def colour_images(root: Path) -> None:
+    """Give each image a colour and a shape of its own, so that prompts differ in pixels and length."""
+    files = [*root.rglob("*.png"), *root.rglob("*.JPG")]
+    for number, path in enumerate(sorted(one for one in files if "mask" not in str(one) and "ground_truth" not in str(one))):
+        size = (64, 64) if number % 2 else (96, 48)
+        Image.new("RGB", size, (number * 37 % 256, number * 91 % 256, number * 53 % 256)).save(path)

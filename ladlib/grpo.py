@@ -53,7 +53,6 @@ METRICS = {
     "completion_length": "completions/mean_length", "clipped_share": "completions/clipped_ratio",
     "yes_rate": "yes_rate", "kl": "kl", "entropy": "entropy", "loss": "loss", "grad_norm": "grad_norm",
     "learning_rate": "learning_rate", "seconds_generate": "seconds_generate", "seconds_reward": "seconds_reward",
-    "seconds_update": "seconds_update",
 }  # fmt: skip
 """Column of the log: the trainer's name of it. ``kl`` is null without a KL term."""
 
@@ -125,7 +124,10 @@ class TimedTrainer(GRPOTrainer):
     the backward pass, the optimizer.
     """
 
-    rollouts: Path | None = None  # where groups are written, if anywhere
+    def __init__(self, *args, rollouts: Path | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.rollouts = rollouts  # where groups are written, if anywhere
+        self._spent: dict[str, float] = {}  # seconds of the parts of the present step
 
     def _generate(self, *args, **kwargs):
         with self._timed("generate"):
@@ -162,16 +164,8 @@ class TimedTrainer(GRPOTrainer):
 
     def log(self, logs: dict, start_time: float | None = None) -> None:
         if "loss" in logs:
-            whole, self._lap = time.perf_counter() - self._lap, time.perf_counter()
-            generate, reward = self._spent.pop("generate", 0.0), self._spent.pop("reward", 0.0)
-            logs |= {"seconds_generate": generate, "seconds_reward": reward}
-            logs["seconds_update"] = whole - generate - reward
+            logs |= {f"seconds_{part}": self._spent.pop(part, 0.0) for part in ("generate", "reward")}
         super().log(logs, start_time)
-
-    def train(self, *args, **kwargs):
-        self._spent: dict[str, float] = {}
-        self._lap = time.perf_counter()
-        return super().train(*args, **kwargs)
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -200,7 +194,8 @@ def _format(processor: PairProcessor):
 
 
 def _row(logs: dict) -> dict:
-    return {column: logs.get(name) for column, name in METRICS.items()}
+    row = {column: logs.get(name) for column, name in METRICS.items()}
+    return row | {"seconds_update": logs["seconds"] - row["seconds_generate"] - row["seconds_reward"]}
 
 
 class Alarms:

@@ -22,11 +22,14 @@ from transformers import (
     Qwen2_5_VLProcessor,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.utils.logging import disable_progress_bar
 
 from ladlib.data.images import sha256
 from ladlib.errors import UserError
 from ladlib.schema import Finish
 from ladlib.settings import Data, Model
+
+disable_progress_bar()  # a bar a file would fill logs and notebooks
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")

@@ -36,7 +36,10 @@ def answer(model, processor: PairProcessor, lessons: list[Lesson]) -> list[str]:
     rng = random.Random(f"held out/{lessons[0].question}")
     images = [[render(scene, rng) for scene in lesson.scenes] for lesson in lessons]
     inputs = processor(
-        text=[prompt_text(processor, lesson.question, len(lesson.scenes)) for lesson in lessons], images=images, padding=True, return_tensors="pt"
+        text=[prompt_text(processor, lesson.question, len(lesson.scenes)) for lesson in lessons],
+        images=images,
+        padding=True,
+        return_tensors="pt",
     ).to(model.device)
     with torch.inference_mode():
         tokens = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS)

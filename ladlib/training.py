@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from ladlib.progress import Progress
 from ladlib.runs import append_json
 from ladlib.schema import Pair
 from ladlib.settings import Data, Grpo, Lora, Profile, Sft
+
+# TRL and PEFT still use transformers' old name of it.
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing`? is deprecated", category=FutureWarning)
 
 LORA_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 """The language model's linear layers and nothing else: bare names such as ``q_proj`` or ``up_proj`` would
@@ -59,7 +63,8 @@ def lora_config(model: torch.nn.Module, lora: Lora | None) -> LoraConfig | None:
         raise UserError("No layer of this model takes a LoRA adapter.", "Use a Qwen2.5-VL model, or `lora: null`.")
     print(f"LoRA of rank {lora.rank} on {len(matched)} linear layers of the language model")
     return LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS,
+        task_type="CAUSAL_LM",
     )  # fmt: skip
 
 
@@ -135,7 +140,8 @@ def fit_and_save(trainer: Trainer, folder: Path) -> Path:
 class StepLog(TrainerCallback):
     """Appends a row a step to ``path``, begun anew, and tells the progress.
 
-    ``row`` makes the columns from the trainer's own log; ``watch`` sees each row as it is written.
+    ``row`` makes the columns from the trainer's own log and the step's seconds; ``watch`` sees each row
+    as it is written.
     """
 
     def __init__(
@@ -155,8 +161,9 @@ class StepLog(TrainerCallback):
         if "loss" not in logs or not state.is_world_process_zero:
             return  # the summary at the end
         seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
-        row = {"step": state.global_step} | self.row(logs) | {"seconds": round(seconds, 4)}
+        row = {"step": state.global_step} | self.row(logs | {"seconds": seconds}) | {"seconds": seconds}
         append_json(self.path, row)
-        self.progress.tell(state.global_step, f"loss {row['loss']:.3f}")
+        measure = "reward" if "reward" in row else "loss"
+        self.progress.tell(state.global_step, f"{measure} {row[measure]:.3f}")
         if self.watch:
             self.watch(row)

@@ -1,19 +1,21 @@
 """What the training stages are shown."""
 
 import pytest
+from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
 
 from ladlib.conversations import balanced_pairs, make_conversations, refuse_loco, training_pairs
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError
 from ladlib.settings import load_profile
-from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
 
 PROFILE = load_profile("smoke", **{"data.sft_samples": 100})
 
 
 def write_all(root):
-    write_ad(root / "mvtec_anomaly_detection", normals={"train": 2, "test": 3}, defects={"missing_cable": 3, "bent_wire": 1})
+    write_ad(
+        root / "mvtec_anomaly_detection", normals={"train": 2, "test": 3}, defects={"missing_cable": 3, "bent_wire": 1}
+    )
     write_visa(root / "visa")
     write_loco(root / "mvtec_loco_anomaly_detection")
     return root
@@ -76,7 +78,9 @@ def test_captions_come_from_the_text_beside_the_image_else_from_domain_knowledge
     caption.parent.mkdir(parents=True)
     caption.write_text("Two cores .\n", encoding="utf-8")
     with pytest.warns(UserWarning):
-        captions = {one.pair.id: one.answer for one in make_conversations(PROFILE, tmp_path, 0) if one.kind == "Caption"}
+        captions = {
+            one.pair.id: one.answer for one in make_conversations(PROFILE, tmp_path, 0) if one.kind == "Caption"
+        }
     assert captions["cable/test/missing_cable/001"] == "Two cores ."
     assert captions["cable/test/good/000"] == "Whole: Three cores."
     assert "cable/test/missing_cable/000" not in captions
@@ -99,7 +103,9 @@ def test_grpo_pairs_are_balanced_and_alternate(tmp_path):
 
 def test_good_pairs_are_of_the_categories_of_the_logical_ones(tmp_path):
     write_all(tmp_path)
-    write_ad(tmp_path / "mvtec_anomaly_detection", category="wood", normals={"train": 2, "test": 20}, defects={"scratch": 1})
+    write_ad(
+        tmp_path / "mvtec_anomaly_detection", category="wood", normals={"train": 2, "test": 20}, defects={"scratch": 1}
+    )
     pairs = balanced_pairs(load_profile("smoke", **{"data.grpo_pairs": 6}), tmp_path, 0)
     assert "wood" not in {one.test.category for one in pairs}
 

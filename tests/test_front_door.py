@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 import tomllib
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ BUILD = [Requirement(line) for line in PROJECT["build-system"]["requires"]]
 MODULE = {"pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml"}
 # Used without an import: the kernel that papermill starts, and JupyterLab for `make lab`.
 WITHOUT_IMPORT = {"ipykernel", "jupyterlab", "accelerate"}
+# Imported, and always there: transformers needs the first, ipykernel and nbclient the second.
+COME_WITH = {"huggingface_hub", "jupyter_client"}
 
 
 def canonical(name: str) -> str:
@@ -91,7 +93,7 @@ def imported_packages(folder: Path) -> set[str]:
 
 def test_every_package_that_the_library_imports_is_declared():
     declared = {MODULE.get(canonical(one.name), canonical(one.name)) for one in DECLARED}
-    assert imported_packages(ROOT / "ladlib") <= declared | {"huggingface_hub", "jupyter_client"}
+    assert imported_packages(ROOT / "ladlib") <= declared | COME_WITH
 
 
 def test_every_declared_package_is_used():
@@ -99,6 +101,11 @@ def test_every_declared_package_is_used():
     used = imported_packages(ROOT / "ladlib") | imported_packages(ROOT / "tests") | WITHOUT_IMPORT
     names = {MODULE.get(canonical(one.name), canonical(one.name)) for one in DECLARED}
     assert {name for name in names - used if f"import {name}" not in notebooks} == set()
+
+
+def test_the_console_script_is_the_command_line():
+    module, name = PROJECT["project"]["scripts"]["ladlib"].split(":")
+    assert callable(getattr(import_module(module), name))
 
 
 def test_citation_and_licence_say_the_same_as_pyproject():

@@ -1,20 +1,22 @@
 """Stage 2 with a tiny random model and two images a row."""
 
+import os
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_base, tiny_profile, write_data
 
-from ladlib import grpo, sft
+from ladlib import evaluate, grpo, sft
 from ladlib.conversations import balanced_pairs
 from ladlib.errors import UserError
 from ladlib.models import VISION_TOKENS, load_model
 from ladlib.rewards import group_advantages
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.training import load_policy
-from tiny import tiny_base, tiny_profile, write_data
 
-COLUMNS = {"step", *grpo.METRICS, "seconds"}
+COLUMNS = {"step", *grpo.METRICS, "seconds_update", "seconds"}
 FINE = {"step": 5, "frac_reward_zero_std": 0.5, "clipped_share": 0.0, "yes_rate": 0.5}
 
 
@@ -57,7 +59,7 @@ def test_a_step_is_logged_with_its_rollouts_and_changes_the_weights(data, tmp_pa
         assert row["reward"] == pytest.approx(row["accuracy_reward"] + row["format_reward"])
         assert row["format_reward"] == row["yes_rate"] == 0.5
         parts = row["seconds_generate"] + row["seconds_reward"] + row["seconds_update"]
-        assert parts == pytest.approx(row["seconds"], abs=0.2) and row["seconds_update"] > 0
+        assert parts == pytest.approx(row["seconds"]) and row["seconds_update"] > 0
     groups = read_jsonl(run.rollouts("sft_grpo", 0))
     assert [group["step"] for group in groups] == [1, 1, 2, 2]
     assert [group["label"] for group in groups] == ["yes", "no", "yes", "no"]
@@ -92,13 +94,14 @@ def test_no_vision_token_is_sampled_even_where_the_model_wants_one(data, tmp_pat
     trainer = make(data, tmp_path / "grpo", tiny_profile())
     tokenizer = trainer.processing_class.tokenizer
     banned = tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
-    trainer.model.lm_head.register_forward_hook(lambda module, args, out: out.index_fill(-1, torch.tensor(banned), 50.0))
+    trainer.model.lm_head.register_forward_hook(
+        lambda module, args, out: out.index_fill(-1, torch.tensor(banned), 50.0)
+    )
     trainer.model.train()
-    prompts = [trainer.train_dataset[0]]
-    rows = [{"role": "user", "content": [
-        {"type": "image", "image": prompts[0]["images"][0]}, {"type": "image", "image": prompts[0]["images"][1]},
-        prompts[0]["prompt"][0]["content"][-1]]}]  # fmt: skip
-    _, completions, *_ = trainer._generate([rows] * 2)
+    row = trainer.train_dataset[0]
+    images = [{"type": "image", "image": image} for image in row["images"]]
+    message = {"role": "user", "content": [*images, row["prompt"][0]["content"][-1]]}
+    _, completions, *_ = trainer._generate([[message]] * 2)
     assert completions and not {token for ids in completions for token in ids} & set(banned)
 
 
@@ -111,7 +114,8 @@ def test_the_kl_terms_model_is_the_start_and_stays_frozen(data, tmp_path):
     assert all(torch.equal(frozen[key], value) for key, value in trainer.ref_model.state_dict().items())
 
 
-def test_an_adapter_trained_on_an_adapter_starts_from_it(data, tmp_path):
+def test_an_adapter_trained_on_an_adapter_starts_from_it(data, tmp_path, monkeypatch):
+    answer(monkeypatch, "<think>x</think><answer>yes</answer>")  # without a spread an adapter stays zero
     profile = tiny_profile(model__lora={"rank": 2, "alpha": 4, "dropout": 0.0}, grpo__steps=1, sft__steps=1)
     run = RunFolder(tmp_path)
     start = str(sft.train(profile, data, run, 0))
@@ -157,3 +161,17 @@ def test_an_alarm_needs_several_steps_and_is_told_once(change, words):
 def test_a_run_that_learns_raises_no_alarm():
     assert grpo.alarms([FINE] * 5) == []
     assert grpo.alarms([FINE | {"yes_rate": 0.0}] * 4 + [FINE]) == []
+
+
+@pytest.mark.slow
+def test_both_stages_and_the_evaluation_go_through_on_genuine_images(tmp_path):
+    folder = os.environ.get("LADLIB_REAL_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("LADLIB_REAL_DATA names no folder of genuine files")
+    profile, run = tiny_profile(evaluate__limit=1), RunFolder(tmp_path)
+    with pytest.warns(UserWarning, match="without visa"):
+        start = str(sft.train(profile, folder, run, 0))
+        trained = str(grpo.train(profile, folder, run, 0, model=start))
+    path = evaluate.evaluate(profile, folder, run, 0, arm="sft_grpo", model=trained)
+    assert sorted(row["anomaly"] for row in read_jsonl(path)) == ["good", "logical", "structural"]
+    assert {tuple(row["pixels"][0]) for row in read_jsonl(path)} == {(84, 168)}  # 800x1600 in the toy's band

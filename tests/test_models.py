@@ -6,11 +6,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from tiny import tiny_base, tiny_processor, tiny_profile
 
 from ladlib.errors import UserError
 from ladlib.models import VISION_TOKENS, decode, fingerprint, load_model, load_processor
 from ladlib.training import LORA_TARGETS
-from tiny import tiny_base, tiny_processor, tiny_profile
 
 
 @pytest.fixture
@@ -62,7 +62,9 @@ def test_an_adapter_that_does_nothing_is_refused(tmp_path, settings):
 
 def test_an_adapter_changes_the_logits(tmp_path, settings):
     adapter = write_adapter(tmp_path / "adapter", trained=True)
-    assert not torch.allclose(logits(load_model(tiny_base(), settings)), logits(load_model(adapter, settings)), atol=1e-4)
+    assert not torch.allclose(
+        logits(load_model(tiny_base(), settings)), logits(load_model(adapter, settings)), atol=1e-4
+    )
 
 
 def test_an_adapter_on_an_adapter_is_merged_on_top_of_it_wherever_the_run_lies(tmp_path, settings):

@@ -62,7 +62,7 @@ def test_white_space_around_a_malformed_text_does_not_mend_it(text, space):
 @pytest.mark.parametrize("piece", [*TAGS, "<think>a</think>", "< ", " ", "<", "</", "yes ", "<answer>yes"])
 def test_a_megabyte_is_read_in_a_moment(piece):
     text = "<think>" + piece * (1_000_000 // len(piece)) + "</think><answer>yes</answer>"
-    start = time.perf_counter()
+    start = time.process_time()
     parse(text)
     lenient_answer(text)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 2.0

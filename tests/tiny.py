@@ -6,11 +6,11 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
 from PIL import Image
 
 from ladlib.pretrain import SINGLE, Phase, Recipe, make_model, make_toy_processor
 from ladlib.settings import Profile, load_profile
-from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
 
 TINY = Recipe(
     hidden=48, layers=2, heads=4, vision_hidden=32, vision_layers=2, steps=1, batch=1, learning_rate=1e-3, warmup=1,
@@ -41,7 +41,9 @@ def tiny_profile(**changes: object) -> Profile:
 
 def write_data(root: Path) -> Path:
     """MVTec AD, VisA, MMAD and MVTec LOCO AD in small, below ``root``."""
-    write_ad(root / "mvtec_anomaly_detection", normals={"train": 2, "test": 3}, defects={"missing_cable": 3, "bent_wire": 1})
+    write_ad(
+        root / "mvtec_anomaly_detection", normals={"train": 2, "test": 3}, defects={"missing_cable": 3, "bent_wire": 1}
+    )
     write_visa(root / "visa")
     entries = {
         "DS-MVTec/cable/image/missing_cable/000.png": mmad_entry("A"),
@@ -58,6 +60,8 @@ def write_data(root: Path) -> Path:
 def colour_images(root: Path) -> None:
     """Give each image a colour and a shape of its own, so that prompts differ in pixels and length."""
     files = [*root.rglob("*.png"), *root.rglob("*.JPG")]
-    for number, path in enumerate(sorted(one for one in files if "mask" not in str(one) and "ground_truth" not in str(one))):
+    for number, path in enumerate(
+        sorted(one for one in files if "mask" not in str(one) and "ground_truth" not in str(one))
+    ):
         size = (64, 64) if number % 2 else (96, 48)
         Image.new("RGB", size, (number * 37 % 256, number * 91 % 256, number * 53 % 256)).save(path)

@@ -24,7 +24,6 @@ REPORT_EXAMPLES = "Examples:\n\n  ladlib report\n\n  ladlib report --run results
 DOCTOR_EXAMPLES = "Examples:\n\n  ladlib doctor\n\n  ladlib doctor --profile paper --data /data/anomaly"
 
 CHECKOUT = Path(__file__).parents[2]
-RUNS = Path("results/runs")
 
 
 def reproduce(
@@ -66,13 +65,15 @@ def report(
 def latest_run() -> "RunFolder":
     """The run worked on last below results/runs, or a copy of the released one where there is none."""
     from ladlib.runs import RunFolder
+    from ladlib.session import RUNS, find_root
 
-    released, copy = CHECKOUT / "results" / "released" / "toy", RUNS / "released-toy"
-    found = [path for path in RUNS.glob("*/run.json") if path.parent != copy]
+    runs = find_root(Path.cwd()) / RUNS
+    released, copy = CHECKOUT / "results" / "released" / "toy", runs / "released-toy"
+    found = [path for path in runs.glob("*/run.json") if path.parent != copy]
     if found:
         return RunFolder(max(found, key=lambda path: path.stat().st_mtime).parent)
     if not released.is_dir():
-        raise UserError(f"There is no run in {RUNS}.", "Run `ladlib reproduce` first, or give one with --run.")
+        raise UserError(f"There is no run in {runs}.", "Run `ladlib reproduce` first, or give one with --run.")
     shutil.rmtree(copy, ignore_errors=True)  # an older release may lie there
     shutil.copytree(released, copy)
     return RunFolder(copy)

@@ -2,11 +2,11 @@
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import papermill
+from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
@@ -27,8 +27,9 @@ class ThisPython(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+        kernel = get_kernel_dict()
+        # The kernel's own log, such as of being interrupted at its end, says nothing about the notebook.
+        return KernelSpec(**kernel | {"argv": [*kernel["argv"], "--log-level=CRITICAL"]})
 
 
 def execute(

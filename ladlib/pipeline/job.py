@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ladlib.errors import UserError
 from ladlib.pipeline.inputs import digest, inputs_sha256
-from ladlib.pipeline.parameters import OPTIONS, Scalar
+from ladlib.pipeline.parameters import Scalar
 from ladlib.pipeline.progress import Expected, clock, seconds_of_cells
 from ladlib.pipeline.stages import PACKAGE, Stage
 from ladlib.runs import RunFolder, now, write_text
@@ -49,7 +49,7 @@ class Job:
         if record and record.inputs_sha256 == inputs and not again:
             self._say(f"[{stage.name}] unchanged, skipped (took {clock(record.seconds)})")
             return
-        self._prepare(stage, parameters, inputs, again)
+        self._prepare(stage, inputs, again)
         self._run(stage, parameters, inputs)
 
     def outputs_sha256(self, stage: Stage) -> str:
@@ -58,15 +58,14 @@ class Job:
         paths = [path for path in record.outputs if not path.startswith("notebooks/")] if record else []
         return digest(self.folder.root, [self.folder.root / path for path in paths])
 
-    def _prepare(self, stage: Stage, parameters: dict[str, Scalar], inputs: str, again: bool) -> None:
+    def _prepare(self, stage: Stage, inputs: str, again: bool) -> None:
         """Clear what other inputs made. What an interrupted run of the same inputs left is resumed."""
         marker = self._marker(stage)
         resumes = not again and marker.is_file() and marker.read_text(encoding="utf-8") == inputs
         if not resumes:
             for path in stage.paths(self.seed):
                 _remove(self.folder.root / path)
-        own = {name: value for name, value in parameters.items() if name not in OPTIONS}
-        record = self.folder.open(self.settings.name, self.seed, data=self.data, **own)
+        record = self.folder.open(self.settings.name, self.seed)  # the notebook adds the values in force
         others = tuple(one for one in record.stages if one.name != stage.name)
         self.folder.write(record.model_copy(update={"stages": others}))
         write_text(marker, inputs)

@@ -55,7 +55,8 @@ class CellProgress:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._ticker.join()
-        self._bar.stop()
+        if self.console.is_terminal:
+            self._bar.stop()
 
     def cell_start(self, cell: dict, cell_index: int) -> None:
         if cell["cell_type"] != "code" or not cell["source"].strip():

@@ -11,9 +11,8 @@ from ladlib.pipeline.job import Job
 from ladlib.pipeline.parameters import check
 from ladlib.pipeline.stages import STAGES, Stage, find_stage, notebooks_folder
 from ladlib.runs import RunFolder
+from ladlib.session import RUNS, find_root
 from ladlib.settings import PROFILES, Profile, load_profile
-
-RUNS = Path("results/runs")  # below the current folder
 
 
 def reproduce(
@@ -30,7 +29,7 @@ def reproduce(
     notebooks: Path | None = None,
     stages: tuple[Stage, ...] = STAGES,
 ) -> RunFolder:
-    """Run the notebooks into ``run`` (default: results/runs/<profile>) and return that folder.
+    """Run the notebooks into ``run`` (default: the checkout's results/runs/<profile>) and return that folder.
 
     A stage is skipped while its inputs are the recorded ones and its outputs exist. ``start`` runs that
     stage and all later ones again, ``only`` that one alone, ``force`` all of them. ``parameters`` are
@@ -42,7 +41,7 @@ def reproduce(
     values = check(parameters, files)
     chosen, again = _choose(stages, start, only, force)
     _check_data(settings, data)
-    folder = RunFolder((Path(run) if run else RUNS / settings.name).resolve())
+    folder = RunFolder((Path(run) if run else find_root(Path.cwd()) / RUNS / settings.name).resolve())
     options = {
         "profile": profile if profile in PROFILES else _absolute(profile),
         "data": _absolute(data),
@@ -72,7 +71,7 @@ def closing(folder: RunFolder) -> str:
     }  # fmt: skip
     width = max(map(len, places))
     lines = [f"{what:<{width}}  {path}" for what, path in places.items() if path.exists()]
-    return "\n".join(["", comparison_text(folder), "", *lines])
+    return "\n".join(["", comparison_text(folder).rstrip(), "", *lines])
 
 
 def _choose(stages: tuple[Stage, ...], start: str, only: str, force: bool) -> tuple[tuple[Stage, ...], bool]:

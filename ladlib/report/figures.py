@@ -1,4 +1,7 @@
-"""Every figure of the project, for notebooks and the report. Each function returns a matplotlib Figure.
+"""The figures that notebooks and the report share. Each function returns a matplotlib Figure.
+
+Figures that only one notebook shows lie in modules of their own: ``lesson`` and ``groups`` (03), ``answers`` (04),
+``arithmetic`` (05).
 
 >>> figure = loss_curve([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])
 >>> save(figure, RunFolder("results/runs/toy"), "sft-loss")  # doctest: +SKIP

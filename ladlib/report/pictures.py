@@ -21,11 +21,11 @@ SHOWN = 640  # longest side in pixels of a picture inside a figure
 
 
 @styled
-def gallery(rows: Sequence[tuple[str, Picture, Picture, Picture | None]], per_line: int = 5) -> Figure:
+def gallery(rows: Sequence[tuple[str, Picture, Picture, Picture | str | None]], per_line: int = 5) -> Figure:
     """Titled columns of three: the normal reference image, the test image, and its mask laid over it.
 
     A mask is an image or array of the test image's size, anything above 0 being the defect; None for good
-    images.
+    images, and a text where there is none to show.
     """
     lines = [rows[start : start + per_line] for start in range(0, len(rows), per_line)]
     figure = canvas(2.1 * per_line, 5.7 * len(lines))
@@ -43,19 +43,20 @@ def gallery(rows: Sequence[tuple[str, Picture, Picture, Picture | None]], per_li
     return figure
 
 
-def _column(axes: Sequence[Axes], title: str, reference: Picture, test: Picture, mask: Picture | None) -> None:
+def _column(axes: Sequence[Axes], title: str, reference: Picture, test: Picture, mask: Picture | str | None) -> None:
     axes[0].set_title(textwrap.fill(title, 24), loc="center", fontsize=9, parse_math=False)
-    shown = (_small(reference), _small(test), _overlaid(test, mask))
+    third = mask if isinstance(mask, str) else _overlaid(test, mask)
+    shown = (small(reference), small(test), "no defect" if third is None else third)
     for panel, picture, colour in zip(axes, shown, (RIGHT, GREY, GREY), strict=True):
-        if picture is None:
-            panel.text(0.5, 0.5, "no defect", ha="center", va="center", transform=panel.transAxes, color=GREY)
+        if isinstance(picture, str):
+            panel.text(0.5, 0.5, picture, ha="center", va="center", transform=panel.transAxes, color=GREY)
         else:
             panel.axis("on")
             panel.imshow(picture)
             frame(panel, colour, 1.2)
 
 
-def _small(picture: Picture) -> np.ndarray:
+def small(picture: Picture) -> np.ndarray:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
     image = image.convert("RGB")
     image.thumbnail((SHOWN, SHOWN))
@@ -66,7 +67,7 @@ def _overlaid(test: Picture, mask: Picture | None) -> np.ndarray | None:
     """The test image greyed, the defect in red on it."""
     if mask is None:
         return None
-    picture = _small(test).astype(float)
+    picture = small(test).astype(float)
     where = Image.fromarray((np.asarray(mask) > 0).astype(np.uint8) * 255)
     # The largest value of a block, not its mean: a defect of a few pixels must stay visible.
     marked = np.asarray(where.resize(picture.shape[1::-1], Image.Resampling.BOX)) > 0
@@ -109,14 +110,14 @@ def _card(part: SubFigure, generation: Generation, root: Path) -> None:
     panels = part.subplots(1, 3, width_ratios=[1, 1, 2.6])
     for axes, path, title in zip(panels, (generation.reference, generation.test), ("reference", "test"), strict=False):
         bare(axes)
-        axes.imshow(_small(open_image(root / path)))
+        axes.imshow(small(open_image(root / path)))
         axes.set_xlabel(f"{title} image", fontsize=8)
         frame(axes, colour, 3)
     panels[2].axis("off")
     texts = (
         (1.0, generation.id, {"fontsize": 8, "color": GREY}),
-        (0.9, _wrapped(verdict(generation), 66, lines=2), {"fontsize": 9, "weight": "bold", "color": colour}),
-        (0.68, _wrapped(generation.text, 68, lines=9), {"fontsize": 8, "family": "DejaVu Sans Mono"}),
+        (0.9, wrap(verdict(generation), 66, lines=2), {"fontsize": 9, "weight": "bold", "color": colour}),
+        (0.68, wrap(generation.text, 68, lines=9), {"fontsize": 8, "family": "DejaVu Sans Mono"}),
     )
     for height, text, look in texts:
         # Out of the layout: a long text would push the images of its card out of line with the others.
@@ -131,6 +132,6 @@ def verdict(generation: Generation) -> str:
     return f"{mark}: answers {answer} (P(anomalous) {generation.p_yes:.2f}), image is {kind}"
 
 
-def _wrapped(text: str, width: int, lines: int) -> str:
+def wrap(text: str, width: int, lines: int) -> str:
     wrapped = [part for line in printable(text).split("\n") for part in textwrap.wrap(line, width) or [""]]
     return "\n".join(wrapped[: lines - 1] + ["…"] if len(wrapped) > lines else wrapped)

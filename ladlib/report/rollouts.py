@@ -28,6 +28,7 @@ def rollout_table(rollout: dict) -> Styler:
         .hide(axis="index")
         .bar(subset=["advantage"], align="mid", vmin=-2.5, vmax=2.5, color=["#F2B48A", "#9CCBE8"])
         .set_properties(subset=["completion"], **{"text-align": "left", "white-space": "pre-wrap", "max-width": "46em"})
+        .set_table_styles([{"selector": "th.col0", "props": [("text-align", "left")]}])
         .set_caption(title.replace("<", "&lt;"))
     )
 

@@ -47,7 +47,10 @@ def read_run(run: RunFolder) -> Stored:
     logs = _by_key(run.root / "logs", rollouts=False)
     rollouts = _by_key(run.root / "logs", rollouts=True)
     metrics = score(generations) + score_trivial(generations)
-    return Stored(record, load_profile(record.profile), generations, logs, rollouts, metrics)
+    # Notebooks keep the values in force of what they let one override, by their dotted names.
+    overrides = {name: value for name, value in record.parameters.items() if "." in name}
+    profile = load_profile(record.profile, **overrides)
+    return Stored(record, profile, generations, logs, rollouts, metrics)
 
 
 def read_generations(run: RunFolder) -> list[Generation]:

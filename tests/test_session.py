@@ -1,0 +1,103 @@
+"""How a notebook begins: profile, run folder, data."""
+
+import pytest
+from layouts import write_ad, write_loco
+
+from ladlib.errors import UserError
+from ladlib.runs import RunFolder
+from ladlib.session import find_root, read_present, start
+
+FEW = {"data.toy.train": 1, "data.toy.validation": 0, "data.toy.good": 1, "data.toy.logical": 1}
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder that looks like the repository, from whose notebooks/ the code runs."""
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "ladlib"\n')
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    return tmp_path
+
+
+@pytest.fixture
+def images(tmp_path):
+    (tmp_path / "images").mkdir()
+    return tmp_path / "images"
+
+
+def test_the_toy_datasets_are_drawn_into_the_run_once(tmp_path):
+    session = start("smoke", run=str(tmp_path / "run"), overrides=FEW)
+    assert session.is_toy and session.data == session.run.data == tmp_path / "run" / "data"
+    picture = next(session.data.rglob("train/good/000.png"))
+    written = picture.stat().st_mtime_ns
+    start("smoke", run=str(tmp_path / "run"), overrides=FEW)
+    assert picture.stat().st_mtime_ns == written
+
+
+def test_relative_paths_are_read_from_the_repositorys_root(checkout, images):
+    session = start("smoke", data="images", overrides={})
+    assert session.run.root == checkout / "results" / "runs" / "smoke"
+    assert session.data == images and not session.is_toy
+    assert dict(session.rows())["run folder"] == "results/runs/smoke"
+
+
+def test_outside_a_checkout_relative_paths_are_read_from_the_current_folder(tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
+    assert find_root(tmp_path) == tmp_path
+
+
+def test_a_sentinel_leaves_the_profiles_value_and_any_other_changes_it(tmp_path, images):
+    overrides = {"sft.steps": 7, "sft.learning_rate": -1.0, "model.base": "", "evaluate.limit": 0}
+    session = start("smoke", data=str(images), run=str(tmp_path / "run"), overrides=overrides)
+    assert session.profile.sft.steps == 7 and session.profile.evaluate.limit == 0
+    assert session.profile.sft.learning_rate > 0 and session.profile.model.base == "toy-base"
+    assert session.changed == ("sft.steps", "evaluate.limit")
+
+
+def test_the_values_in_force_are_kept_in_the_runs_record(tmp_path, images):
+    run, overrides = str(tmp_path / "run"), {"sft.steps": 7, "model.base": ""}
+    start("smoke", data=str(images), run=run, overrides=overrides)
+    kept = RunFolder(run).read().parameters
+    assert (kept["sft.steps"], kept["model.base"], kept["data"]) == (7, "toy-base", str(images))
+    start("smoke", data=str(images), run=run, overrides={"sft.steps": -1})
+    assert RunFolder(run).read().parameters["sft.steps"] == 2
+
+
+def test_it_shows_itself_as_a_table_of_settings_and_versions(tmp_path, images):
+    session = start("smoke", data=str(images), run=str(tmp_path / "run"), overrides={"sft.steps": 7})
+    table = session._repr_html_()
+    for part in ("smoke test, nothing is learned", "changed: sft.steps", "torch", str(images)):
+        assert part in table
+
+
+def test_datasets_that_cannot_be_read_are_left_out_with_the_reason(tmp_path):
+    write_loco(tmp_path / "mvtec_loco_anomaly_detection")
+    write_ad(tmp_path / "mvtec_anomaly_detection", normals={"test": 1})
+    samples, absent = read_present(tmp_path)
+    assert list(samples) == ["mvtec_loco"] and len(samples["mvtec_loco"]) == 9
+    assert "half copied" in absent["mvtec_ad"] and "no visa" in absent["visa"]
+
+
+def test_what_was_written_is_told_with_its_size(checkout, images):
+    session = start("smoke", data="images")
+    (images / "one.bin").write_bytes(b"x" * 2**20)
+    assert session.written(images, checkout / "absent") == [("images", 1, 1.0)]
+
+
+def test_data_that_is_not_there_is_one_line_and_nothing_is_written(checkout):
+    with pytest.raises(UserError, match="no folder .*absent"):
+        start("smoke", data="absent")
+    with pytest.raises(UserError, match="needs datasets"):
+        start("paper")
+    assert not (checkout / "results").exists()
+
+
+def test_a_run_folder_of_another_seed_is_refused(tmp_path, images):
+    start("smoke", data=str(images), run=str(tmp_path / "run"), seed=0)
+    with pytest.raises(UserError, match="seed 0"):
+        start("smoke", data=str(images), run=str(tmp_path / "run"), seed=1)
+
+
+def test_an_override_that_no_profile_has_is_refused(tmp_path):
+    with pytest.raises(UserError, match="sft.stpes"):
+        start("smoke", run=str(tmp_path / "run"), overrides={"sft.stpes": 3})

@@ -12,8 +12,8 @@ FLOORS = {
     0: ("errors", "schema", "settings", "runs", "progress"),
     1: ("data", "toy", "prompts", "parsing", "conversations"),
     2: ("rewards", "metrics", "statistics", "models"),
-    3: ("pretrain", "score_sheet", "training", "sft", "grpo", "evaluate", "report", "session", "held_out"),
-    4: ("pipeline", "cli", "doctor", "__main__"),
+    3: ("pretrain", "training", "sft", "grpo", "evaluate", "report", "session", "held_out"),
+    4: ("pipeline", "cli", "doctor", "release", "__main__"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}

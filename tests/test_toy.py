@@ -111,7 +111,9 @@ def test_no_lesson_of_pretraining_uses_a_product_or_the_tags_of_the_task(seed, k
     lesson = draw_lesson(kind, random.Random(seed), most=12)
     text = lesson.question + "".join(piece for piece, _ in lesson.answer)
     think, answer = FORBIDDEN_TAGS
-    assert not (f"<{think}>" in text and f"</{answer}>" in text and text.index(f"<{think}>") < text.index(f"<{answer}>"))
+    assert not (
+        f"<{think}>" in text and f"</{answer}>" in text and text.index(f"<{think}>") < text.index(f"<{answer}>")
+    )
     assert "anomal" not in text and "product" not in text
     assert {scene.backdrop for scene in lesson.scenes} <= set(backdrops.GENERAL)
 

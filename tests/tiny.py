@@ -9,7 +9,8 @@ from pathlib import Path
 from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
 from PIL import Image
 
-from ladlib.pretrain import SINGLE, Phase, Recipe, make_model, make_toy_processor
+from ladlib.pretrain import Phase, Recipe, make_model, make_toy_processor
+from ladlib.pretrain.recipes import SINGLE
 from ladlib.settings import Profile, load_profile
 
 TINY = Recipe(

@@ -24,6 +24,14 @@ def random_scene(rng: random.Random, most: int) -> Scene:
     return Scene(rows=rows, cols=cols, parts=parts, backdrop=rng.choice(GENERAL))
 
 
+def crowded_scene(rng: random.Random) -> Scene:
+    """A scene with a part of any kind in four of five cells: much to look at in one picture."""
+    rows, cols = rng.choice(GRIDS)
+    cells = [(row, col) for row in range(rows) for col in range(cols) if rng.random() < 0.8]
+    parts = tuple(_part(rng, random_kind(rng), cell) for cell in cells)
+    return Scene(rows=rows, cols=cols, parts=parts, backdrop=rng.choice(GENERAL))
+
+
 def changed(scene: Scene, rng: random.Random, changes: int) -> Scene:
     """``scene`` with ``changes`` cells altered: a part gone, added, or another in its place."""
     cells = {(part.row, part.col): part for part in scene.parts}

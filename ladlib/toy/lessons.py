@@ -11,7 +11,7 @@ here: the pair of tags ``<think>`` and ``<answer>`` in which the two training st
 import random
 from dataclasses import dataclass
 
-from ladlib.toy.general import changed, random_kind, random_scene, shuffled
+from ladlib.toy.general import changed, crowded_scene, random_kind, random_scene, shuffled
 from ladlib.toy.language import Pieces, compare_kinds, compare_places, list_parts, name_at, tally
 from ladlib.toy.scenes import Scene
 
@@ -72,7 +72,8 @@ JUDGE_OPEN = (
     ("The first image is an example. Is the second image right?", "no"),
 )
 FORMATS = (
-    "First output the {work} in {open1} {close1} tags, then output the final answer, {options}, in {open2} {close2} tags.",
+    "First output the {work} in {open1} {close1} tags, then output the final answer, {options}, "
+    "in {open2} {close2} tags.",
     "Output the {work} in {open1} {close1} tags and then the answer, {options}, in {open2} {close2} tags.",
     "Write the {work} between {open1} and {close1}. Then answer {options} between {open2} and {close2}.",
 )
@@ -111,14 +112,15 @@ def _list_of_pair(rng: random.Random, most: int) -> Drawn:
 
 
 def _at(rng: random.Random, most: int) -> Drawn:
-    scene = random_scene(rng, most)
-    places = _places(rng, scene)
+    scene = crowded_scene(rng)
+    places = _some_places(rng, scene)
     return (scene,), rng.choice(AT).format(places=_spoken(places)), name_at(scene, places)
 
 
 def _compare_at(rng: random.Random, most: int) -> Drawn:
-    first, second = _variants(rng, most)
-    places = _places(rng, first, second)
+    first = crowded_scene(rng)
+    second = changed(first, rng, rng.randint(0, len(first.places()) // 2))
+    places = _some_places(rng, first)
     question = rng.choice(COMPARE_AT).format(places=_spoken(places))
     return (first, second), question, compare_places(first, second, places)[0]
 
@@ -223,11 +225,8 @@ def _tagged(tags: tuple[str, str], notes: Pieces, answer: str) -> Pieces:
     return [(f"<{one}>", False), *notes, (f"</{one}><{two}>", False), (f" {answer}", True), (f"</{two}>", False)]
 
 
-def _places(rng: random.Random, *scenes: Scene) -> list[str]:
-    """Two or three places, mostly occupied ones."""
-    occupied = sorted(set().union(*(scene.at() for scene in scenes)))
-    some = sorted({*rng.sample(scenes[0].places(), 3), *rng.sample(occupied, min(4, len(occupied)))})
-    return rng.sample(some, rng.randint(2, 3))
+def _some_places(rng: random.Random, scene: Scene) -> list[str]:
+    return rng.sample(scene.places(), rng.randint(2, 4))
 
 
 def _spoken(places: list[str]) -> str:

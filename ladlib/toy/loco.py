@@ -5,174 +5,40 @@ the dataset's ``defects_config.json``, whose mask values are used. Departures: p
 a bag holds no plastic folds, a bottle one column of juice; of 89 defect types, 45 are drawn.
 """
 
-import random
-
-from ladlib.toy.products import Product, add, at, blemish, recolour, remove, replace, then, with_parts
-from ladlib.toy.scenes import Part, Scene
-
-TANGERINE, NECTARINE, CEREAL, BANANA, ALMOND = (
-    "orange disc",
-    "red disc",
-    "brown flakes",
-    "yellow chips",
-    "brown almonds",
+from ladlib.toy.loco_scenes import (
+    ALMOND,
+    BANANA,
+    CEREAL,
+    NECTARINE,
+    TANGERINE,
+    bottom_label_misplaced,
+    breakfast,
+    cable_colour,
+    connector_type,
+    icon_missing,
+    juice,
+    labels_swapped,
+    mirrored,
+    more_pins,
+    no_connector,
+    no_separator,
+    other_row,
+    overfilled,
+    pushpins,
+    screw_bag,
+    splicing,
+    top_label_misplaced,
+    without_juice,
+    without_label,
+    without_wires,
+    wrong_juice,
 )
-JUICES = ("red", "yellow", "orange")  # cherry, banana, orange
-CABLES = {"duo": "yellow", "trio": "blue", "quint": "red"}  # clamps and the colour that belongs to them
-
-
-def _breakfast(rng: random.Random) -> Scene:
-    cells = rng.sample([(0, 0), (0, 1), (1, 0), (2, 1), (3, 0), (3, 1)], 3)
-    fruit = [at("disc", colour, *cell) for colour, cell in zip(("orange", "orange", "red"), sorted(cells), strict=True)]
-    order = rng.sample(["orange", "orange", "red"], 3)
-    fruit = [part.model_copy(update={"colour": colour}) for part, colour in zip(fruit, order, strict=True)]
-    right = [at("flakes", "brown", row, col) for row in (0, 1) for col in (2, 3, 4)]
-    right += [at("chips", "yellow", 2, col) for col in (2, 3, 4)] + [
-        at("almonds", "brown", 3, col) for col in (2, 3, 4)
-    ]
-    return with_parts(Scene(rows=4, cols=5, parts=(), backdrop="breakfast_box"), fruit + right)
-
-
-def _mirrored(scene: Scene, rng: random.Random) -> Scene:
-    return with_parts(scene, [part.model_copy(update={"col": scene.cols - 1 - part.col}) for part in scene.parts])
-
-
-def _juice(rng: random.Random) -> Scene:
-    colour = rng.choice(JUICES)
-    column = [at("juice", colour, row, 1) for row in (1, 3, 5)] + [at("tag", colour, 2, 1), at("band", colour, 4, 1)]
-    return _poured(with_parts(Scene(rows=6, cols=3, parts=(), backdrop="juice_bottle"), column))
-
-
-def _poured(scene: Scene) -> Scene:
-    """``scene`` with juice behind the labels, from the uppermost juice down."""
-    juice = [part for part in scene.parts if part.shape == "juice"]
-    labels = [part.row for part in scene.parts if part.shape != "juice" and juice and part.row > juice[0].row]
-    return scene.model_copy(update={"under": tuple(at("juice", juice[0].colour, row, 1) for row in labels)})
-
-
-def _swap_rows(scene: Scene, one: int, two: int) -> Scene:
-    rows = {one: two, two: one}
-    moved = [part.model_copy(update={"row": rows.get(part.row, part.row)}) for part in scene.parts]
-    return _poured(with_parts(scene, moved))
-
-
-def _labels_swapped(scene: Scene, rng: random.Random) -> Scene:
-    return _swap_rows(scene, 2, 4)
-
-
-def _top_label_misplaced(scene: Scene, rng: random.Random) -> Scene:
-    return _swap_rows(scene, 2, rng.choice((1, 3)))
-
-
-def _bottom_label_misplaced(scene: Scene, rng: random.Random) -> Scene:
-    return _swap_rows(scene, 4, rng.choice((3, 5)))
-
-
-def _without_label(*shapes: str):
-    def apply(scene: Scene, rng: random.Random) -> Scene:
-        juice = next(part.colour for part in scene.parts if part.shape == "juice")
-        swap = {"shape": "juice", "colour": juice}
-        return _poured(with_parts(scene, [p.model_copy(update=swap) if p.shape in shapes else p for p in scene.parts]))
-
-    return apply
-
-
-def _without_juice(*rows: int):
-    def apply(scene: Scene, rng: random.Random) -> Scene:
-        kept = [p for p in scene.parts if p.shape != "juice" or (rows and p.row not in rows)]
-        return _poured(with_parts(scene, kept))
-
-    return apply
-
-
-def _overfilled(scene: Scene, rng: random.Random) -> Scene:
-    return with_parts(scene, [*scene.parts, at("juice", scene.parts[0].colour, 0, 1)])
-
-
-def _wrong_juice(scene: Scene, rng: random.Random) -> Scene:
-    other = rng.choice([colour for colour in JUICES if colour != scene.parts[0].colour])
-    parts = [p.model_copy(update={"colour": other}) if p.shape == "juice" else p for p in scene.parts]
-    return _poured(with_parts(scene, parts))
-
-
-def _icon_missing(scene: Scene, rng: random.Random) -> Scene:
-    return with_parts(scene, [p.model_copy(update={"shape": "band"}) if p.shape == "tag" else p for p in scene.parts])
-
-
-def _pushpins(rng: random.Random) -> Scene:
-    pins = tuple(at("pin", "yellow", row, col) for row in range(3) for col in range(5))
-    return Scene(rows=3, cols=5, parts=pins, backdrop="pushpins")
-
-
-def _more_pins(count: int):
-    def apply(scene: Scene, rng: random.Random) -> Scene:
-        return with_parts(scene, [*scene.parts, *rng.sample(scene.parts, count)])
-
-    return apply
-
-
-def _no_separator(scene: Scene, rng: random.Random) -> Scene:
-    return scene.model_copy(update={"backdrop": "pushpins_open"})
-
-
-def _screw_bag(rng: random.Random) -> Scene:
-    kinds = ["ring", "ring", "nut", "nut", "screw", "bolt"]
-    cells = rng.sample([(row, col) for row in range(4) for col in range(5)], len(kinds))
-    parts = [at(shape, "grey", *cell) for shape, cell in zip(kinds, cells, strict=True)]
-    return with_parts(Scene(rows=4, cols=5, parts=(), backdrop="screw_bag"), parts)
-
-
-def _splicing(rng: random.Random) -> Scene:
-    shape, row = rng.choice(tuple(CABLES)), rng.randrange(3)
-    parts = [at(shape, "grey", row, 0), at(shape, "grey", row, 5)]
-    parts += [at("wire", CABLES[shape], row, col) for col in range(1, 5)]
-    return with_parts(Scene(rows=3, cols=6, parts=(), backdrop="splicing_connectors"), parts)
-
-
-def _wires(scene: Scene) -> list[Part]:
-    return [part for part in scene.parts if part.shape == "wire"]
-
-
-def _without_wires(*cols: int):
-    def apply(scene: Scene, rng: random.Random) -> Scene:
-        return with_parts(scene, [p for p in scene.parts if p.shape != "wire" or (cols and p.col not in cols)])
-
-    return apply
-
-
-def _other_row(keep: bool):
-    def apply(scene: Scene, rng: random.Random) -> Scene:
-        wires = _wires(scene)
-        row = rng.choice([row for row in range(3) if row != wires[0].row])
-        moved = [wire.model_copy(update={"row": row}) for wire in wires]
-        kept = list(scene.parts) if keep else [part for part in scene.parts if part.shape != "wire"]
-        return with_parts(scene, [*kept, *moved])
-
-    return apply
-
-
-def _cable_colour(scene: Scene, rng: random.Random) -> Scene:
-    wires = _wires(scene)
-    other = rng.choice([colour for colour in CABLES.values() if colour != wires[0].colour])
-    return with_parts(scene, [p.model_copy(update={"colour": other}) if p in wires else p for p in scene.parts])
-
-
-def _connector_type(scene: Scene, rng: random.Random) -> Scene:
-    col = rng.choice((0, 5))
-    own = next(part.shape for part in scene.parts if part.col == col)
-    other = rng.choice([shape for shape in CABLES if shape != own])
-    return with_parts(scene, [p.model_copy(update={"shape": other}) if p.col == col else p for p in scene.parts])
-
-
-def _no_connector(scene: Scene, rng: random.Random) -> Scene:
-    col = rng.choice((0, 5))
-    return with_parts(scene, [part for part in scene.parts if part.col != col])
-
+from ladlib.toy.products import Product, add, blemish, recolour, remove, replace, then
 
 BREAKFAST = Product(
     "mvtec_loco", "breakfast_box",
     "Two tangerines and one nectarine on the left; on the right cereals above, banana chips and almonds below.",
-    _breakfast,
+    breakfast,
     logical={
         "missing_almonds": remove(ALMOND, 0),
         "missing_bananas": remove(BANANA, 0),
@@ -183,7 +49,7 @@ BREAKFAST = Product(
         "nectarine_1_tangerine_1": remove(TANGERINE),
         "nectarines_0_tangerines_2": remove(NECTARINE),
         "nectarines_0_tangerines_3": replace(NECTARINE, TANGERINE),
-        "compartments_swapped": _mirrored,
+        "compartments_swapped": mirrored,
         "underflow": remove(CEREAL, 3),
         "wrong_ratio": replace(CEREAL, BANANA, 3),
     },
@@ -203,18 +69,18 @@ BREAKFAST = Product(
 JUICE = Product(
     "mvtec_loco", "juice_bottle",
     "One of three juices up to the neck; the icon of the upper label matches the juice; a second label below.",
-    _juice,
+    juice,
     logical={
-        "missing_top_label": _without_label("tag"),
-        "missing_bottom_label": _without_label("band"),
-        "swapped_labels": _labels_swapped,
-        "misplaced_label_top": _top_label_misplaced,
-        "misplaced_label_bottom": _bottom_label_misplaced,
-        "empty_bottle": _without_juice(),
-        "wrong_fill_level_too_much": _overfilled,
-        "wrong_fill_level_not_enough": _without_juice(1),
-        "missing_fruit_icon": _icon_missing,
-        "wrong_juice_type": _wrong_juice,
+        "missing_top_label": without_label("tag"),
+        "missing_bottom_label": without_label("band"),
+        "swapped_labels": labels_swapped,
+        "misplaced_label_top": top_label_misplaced,
+        "misplaced_label_bottom": bottom_label_misplaced,
+        "empty_bottle": without_juice(),
+        "wrong_fill_level_too_much": overfilled,
+        "wrong_fill_level_not_enough": without_juice(1),
+        "missing_fruit_icon": icon_missing,
+        "wrong_juice_type": wrong_juice,
     },
     structural={
         "damaged_label": blemish("broken", "tag", "band"),
@@ -232,12 +98,12 @@ JUICE = Product(
 PUSHPINS = Product(
     "mvtec_loco", "pushpins",
     "Fifteen compartments, divided by separators, with exactly one yellow pushpin in each.",
-    _pushpins,
+    pushpins,
     logical={
         "missing_pushpin": remove("yellow pin"),
-        "additional_1_pushpin": _more_pins(1),
-        "additional_2_pushpins": _more_pins(2),
-        "missing_separator": _no_separator,
+        "additional_1_pushpin": more_pins(1),
+        "additional_2_pushpins": more_pins(2),
+        "missing_separator": no_separator,
     },
     structural={
         "broken": blemish("broken", "pin"),
@@ -254,7 +120,7 @@ PUSHPINS = Product(
 SCREW_BAG = Product(
     "mvtec_loco", "screw_bag",
     "Two washers, two nuts, one long screw and one short screw, lying anywhere in the bag.",
-    _screw_bag,
+    screw_bag,
     logical={
         "screw_too_long": replace("grey bolt", "grey screw"),
         "screw_too_short": replace("grey screw", "grey bolt"),
@@ -283,16 +149,16 @@ SCREW_BAG = Product(
 SPLICING = Product(
     "mvtec_loco", "splicing_connectors",
     "Two connectors with the same number of clamps, joined by one cable: two clamps yellow, three blue, five red.",
-    _splicing,
+    splicing,
     logical={
-        "wrong_connector_type": _connector_type,
-        "cable_too_short": _without_wires(4),
-        "missing_connector": _no_connector,
-        "missing_cable": _without_wires(),
-        "extra_cable": _other_row(keep=True),
-        "cable_color": _cable_colour,
-        "cable_cut": _without_wires(2),
-        "wrong_cable_location": _other_row(keep=False),
+        "wrong_connector_type": connector_type,
+        "cable_too_short": without_wires(4),
+        "missing_connector": no_connector,
+        "missing_cable": without_wires(),
+        "extra_cable": other_row(keep=True),
+        "cable_color": cable_colour,
+        "cable_cut": without_wires(2),
+        "wrong_cable_location": other_row(keep=False),
     },
     structural={
         "broken_cable": blemish("broken", "wire"),

@@ -54,8 +54,9 @@ def _conversation(picture: "Picture", rng: random.Random) -> list[dict]:
         questions += [
             _ask_options(rng, "Defect Classification", "What is the type of the defect?", scene.defect, names),
             _ask_options(rng, "Defect Localization", "Where is the defect?", places[0], wrong, keep=3),
-            _ask_options(rng, "Defect Description", "What does the defect look like?", _sentence(picture.normal, scene, places),
-                         [_sentence(scene, picture.normal, places), "none ."], keep=2),
+            _ask_options(rng, "Defect Description", "What does the defect look like?",
+                         _sentence(picture.normal, scene, places),
+                         [_sentence(scene, picture.normal, places), "none ."]),
         ]  # fmt: skip
     return questions
 

@@ -87,7 +87,9 @@ TRANSISTOR = Product(
 METAL_NUT = Product(
     "mvtec_ad", "metal_nut", "Six nuts in a fixed pattern.", _metal_nut,
     logical={"flip": replace("grey nut", "grey ring")},
-    structural={"scratch": blemish("scratched"), "color": recolour("nut", ("brown", "blue")), "bent": blemish("broken")},
+    structural={
+        "scratch": blemish("scratched"), "bent": blemish("broken"), "color": recolour("nut", ("brown", "blue")),
+    },
 )  # fmt: skip
 BOTTLE = Product(
     "mvtec_ad", "bottle", "Four bottle mouths in a row, two brown and then two green.", _bottle,
@@ -101,13 +103,18 @@ CANDLE = Product(
 )  # fmt: skip
 CAPSULES = Product(
     "visa", "capsules", "Five green capsules, lying anywhere.", _loose({"green pill": 5}, 3, 5, "blister"),
-    logical={"missing": remove("green pill"), "extra": add("green pill"), "swapped": replace("green pill", "blue pill")},
+    logical={
+        "missing": remove("green pill"), "extra": add("green pill"), "swapped": replace("green pill", "blue pill"),
+    },
     structural={"scratch": blemish("scratched"), "leak": blemish("stained")},
 )  # fmt: skip
 MACARONI = Product(
     "visa", "macaroni2", "Three yellow and two orange pieces, lying anywhere.",
     _loose({"yellow pill": 3, "orange pill": 2}, 4, 4, "velvet"),
-    logical={"missing": remove("yellow pill"), "extra": add("orange pill"), "swapped": replace("yellow pill", "orange pill")},
+    logical={
+        "missing": remove("yellow pill"), "extra": add("orange pill"),
+        "swapped": replace("yellow pill", "orange pill"),
+    },
     structural={"breakage": blemish("broken"), "stain": blemish("stained")},
 )  # fmt: skip
 FRYUM = Product(
@@ -118,7 +125,9 @@ FRYUM = Product(
 )  # fmt: skip
 PCB1 = Product(
     "visa", "pcb1", "Two blue chips above, two yellow coils and a red pin below, an orange part between.", _pcb1,
-    logical={"missing": _remove_shape("ring"), "wrong place": move("pin"), "swapped": replace("blue chip", "green chip")},
+    logical={
+        "missing": _remove_shape("ring"), "wrong place": move("pin"), "swapped": replace("blue chip", "green chip"),
+    },
     structural={"scratch": blemish("scratched"), "melt": blemish("stained")},
 )  # fmt: skip
 PCB4 = Product(

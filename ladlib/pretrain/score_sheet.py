@@ -4,7 +4,6 @@ One mean loss would hide it: a model may list parts perfectly and judge at chanc
 """
 
 import random
-from pathlib import Path
 
 import torch
 

@@ -52,4 +52,4 @@ report: env
 lint: env
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m ruff check .
-	@$(BIN)/python -m nbstripout --verify notebooks/*.ipynb
+	@$(BIN)/python -m nbstripout --verify --keep-id notebooks/*.ipynb

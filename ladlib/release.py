@@ -11,10 +11,17 @@ import shutil
 import sys
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
+from ladlib.data import find_dataset, read_dataset
+from ladlib.data.pairing import pair
 from ladlib.report import write_report
+from ladlib.report.figures import save
+from ladlib.report.samples import one_a_defect, pair_gallery
 from ladlib.report.stored import read_run
 from ladlib.report.tables import blocks, comparison, markdown
 from ladlib.runs import RunFolder, write_text
+from ladlib.schema import Pair
 
 ROOT = Path(__file__).parents[1]
 KEPT = ("run.json", "metrics.json", "generations", "logs", "tables", "figures")
@@ -29,7 +36,16 @@ def release(run: RunFolder, released: RunFolder, readme: Path) -> None:
         source, target = run.root / name, released.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+    save(products(run.data), released, "products")
     write_text(readme, with_blocks(readme.read_text(encoding="utf-8"), released))
+
+
+def products(data: Path) -> Figure:
+    """One logical anomaly of each category of toy MVTec LOCO AD: reference, test image, mask."""
+    first: dict[str, Pair] = {}
+    for one in one_a_defect(pair(read_dataset(data, "mvtec_loco"), seed=0), ["logical"]):
+        first.setdefault(one.test.category, one)
+    return pair_gallery(list(first.values()), find_dataset(data, "mvtec_loco"))
 
 
 def with_blocks(text: str, released: RunFolder) -> str:

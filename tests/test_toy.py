@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ladlib.data import FOLDERS, read_dataset
+from ladlib.data.check import check
 from ladlib.data.images import sha256
 from ladlib.data.mmad import locate, read_knowledge, read_questions
 from ladlib.errors import UserError
@@ -85,6 +86,10 @@ def test_every_toy_question_has_its_image_and_an_answer(toy):
     assert {question.type for question in questions} >= {"Anomaly Detection", "Defect Classification", "Object Details"}
     assert all(locate(question.image)[1] in ids and question.answer in question.options for question in questions)
     assert set(read_knowledge(toy)) == {"MVTec", "VisA", "MVTec-LOCO"}
+
+
+def test_a_check_of_toy_datasets_says_that_they_are_drawn(toy):
+    assert "drawn toy datasets" in check(toy)[0].message
 
 
 def test_no_loco_image_is_among_the_training_images(toy):

@@ -8,7 +8,7 @@ from ladlib.data.check_loco import check_mvtec_loco
 from ladlib.data.check_mmad import check_mmad
 from ladlib.data.check_visa import check_visa
 from ladlib.data.finding import Finding
-from ladlib.data.layout import FOLDERS, RECOGNISE
+from ladlib.data.layout import DRAWN, FOLDERS, RECOGNISE
 from ladlib.errors import UserError
 
 __all__ = ["Finding", "check"]
@@ -37,7 +37,7 @@ def check(root: Path | str, decode: bool = False) -> list[Finding]:
         raise UserError(f"{root} holds none of {names}.", "Give the folder that holds them, or one of them.")
     absent = [] if itself else [_absent(root, name) for name in FOLDERS if name not in inside]
     found = [one for name, folder in (inside or itself).items() for one in CHECKS[name](folder, decode)]
-    return found + absent
+    return [*_drawn(root), *found, *absent]
 
 
 def _absent(root: Path, dataset: str) -> Finding:
@@ -48,3 +48,10 @@ def _absent(root: Path, dataset: str) -> Finding:
         message="the dataset is missing.",
         mend=f"Unpack it as {root / FOLDERS[dataset]} where it is needed.",
     )
+
+
+def _drawn(root: Path) -> list[Finding]:
+    if not any((folder / DRAWN).is_file() for folder in (root, root.parent)):
+        return []
+    message = "these are drawn toy datasets: the published counts below do not apply to them."
+    return [Finding(severity="warning", dataset="toy", category="", message=message)]

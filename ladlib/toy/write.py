@@ -19,6 +19,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from ladlib.data import FOLDERS
+from ladlib.data.layout import DRAWN
 from ladlib.errors import UserError
 from ladlib.runs import write_text
 from ladlib.schema import Anomaly, Split
@@ -28,8 +29,6 @@ from ladlib.toy.alphabet import CELL
 from ladlib.toy.mmad import write_mmad
 from ladlib.toy.products import Product
 from ladlib.toy.scenes import Scene, render
-
-DONE = "toy.json"  # written last: a folder without it was not finished
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,14 @@ def write_datasets(out: Path, sizes: ToyData) -> None:
     anything else.
     """
     marker = json.dumps(sizes.model_dump(), indent=2) + "\n"
-    if (out / DONE).is_file() and (out / DONE).read_text(encoding="utf-8") == marker:
+    if (out / DRAWN).is_file() and (out / DRAWN).read_text(encoding="utf-8") == marker:
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} holds something other than these toy datasets.", "Name a new or empty folder.")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     _draw_all(partial, sizes)
-    write_text(partial / DONE, marker)
+    write_text(partial / DRAWN, marker)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
 

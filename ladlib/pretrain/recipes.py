@@ -51,7 +51,7 @@ PAIRS = {
 }
 ALL = {
     "list": 2, "list_of_pair": 1, "at": 1, "compare_at": 1, "count": 1, "tally": 2, "compare_places": 2,
-    "compare_kinds": 3, "present": 2, "judge_places": 4, "judge_kinds": 4, "judge_open": 5,
+    "compare_kinds": 3, "present": 3, "name_in_tags": 7, "judge_places": 4, "judge_kinds": 4, "judge_open": 5,
 }  # fmt: skip
 
 BASE = Recipe(

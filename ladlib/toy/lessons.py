@@ -77,12 +77,21 @@ FORMATS = (
     "Output the {work} in {open1} {close1} tags and then the answer, {options}, in {open2} {close2} tags.",
     "Write the {work} between {open1} and {close1}. Then answer {options} between {open2} and {close2}.",
 )
+NAME_IN_TAGS = (
+    "Name the part at {place}. First output the place in {open1} {close1} tags, "
+    "then output the part in {open2} {close2} tags.",
+    "What is at {place}? Output the place in {open1} {close1} tags and then the part in {open2} {close2} tags.",
+    "Write {place} between {open1} and {close1}. Then name the part at {place} between {open2} and {close2}.",
+)
 WORK = ("thinking process", "comparison", "notes", "process", "steps")
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A question on one or two scenes and its answer in pieces; decisive pieces weigh more."""
+    """A question on one or two scenes and its answer in pieces.
+
+    Decisive pieces weigh more: judgements and tags, since a tag that was not copied spoils all that follows.
+    """
 
     kind: str
     scenes: tuple[Scene, ...]
@@ -115,6 +124,17 @@ def _at(rng: random.Random, most: int) -> Drawn:
     scene = crowded_scene(rng)
     places = _some_places(rng, scene)
     return (scene,), rng.choice(AT).format(places=_spoken(places)), name_at(scene, places)
+
+
+def _name_in_tags(rng: random.Random, most: int) -> Drawn:
+    """A short answer in two tags: the format by itself."""
+    scene = crowded_scene(rng)
+    part = rng.choice(scene.parts)
+    one, two = _draw_tags(rng)
+    question = rng.choice(NAME_IN_TAGS).format(
+        place=part.place, open1=f"<{one}>", close1=f"</{one}>", open2=f"<{two}>", close2=f"</{two}>"
+    )
+    return (scene,), question, _tagged((one, two), [(f" {part.place} .", False)], part.name)
 
 
 def _compare_at(rng: random.Random, most: int) -> Drawn:
@@ -176,6 +196,7 @@ LESSONS = {
     "list": _list,
     "list_of_pair": _list_of_pair,
     "at": _at,
+    "name_in_tags": _name_in_tags,
     "compare_at": _compare_at,
     "count": _count,
     "tally": _tally,
@@ -209,9 +230,7 @@ def _judged(
 
 
 def _with_format(rng: random.Random, question: str, options: str) -> tuple[str, tuple[str, str]]:
-    tags = FORBIDDEN_TAGS
-    while tags == FORBIDDEN_TAGS:
-        tags = tuple(rng.sample(TAG_NAMES, 2))
+    tags = _draw_tags(rng)
     one, two = tags
     form = rng.choice(FORMATS).format(
         work=rng.choice(WORK), options=options,
@@ -220,9 +239,17 @@ def _with_format(rng: random.Random, question: str, options: str) -> tuple[str, 
     return f"{question} {form}", tags
 
 
+def _draw_tags(rng: random.Random) -> tuple[str, str]:
+    """Two tag names, never the pair of the task."""
+    while True:
+        one, two = rng.sample(TAG_NAMES, 2)
+        if (one, two) != FORBIDDEN_TAGS:
+            return one, two
+
+
 def _tagged(tags: tuple[str, str], notes: Pieces, answer: str) -> Pieces:
     one, two = tags
-    return [(f"<{one}>", False), *notes, (f"</{one}><{two}>", False), (f" {answer}", True), (f"</{two}>", False)]
+    return [(f"<{one}>", True), *notes, (f"</{one}><{two}>", True), (f" {answer}", True), (f"</{two}>", True)]
 
 
 def _some_places(rng: random.Random, scene: Scene) -> list[str]:

@@ -55,8 +55,8 @@ ALL = {
 }  # fmt: skip
 
 BASE = Recipe(
-    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, steps=3200, batch=32, learning_rate=1.2e-3,
+    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, steps=3400, batch=32, learning_rate=1.2e-3,
     warmup=200, decay=600,
-    phases=(Phase(900, 7, 5.0, SINGLE), Phase(1700, 9, 2.0, PAIRS), Phase(3200, 12, 1.0, ALL)),
+    phases=(Phase(900, 7, 5.0, SINGLE), Phase(1700, 9, 2.0, PAIRS), Phase(3400, 12, 1.0, ALL)),
 )  # fmt: skip
 RECIPES = {"base": BASE}

@@ -29,6 +29,7 @@ def gallery(rows: Sequence[tuple[str, Picture, Picture, Picture | str | None]], 
     """
     lines = [rows[start : start + per_line] for start in range(0, len(rows), per_line)]
     figure = canvas(2.1 * per_line, 5.7 * len(lines))
+    figure.set_dpi(72)  # photographs compress badly, and an executed notebook shows many
     grid = figure.subplots(3 * len(lines), per_line, squeeze=False)
     for axes in grid.flat:
         bare(axes)

@@ -7,7 +7,8 @@ generated, and an adapter changes the logits.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -67,10 +68,21 @@ def locate(name: str) -> str:
     return name
 
 
+@contextmanager
+def _found(name: str) -> Iterator[None]:
+    """Turns the hub's long error about a name it does not have, or a network that is not there, into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The model {name} is neither a folder nor to be had from the hub.", "Check the name and the network."
+        ) from error
+
+
 def load_processor(name: str, data: Data, revision: str = "main") -> PairProcessor:
     """The processor of a model, with the profile's band of pixels and left padding."""
-    folder = locate(name)
-    tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+    with _found(name):
+        tokenizer = AutoTokenizer.from_pretrained(locate(name), revision=revision)
     return make_processor(tokenizer, data.min_pixels, data.max_pixels)
 
 
@@ -91,13 +103,14 @@ def load_model(
     folder = locate(name)
     if (Path(folder) / "adapter_config.json").is_file():
         return _with_adapter(load_model(_base_of(folder), model, device=device), folder)
-    loaded, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        folder,
-        revision=model.revision,
-        dtype=getattr(torch, model.dtype),
-        attn_implementation=model.attention,
-        output_loading_info=True,
-    )
+    with _found(name):
+        loaded, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            folder,
+            revision=model.revision,
+            dtype=getattr(torch, model.dtype),
+            attn_implementation=model.attention,
+            output_loading_info=True,
+        )
     _check_keys(name, report)
     loaded.generation_config = generation_config(loaded, AutoTokenizer.from_pretrained(folder, revision=model.revision))
     loaded.to(device or best_device())

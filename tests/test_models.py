@@ -101,3 +101,9 @@ def test_a_model_of_other_weights_has_another_fingerprint(copied):
     weights[min(weights)] += 1
     save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
     assert fingerprint(str(copied)) != before
+
+
+def test_a_model_that_is_nowhere_is_one_line(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="neither a folder nor to be had from the hub"):
+        load_model("nowhere/at-all", tiny_profile().model)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from ladlib.data.counts import published, published_categories, published_images
+from ladlib.data.check_each import check_each
+from ladlib.data.counts import published, published_images
 from ladlib.data.finding import Finding, Findings
-from ladlib.data.layout import categories, list_images, subfolders
+from ladlib.data.layout import list_images, subfolders
 from ladlib.data.mvtec_ad import mask_of
 
 DATASET = "mvtec_ad"
@@ -12,21 +13,10 @@ DATASET = "mvtec_ad"
 
 def check_mvtec_ad(folder: Path, decode: bool) -> list[Finding]:
     """Findings for every published category, and for those that were not published."""
-    rows = []
-    for name in sorted({*published_categories(DATASET), *(one.name for one in categories(folder))}):
-        findings = Findings(DATASET, name)
-        _check_category(folder / name, findings, decode)
-        rows += findings.rows
-    return rows
+    return check_each(DATASET, "MVTec AD", folder, lambda one, findings: _check_category(one, findings, decode))
 
 
 def _check_category(category: Path, findings: Findings, decode: bool) -> None:
-    if category.name not in published_categories(DATASET):
-        findings.warning("is no category of MVTec AD.", "Rename or remove the folder.")
-        return
-    if not category.is_dir():
-        findings.error("the category is missing.", f"Copy it to {category}.")
-        return
     defects = [one for one in subfolders(category / "test") if one.name != "good"]
     anomalous = [path for one in defects for path in list_images(one)]
     normals = [path for split in ("train", "test") for path in list_images(category / split / "good")]

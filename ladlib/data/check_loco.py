@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from ladlib.data.counts import LOCO_FOLDERS, published, published_categories, published_images
+from ladlib.data.check_each import check_each
+from ladlib.data.counts import LOCO_FOLDERS, published, published_images
 from ladlib.data.finding import Finding, Findings, spans
-from ladlib.data.layout import categories, list_images, subfolders
+from ladlib.data.layout import list_images, subfolders
 from ladlib.data.mvtec_loco import defects_of, flattened_mask_of, masks_of, read_defects
 
 DATASET = "mvtec_loco"
@@ -12,21 +13,10 @@ DATASET = "mvtec_loco"
 
 def check_mvtec_loco(folder: Path, decode: bool) -> list[Finding]:
     """Findings for every published category, and for those that were not published."""
-    rows = []
-    for name in sorted({*published_categories(DATASET), *(one.name for one in categories(folder))}):
-        findings = Findings(DATASET, name)
-        _check_category(folder / name, findings, decode)
-        rows += findings.rows
-    return rows
+    return check_each(DATASET, "MVTec LOCO AD", folder, lambda one, findings: _check_category(one, findings, decode))
 
 
 def _check_category(category: Path, findings: Findings, decode: bool) -> None:
-    if category.name not in published_categories(DATASET):
-        findings.warning("is no category of MVTec LOCO AD.", "Rename or remove the folder.")
-        return
-    if not category.is_dir():
-        findings.error("the category is missing.", f"Copy it to {category}.")
-        return
     named = findings.attempt(lambda: _check_defects(category, findings))
     images = [path for place in _places(category) for path in list_images(category / place)]
     if not images:

@@ -66,10 +66,9 @@ def test_one_notebook_runs_alone_by_papermill_once_those_before_it_have(smoke, t
 
 
 @pytest.mark.slow
-def test_executed_copies_are_small_enough_to_share(smoke):
-    assert {
-        path.name: path.stat().st_size for path in smoke.notebooks.glob("*.ipynb") if path.stat().st_size > 5e6
-    } == {}
+def test_executed_copies_stay_below_the_ten_megabytes_that_a_repository_page_shows(smoke):
+    sizes = {path.name: path.stat().st_size for path in smoke.notebooks.glob("*.ipynb")}
+    assert max(sizes.values()) < 10e6, sizes
 
 
 def test_there_are_five_notebooks_and_they_are_the_stages():

@@ -117,6 +117,7 @@ def _nearest_size(ratio: float, min_pixels: int, max_pixels: int) -> tuple[int, 
         (columns, rows)
         for rows in range(1, min(most, math.isqrt(most * MAX_RATIO) + 1) + 1)
         for columns in _columns(rows, ratio, fewest, most)
+        if max(columns, rows) <= MAX_RATIO * min(columns, rows)
     ]
     if not sizes:
         raise UserError(

@@ -135,7 +135,7 @@ def make_batches(pairs: Sequence[Pair], folder: Path, data: Data, size: int) -> 
 
 def render_prompt(processor: PairProcessor) -> str:
     """The task's prompt in the chat template, each image one placeholder."""
-    return processor.apply_chat_template(prompts.rlad_messages(), tokenize=False, add_generation_prompt=True)
+    return prompts.prompt_text(processor, prompts.QUESTION, images=2)
 
 
 @torch.inference_mode()

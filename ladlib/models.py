@@ -93,10 +93,8 @@ def make_processor(tokenizer: PreTrainedTokenizerBase, min_pixels: int, max_pixe
     return PairProcessor(image_processor, tokenizer, chat_template=tokenizer.chat_template)
 
 
-def load_model(
-    name: str, model: Model, *, adapter: str | Path | None = None, device: str | None = None
-) -> Qwen2_5_VLForConditionalGeneration:
-    """The model ``name``, checked, ready to generate; with ``adapter`` merged in where one is given.
+def load_model(name: str, model: Model, *, device: str | None = None) -> Qwen2_5_VLForConditionalGeneration:
+    """The model ``name``, checked, ready to generate; an adapter comes merged into the model it was trained on.
 
     Raises :class:`UserError` where a weight is missing, unexpected or of another shape.
     """
@@ -113,8 +111,7 @@ def load_model(
         )
     _check_keys(name, report)
     loaded.generation_config = generation_config(loaded, AutoTokenizer.from_pretrained(folder, revision=model.revision))
-    loaded.to(device or best_device())
-    return _with_adapter(loaded, adapter) if adapter else loaded
+    return loaded.to(device or best_device())
 
 
 def generation_config(

@@ -7,9 +7,8 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLFo
 
 from ladlib.models import PairProcessor, generation_config, make_processor
 from ladlib.pretrain.recipes import Recipe
+from ladlib.settings import load_profile
 from ladlib.toy.tokens import CHAT_TEMPLATE, train_tokenizer
-
-PIXELS = (12 * 784, 20 * 784)  # the band of the toy profile: 12 to 20 visual tokens an image
 
 
 def make_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
@@ -46,7 +45,8 @@ def make_toy_processor(seed: int = 0) -> PairProcessor:
         tokenizer_object=train_tokenizer(seed=seed), eos_token="<|im_end|>", pad_token="<|endoftext|>",
         chat_template=CHAT_TEMPLATE, clean_up_tokenization_spaces=False,
     )  # fmt: skip
-    return make_processor(tokenizer, *PIXELS)
+    data = load_profile("toy").data
+    return make_processor(tokenizer, data.min_pixels, data.max_pixels)
 
 
 def make_model(recipe: Recipe, processor: PairProcessor) -> Qwen2_5_VLForConditionalGeneration:

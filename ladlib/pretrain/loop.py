@@ -40,7 +40,7 @@ def pretrain(name: str, out: Path, device: str = "cpu") -> Path:
     processor = make_toy_processor()
     model = make_model(recipe, processor).to(device)
     optimizer = _optimizer(model, recipe)
-    start = _resume(out, model, optimizer, recipe)
+    start = _resume(out, model, optimizer)
     print(f"toy-{name}: {count_parameters(model) / 1e6:.2f} M parameters, step {start} of {recipe.steps}", flush=True)
     for step, loss, shown, seconds in _steps(recipe, processor, model, optimizer, start, device):
         if (step + 1) % LOG_EVERY == 0:
@@ -119,14 +119,16 @@ def _checkpoint(out: Path, model, optimizer, step: int) -> None:
             old.unlink()
 
 
-def _resume(out: Path, model, optimizer, recipe: Recipe) -> int:
+def _resume(out: Path, model, optimizer) -> int:
     """Load the last whole checkpoint below ``out``; the step to go on with."""
     marker = out / "resume" / "step.json"
     if not marker.exists():
         return 0
     step = json.loads(marker.read_text(encoding="utf-8"))["step"]
     state = load_file(out / "resume" / f"step{step}.safetensors")
-    model.load_state_dict({key[6:]: value for key, value in state.items() if key.startswith("model.")}, strict=False)
+    weights = {key[6:]: value for key, value in state.items() if key.startswith("model.")}
+    weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"]  # tied, so kept once
+    model.load_state_dict(weights)
     slots: dict[int, dict] = {}
     for key, value in state.items():
         if key.startswith("optimizer."):

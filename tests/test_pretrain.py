@@ -11,14 +11,16 @@ from tiny import TINY, tiny_processor
 
 from ladlib.models import load_model
 from ladlib.pretrain import Phase, loop, make_model
-from ladlib.pretrain.batches import LessonBatches, collate
-from ladlib.pretrain.loop import learning_rate, pretrain
-from ladlib.pretrain.recipes import RECIPES
+from ladlib.pretrain.batches import SHOWN, LessonBatches, collate, look
+from ladlib.pretrain.growth import grow
+from ladlib.pretrain.loop import pretrain, schedule
+from ladlib.pretrain.recipes import BASE, RECIPES
 from ladlib.pretrain.score_sheet import score_sheet
 from ladlib.settings import load_profile
 from ladlib.toy.lessons import LESSONS, draw_lesson
 
-SHORT = dataclasses.replace(TINY, steps=4, batch=2, warmup=1, decay=2, phases=(Phase(4, 3, 1.0, {"list": 1}),))
+LOOK_THEN_LIST = (Phase(1, 0, 1.0, {}), Phase(4, 3, 1.0, {"list": 1}))
+SHORT = dataclasses.replace(TINY, steps=4, batch=2, warmup=1, decay=2, phases=LOOK_THEN_LIST)
 
 
 @pytest.fixture
@@ -79,16 +81,73 @@ def test_every_image_token_is_told_its_place_and_its_part():
     lesson = draw_lesson("list", rng, most=4)
     batch = collate(tiny_processor(), [lesson], rng)
     assert len(batch.shown) == int(batch.inputs["mm_token_type_ids"].sum())
-    words = [tiny_processor().tokenizer.decode(row) for row in batch.shown]
-    scene = lesson.scenes[0]
-    at = scene.at()
-    assert words == [f" {place} {at[place].kind if place in at else 'none none'}" for place in scene.places()]
+    said = [[words[index] for words, index in zip(SHOWN, row, strict=True)] for row in batch.shown.tolist()]
+    at = lesson.scenes[0].at()
+    for place, kind, blemish in said:
+        assert kind == (at[place].kind if place in at else "none")
+        assert blemish == (at[place].blemish or "none" if place in at else "none")
+
+
+def test_a_batch_to_look_at_has_images_and_no_question():
+    batch = look(tiny_processor(), 3, random.Random(0))
+    assert batch.labels is None and set(batch.inputs) == {"pixel_values", "image_grid_thw"}
+    assert len(batch.shown) == sum(int(rows * cols) // 4 for _, rows, cols in batch.inputs["image_grid_thw"])
+
+
+def test_looking_alone_teaches_the_vision_tower_and_nothing_else(short, tmp_path, monkeypatch):
+    untrained = make_model(SHORT, tiny_processor()).state_dict()
+    only_look = dataclasses.replace(SHORT, steps=1, decay=1, phases=(Phase(1, 0, 1.0, {}),))
+    monkeypatch.setitem(RECIPES, "base", only_look)
+    trained = load_model(str(pretrain("base", tmp_path)), load_profile("smoke").model).state_dict()
+    moved = {key for key, value in trained.items() if not torch.equal(value, untrained[key].bfloat16().float())}
+    assert any("visual" in key for key in moved) and not any("language_model.layers" in key for key in moved)
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_nearly_nothing():
     recipe = dataclasses.replace(SHORT, steps=100, warmup=10, decay=20)
-    rates = [learning_rate(recipe, step) / recipe.learning_rate for step in range(100)]
+    rates = [schedule(recipe, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[50] == 1 and rates[-1] == pytest.approx(0.05)
+
+
+def test_a_kind_of_part_is_one_token_and_reads_as_two_words():
+    tokenizer = tiny_processor().tokenizer
+    ids = tokenizer(" a2 red disc same .")["input_ids"]
+    assert len(ids) == 4 and tokenizer.decode(ids) == " a2 red disc same ."
+
+
+def test_the_first_heads_begin_by_looking_one_two_and_three_tokens_back():
+    model = make_model(dataclasses.replace(BASE, layers=1), tiny_processor()).eval()
+    inputs = collate(tiny_processor(), [draw_lesson("list", random.Random(0), 5)], random.Random(0)).inputs
+    with torch.inference_mode():
+        attention = model(**inputs, output_attentions=True).attentions[0][0]
+    last = int(inputs["attention_mask"].sum()) - 1
+    for head, distance in enumerate((1, 2, 3)):
+        assert attention[head, last, last - distance] > 0.8
+
+
+def test_a_grown_model_says_what_the_small_one_says():
+    small = make_model(TINY, tiny_processor()).eval()
+    wide = dict(hidden=96, heads=8, vision_hidden=64, vision_heads=8)
+    large = make_model(dataclasses.replace(TINY, **wide, layers=TINY.layers + 1), tiny_processor()).eval()
+    for vector in (one for one in small.parameters() if one.ndim == 1):  # norms and biases of a trained model
+        vector.data.add_(0.1 * torch.randn_like(vector))
+    grow(small, large)
+    inputs = collate(tiny_processor(), [draw_lesson("judge_open", random.Random(0), 5)], random.Random(0)).inputs
+    with torch.inference_mode():
+        one, two = (model(**inputs).logits for model in (small, large))
+    assert torch.allclose(one, two, atol=1e-4 * one.abs().max().item())
+
+
+def test_the_copies_of_a_unit_learn_apart_after_growing():
+    small = make_model(TINY, tiny_processor())
+    large = make_model(
+        dataclasses.replace(TINY, hidden=96, heads=8, vision_hidden=64, vision_heads=8), tiny_processor()
+    )
+    grow(small, large)
+    batch = collate(tiny_processor(), [draw_lesson("list", random.Random(0), 5)], random.Random(0))
+    large(**batch.inputs, labels=batch.labels).loss.backward()
+    one, two = large.model.language_model.layers[0].mlp.gate_proj.weight.grad.chunk(2)
+    assert not torch.allclose(one, two, rtol=0.01)
 
 
 def test_a_random_model_scores_nothing_on_the_score_sheet():

@@ -14,13 +14,14 @@ INSPECT_EXAMPLES = (
     "Examples:\n\n  ladlib inspect normal.png test.png"
     "\n\n  ladlib inspect normal.png test.png --model results/runs/toy/checkpoints/sft_grpo-seed0 --json"
 )
-PRETRAIN_EXAMPLES = "Examples:\n\n  ladlib pretrain base --out results/runs/pretrain-base"
+PRETRAIN_EXAMPLES = "Examples:\n\n  ladlib pretrain base\n\n  ladlib pretrain large --out results/runs/pretrain-large"
 
 
 class ToyModel(StrEnum):
     """The toy models that can be made."""
 
     BASE = "base"
+    LARGE = "large"
 
 
 def inspect(
@@ -74,7 +75,7 @@ def pretrain(
     out: Annotated[Path | None, typer.Option(help="Where to train. Default: results/runs/pretrain-NAME.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Make a toy model from nothing: hours on two CPU cores; goes on where an earlier call stopped."""
+    """Make a toy model: base from nothing, large grown from base; goes on where an earlier call stopped."""
     from ladlib import pretrain as recipe
 
     shipped = recipe.pretrain(name.value, out or Path("results/runs", f"pretrain-{name.value}"), device)

@@ -10,11 +10,18 @@ from torch.utils.data import Dataset
 from ladlib.models import PairProcessor
 from ladlib.pretrain.recipes import Recipe
 from ladlib.prompts import prompt_text
+from ladlib.toy.alphabet import BLEMISHES
+from ladlib.toy.general import crowded_scene, photograph
 from ladlib.toy.lessons import Lesson, draw_lesson
-from ladlib.toy.scenes import Scene, render
+from ladlib.toy.scenes import Scene, place_of
+from ladlib.toy.tokens import KINDS
 
 DECISIVE = 5.0  # weight of the tokens that carry a judgement
 SORTED = 4  # batches drawn together and sorted by length
+LOOKED_AT = 2  # images of a batch without lessons, for each lesson that a batch has
+PLACES = tuple(place_of(row, col) for row in range(8) for col in range(8))
+SHOWN = (PLACES, ("none", *(text.strip() for text in KINDS.values())), ("none", *BLEMISHES))
+"""What can be said of a cell: its place, and the kind and blemish of the part in it."""
 
 
 class LessonBatches(Dataset):
@@ -32,7 +39,9 @@ class LessonBatches(Dataset):
     def __getitem__(self, step: int) -> "Batch":
         first = step - step % SORTED
         rng = random.Random(f"{self.recipe.seed}:{first}")
-        phase = self.recipe.phase(first)
+        phase = self.recipe.phase(step)
+        if not phase.lessons:
+            return look(self.processor, self.recipe.batch * LOOKED_AT, random.Random(f"{self.recipe.seed}:{step}"))
         kinds = rng.choices(list(phase.lessons), list(phase.lessons.values()), k=self.recipe.batch * SORTED)
         lessons = sorted((draw_lesson(kind, rng, phase.most) for kind in kinds), key=_length)
         turns = rng.sample(range(SORTED), SORTED)  # short and long batches in random order
@@ -44,17 +53,20 @@ class LessonBatches(Dataset):
 class Batch:
     """Lessons as tensors: model inputs; labels and weights (batch, length); what each image token shows.
 
-    ``shown`` is (image tokens of the batch in order, 3): the tokens of place, colour and shape.
+    ``shown`` is (image tokens of the batch in order, 3): indices into the words of :data:`SHOWN`. A batch of
+    images alone, without lessons, has no labels.
     """
 
     inputs: dict[str, torch.Tensor]
-    labels: torch.Tensor  # -100 outside the answers
-    weights: torch.Tensor
     shown: torch.Tensor
+    labels: torch.Tensor | None = None  # -100 outside the answers
+    weights: torch.Tensor | None = None
 
     def to(self, device: str) -> "Batch":
+        """The batch on ``device``."""
         inputs = {key: value.to(device) for key, value in self.inputs.items()}
-        return Batch(inputs, self.labels.to(device), self.weights.to(device), self.shown.to(device))
+        answers = [None if value is None else value.to(device) for value in (self.labels, self.weights)]
+        return Batch(inputs, self.shown.to(device), *answers)
 
 
 def _length(lesson: Lesson) -> int:
@@ -64,7 +76,7 @@ def _length(lesson: Lesson) -> int:
 
 def collate(processor: PairProcessor, lessons: list[Lesson], rng: random.Random) -> Batch:
     """Photograph the lessons' scenes and lay questions and answers out as one padded batch."""
-    images = [[render(scene, rng) for scene in lesson.scenes] for lesson in lessons]
+    images = [[photograph(scene, rng) for scene in lesson.scenes] for lesson in lessons]
     texts = [prompt_text(processor, lesson.question, len(lesson.scenes)) for lesson in lessons]
     inputs = processor(text=texts, images=images, return_tensors=None)
     answers = [_answer_tokens(processor, lesson) for lesson in lessons]
@@ -85,18 +97,35 @@ def collate(processor: PairProcessor, lessons: list[Lesson], rng: random.Random)
         "pixel_values": torch.as_tensor(inputs["pixel_values"]),
         "image_grid_thw": torch.as_tensor(inputs["image_grid_thw"]),
     }
-    shown = [row for lesson in lessons for scene in lesson.scenes for row in _shown(processor, scene)]
-    return Batch(batch, labels, weights, torch.tensor(shown))
+    return Batch(batch, _shown([scene for lesson in lessons for scene in lesson.scenes]), labels, weights)
 
 
-def _shown(processor: PairProcessor, scene: Scene) -> list[list[int]]:
-    """The tokens of place, colour and shape for each cell of ``scene``, which is one image token each."""
-    at = scene.at()
-    words = []
-    for place in scene.places():
-        part = at.get(place)
-        words.append([place, part.colour if part else "none", part.shape if part else "none"])
-    return [processor.tokenizer.convert_tokens_to_ids([f"\u0120{word}" for word in row]) for row in words]
+def look(processor: PairProcessor, images: int, rng: random.Random) -> Batch:
+    """A batch of crowded scenes to be looked at, without a question."""
+    scenes = [crowded_scene(rng) for _ in range(images)]
+    seen = processor.image_processor(images=[photograph(scene, rng) for scene in scenes], return_tensors="pt")
+    return Batch({key: torch.as_tensor(seen[key]) for key in ("pixel_values", "image_grid_thw")}, _shown(scenes))
+
+
+def _shown(scenes: list[Scene]) -> torch.Tensor:
+    """Place, kind and blemish of each cell, which is one image token each."""
+    rows = []
+    for scene in scenes:
+        at = scene.at()
+        for place in scene.places():
+            part = at.get(place)
+            said = (place, part.kind, part.blemish or "none") if part else (place, "none", "none")
+            rows.append([words.index(word) for words, word in zip(SHOWN, said, strict=True)])
+    return torch.tensor(rows)
+
+
+def shown_tokens(processor: PairProcessor, device: str) -> list[torch.Tensor]:
+    """The tokens of the words of :data:`SHOWN`; a place that no lesson names has no token and is never right."""
+    unknown = [processor.tokenizer.pad_token_id]
+    groups = [
+        [processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words] for words in SHOWN
+    ]
+    return [torch.tensor([ids if len(ids) == 1 else unknown for ids in group], device=device)[:, 0] for group in groups]
 
 
 def _answer_tokens(processor: PairProcessor, lesson: Lesson) -> tuple[list[int], list[float]]:

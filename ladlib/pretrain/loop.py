@@ -6,102 +6,139 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from ladlib.models import PairProcessor, count_parameters
+from ladlib.models import PairProcessor, count_parameters, load_model
 from ladlib.pretrain.architecture import make_model, make_toy_processor
-from ladlib.pretrain.batches import Batch, LessonBatches
+from ladlib.pretrain.batches import Batch, LessonBatches, shown_tokens
+from ladlib.pretrain.growth import grow
 from ladlib.pretrain.recipes import RECIPES, Recipe
 from ladlib.pretrain.score_sheet import score_sheet
 from ladlib.runs import append_json, read_jsonl, write_text
+from ladlib.settings import load_profile
 
 SCORED = 96  # held-out lessons of each kind on the score sheet
 SAVE_EVERY = 250
 LOG_EVERY = 25
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Warm-up, a plateau, and a linear fall to zero (warmup-stable-decay, arXiv 2404.06395)."""
-    rising = (step + 1) / recipe.warmup
-    falling = (recipe.steps - step) / recipe.decay
-    return recipe.learning_rate * min(1.0, rising, falling)
+def schedule(recipe: Recipe, step: int) -> float:
+    """Share of the learning rates: warm-up, a plateau, a linear fall to zero (WSD, arXiv 2404.06395)."""
+    return min(1.0, (step + 1) / recipe.warmup, (recipe.steps - step) / recipe.decay)
 
 
 def pretrain(name: str, out: Path, device: str = "cpu") -> Path:
-    """Train the toy model ``name`` ("base") into ``out``, going on from where an earlier call stopped.
+    """Train the toy model ``name`` ("base" or "large") into ``out``, going on from where an earlier call stopped.
 
     Writes config, tokenizer, ``model.safetensors`` (bf16), ``recipe.json`` and ``log.jsonl``.
     """
     recipe = RECIPES[name]
     processor = make_toy_processor()
-    model = make_model(recipe, processor).to(device)
-    optimizer = _optimizer(model, recipe)
-    start = _resume(out, model, optimizer)
+    model = make_model(recipe, processor)
+    if recipe.grown_from:
+        grow(load_model(recipe.grown_from, load_profile("toy").model), model)
+    model.to(device)
+    optimizers = _optimizers(model, recipe)
+    start = _resume(out, model, optimizers)
     print(f"toy-{name}: {count_parameters(model) / 1e6:.2f} M parameters, step {start} of {recipe.steps}", flush=True)
-    for step, loss, shown, seconds in _steps(recipe, processor, model, optimizer, start, device):
+    for step, losses, seconds in _steps(recipe, processor, model, optimizers, start, device):
         if (step + 1) % LOG_EVERY == 0:
-            row = {"step": step + 1, "loss": loss, "shown": shown, "learning_rate": learning_rate(recipe, step)}
-            append_json(out / "log.jsonl", row | {"seconds": seconds})
+            rate = recipe.learning_rate * schedule(recipe, step)
+            append_json(out / "log.jsonl", {"step": step + 1} | losses | {"learning_rate": rate, "seconds": seconds})
             left = (recipe.steps - step - 1) * seconds / 60
-            print(f"step {step + 1}/{recipe.steps} · loss {loss:.3f} · about {left:.0f} min left", flush=True)
+            told = " · ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            print(f"step {step + 1}/{recipe.steps} · {told} · about {left:.0f} min left", flush=True)
         if (step + 1) % SAVE_EVERY == 0:
-            _checkpoint(out, model, optimizer, step + 1)
+            _checkpoint(out, model, optimizers, step + 1)
     _ship(out, recipe, processor, model)
     return out
 
 
-def _steps(recipe, processor, model, optimizer, start: int, device: str) -> Iterator[tuple[int, float, float, float]]:
-    """Train step by step: (step, and of the last steps the mean of loss, shown loss and seconds)."""
+def _steps(
+    recipe: Recipe, processor: PairProcessor, model, optimizers, start: int, device: str
+) -> Iterator[tuple[int, dict[str, float], float]]:
+    """Train step by step: (step, mean losses of the last steps by name, mean seconds)."""
     loader = DataLoader(
         LessonBatches(recipe, processor), batch_size=None, sampler=range(start, recipe.steps),
         num_workers=1, prefetch_factor=4,
     )  # fmt: skip
+    words = shown_tokens(processor, device)
     model.train()
     recent, clock = deque(maxlen=LOG_EVERY), time.perf_counter()
     for step, batch in enumerate(loader, start):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        losses = _train_step(model, optimizer, batch, recipe.phase(step).shown, device)
-        recent.append((*losses, time.perf_counter() - clock))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * schedule(recipe, step)
+        losses = _train_step(model, optimizers, batch.to(device), recipe.phase(step).shown, words)
+        recent.append((losses, time.perf_counter() - clock))
         clock = time.perf_counter()
-        yield step, *(sum(column) / len(recent) for column in zip(*recent, strict=True))
+        means = {name: fmean(row[name] for row, _ in recent if name in row) for name in losses}
+        yield step, means, fmean(seconds for _, seconds in recent)
 
 
-def _train_step(model, optimizer, batch: Batch, weight: float, device: str) -> tuple[float, float]:
-    """One step; returns the weighted loss on the answers and that on what the image tokens show."""
-    batch = batch.to(device)
-    with torch.autocast(device, dtype=torch.bfloat16):
-        logits = model(**batch.inputs, use_cache=False).logits
+def _train_step(model, optimizers, batch: Batch, weight: float, words: list[torch.Tensor]) -> dict[str, float]:
+    """One step; returns the weighted loss on the answers, if there are any, and that on what image tokens show."""
+    losses = _losses(model, batch, words)
+    (losses.get("loss", 0.0) + weight * losses["shown"]).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return {name: loss.item() for name, loss in losses.items()}
+
+
+def _losses(model, batch: Batch, words: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The losses of a batch by name; on images alone only the vision tower runs."""
+    seen: list[torch.Tensor] = []
+    tower = model.model.visual
+    hook = tower.register_forward_hook(lambda module, given, output: seen.append(output.pooler_output))
+    with torch.autocast(batch.shown.device.type, dtype=torch.bfloat16):
+        if batch.labels is None:
+            tower(batch.inputs["pixel_values"], grid_thw=batch.inputs["image_grid_thw"])
+        else:
+            logits = model(**batch.inputs, use_cache=False).logits
+    hook.remove()
+    place, *part = words
+    shown = _named(seen[0].float() @ model.get_input_embeddings().weight.T, part, batch.shown[:, 1:])
+    if batch.labels is None:
+        return {"shown": shown}
+    image_logits = logits[batch.inputs["mm_token_type_ids"] == 1].float()
+    shown = shown + _named(image_logits, [place], batch.shown[:, :1])
     labels, weights = batch.labels[:, 1:], batch.weights[:, 1:]
     keep = labels != -100
     losses = cross_entropy(logits[:, :-1][keep].float(), labels[keep], reduction="none")
-    loss = (losses * weights[keep]).sum() / weights[keep].sum()
-    shown = _shown_loss(logits, batch)
-    (loss + weight * shown).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return loss.item(), shown.item()
+    return {"loss": (losses * weights[keep]).sum() / weights[keep].sum(), "shown": shown}
 
 
-def _shown_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of place, colour and shape, read off each image token."""
-    seen = logits[batch.inputs["mm_token_type_ids"] == 1].float().log_softmax(-1)
-    return -seen.gather(1, batch.shown).mean()
+def _named(scores: torch.Tensor, words: list[torch.Tensor], right: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the right word of each group, summed over groups: scores (n, vocabulary), right (n, groups)."""
+    return sum(cross_entropy(scores[:, tokens], right[:, group]) for group, tokens in enumerate(words))
 
 
-def _optimizer(model, recipe: Recipe) -> torch.optim.Optimizer:
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+def _optimizers(model, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., https://kellerjordan.github.io/posts/muon/) for the matrices, AdamW for all else.
+
+    On the first 300 steps of looking Muon reached AdamW's loss in two thirds of the steps.
+    """
+    embeddings = model.get_input_embeddings().weight
+    matrices = [one for one in model.parameters() if one.ndim == 2 and one is not embeddings]
+    others = [one for one in model.parameters() if one.ndim != 2 or one is embeddings]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=recipe.learning_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimizers
 
 
-def _checkpoint(out: Path, model, optimizer, step: int) -> None:
+def _checkpoint(out: Path, model, optimizers, step: int) -> None:
     """Keep weights and optimizer state; the step is written last and names what is whole."""
     folder = out / "resume"
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,8 +147,9 @@ def _checkpoint(out: Path, model, optimizer, step: int) -> None:
         for key, value in model.state_dict().items()
         if key != "lm_head.weight"
     }
-    for index, slots in optimizer.state_dict()["state"].items():
-        state |= {f"optimizer.{index}.{key}": value.clone() for key, value in slots.items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, slots in optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{number}.{index}.{key}": value.clone() for key, value in slots.items()}
     save_file(state, folder / f"step{step}.safetensors")
     write_text(folder / "step.json", json.dumps({"step": step}))
     for old in folder.glob("step*.safetensors"):
@@ -119,7 +157,7 @@ def _checkpoint(out: Path, model, optimizer, step: int) -> None:
             old.unlink()
 
 
-def _resume(out: Path, model, optimizer) -> int:
+def _resume(out: Path, model, optimizers) -> int:
     """Load the last whole checkpoint below ``out``; the step to go on with."""
     marker = out / "resume" / "step.json"
     if not marker.exists():
@@ -129,12 +167,13 @@ def _resume(out: Path, model, optimizer) -> int:
     weights = {key[6:]: value for key, value in state.items() if key.startswith("model.")}
     weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"]  # tied, so kept once
     model.load_state_dict(weights)
-    slots: dict[int, dict] = {}
+    slots: list[dict[int, dict]] = [{} for _ in optimizers]
     for key, value in state.items():
         if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            slots.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
+            _, number, index, name = key.split(".")
+            slots[int(number)].setdefault(int(index), {})[name] = value
+    for optimizer, kept in zip(optimizers, slots, strict=True):
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": kept})
     rows = [row for row in read_jsonl(out / "log.jsonl") if row["step"] <= step]
     write_text(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return step

@@ -9,8 +9,8 @@ import torch
 
 from ladlib.models import PairProcessor
 from ladlib.prompts import prompt_text
+from ladlib.toy.general import photograph
 from ladlib.toy.lessons import LESSONS, Lesson, draw_lesson
-from ladlib.toy.scenes import render
 
 BATCH = 32
 MAX_NEW_TOKENS = 128
@@ -33,7 +33,7 @@ def score_sheet(model, processor: PairProcessor, per_lesson: int, most: int = 9)
 def answer(model, processor: PairProcessor, lessons: list[Lesson]) -> list[str]:
     """The model's greedy answers."""
     rng = random.Random(f"held out/{lessons[0].question}")
-    images = [[render(scene, rng) for scene in lesson.scenes] for lesson in lessons]
+    images = [[photograph(scene, rng) for scene in lesson.scenes] for lesson in lessons]
     inputs = processor(
         text=[prompt_text(processor, lesson.question, len(lesson.scenes)) for lesson in lessons],
         images=images,

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from ladlib.toy.alphabet import CELL, Rgb, shade
 
-GENERAL = ("plain", "tray", "panels", "stripes", "lattice")
+GENERAL = ("plain", "tray", "panels", "stripes", "lattice", "wells", "clutter")
 GROUNDS: tuple[Rgb, ...] = (
     (206, 204, 198), (188, 192, 198), (222, 212, 192), (90, 92, 98), (54, 58, 66), (170, 184, 176), (196, 180, 186),
 )  # fmt: skip
@@ -19,11 +19,19 @@ DOUBLE = 2  # drawn at twice the size
 
 def paint_backdrop(name: str, width: int, height: int, rng: random.Random) -> Image.Image:
     """The backdrop ``name`` as an RGB image of ``width`` by ``height`` pixels."""
-    ground = rng.choice(GROUNDS[:3] if name in PRODUCTS else GROUNDS)
+    ground = rng.choice(GROUNDS[:3]) if name in PRODUCTS else _any_ground(rng)
     image = Image.new("RGB", (width * DOUBLE, height * DOUBLE), ground)
     painter = _Painter(ImageDraw.Draw(image), width, height, ground, rng)
     (PRODUCTS | _GENERAL_PAINTERS)[name](painter)
     return image.resize((width, height), Image.Resampling.BOX)
+
+
+def _any_ground(rng: random.Random) -> Rgb:
+    """One of the usual grounds or, as often, any dull colour: parts should be known on whatever they lie."""
+    if rng.random() < 0.5:
+        return rng.choice(GROUNDS)
+    grey = rng.randint(40, 220)
+    return tuple((grey + rng.randint(20, 235)) // 2 for _ in range(3))
 
 
 class _Painter:
@@ -68,7 +76,29 @@ def _lattice(p: _Painter) -> None:
         p.line(0, y, p.width, y, shade(p.ground, 0.72))
 
 
-_GENERAL_PAINTERS = dict(zip(GENERAL, (_plain, _tray, _panels, _stripes, _lattice), strict=True))
+def _wells(p: _Painter) -> None:
+    """A hollow in every cell, empty or not: all of one form, from sharp boxes to rounds."""
+    inset, radius = p.rng.randint(0, 7), p.rng.choice((0, 3, 6, 14))
+    style = {"fill": shade(p.ground, p.rng.choice((0.85, 1.0, 1.2))), "outline": _any_ground(p.rng)}
+    width = p.rng.randint(0, 4)
+    for x in range(0, p.width, CELL):
+        for y in range(0, p.height, CELL):
+            p.box(x + inset, y + inset, x + CELL - 1 - inset, y + CELL - 1 - inset, radius=radius, width=width, **style)
+
+
+def _clutter(p: _Painter) -> None:
+    """Patches and lines of other dull colours anywhere."""
+    for _ in range(p.rng.randint(2, 6)):
+        x, y = p.rng.randint(-8, p.width - 8), p.rng.randint(-8, p.height - 8)
+        width, height = p.rng.randint(8, p.width), p.rng.randint(8, p.height)
+        p.box(x, y, x + width, y + height, radius=p.rng.choice((0, 4, 9)), fill=_any_ground(p.rng),
+              outline=_any_ground(p.rng), width=p.rng.randint(0, 4))  # fmt: skip
+    for _ in range(p.rng.randint(0, 4)):
+        ends = [p.rng.randint(0, side) for side in (p.width, p.height, p.width, p.height)]
+        p.line(*ends, _any_ground(p.rng), p.rng.randint(1, 2))
+
+
+_GENERAL_PAINTERS = dict(zip(GENERAL, (_plain, _tray, _panels, _stripes, _lattice, _wells, _clutter), strict=True))
 
 
 def _breakfast_box(p: _Painter) -> None:

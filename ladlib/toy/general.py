@@ -6,18 +6,22 @@ layouts nor their backdrops nor the question that the two training stages ask.
 
 import random
 
+from PIL import Image
+
 from ladlib.toy.alphabet import BLEMISHES, COLOURS, SHAPES
 from ladlib.toy.backdrops import GENERAL
-from ladlib.toy.scenes import Part, Scene
+from ladlib.toy.scenes import Part, Scene, render
 
 GRIDS = ((4, 4), (4, 5), (3, 5), (5, 3), (6, 3), (3, 6), (5, 4), (3, 4), (4, 3))  # rows, columns; 12 to 20 cells
 BLEMISHED = 0.06  # share of the parts that carry a blemish
+ON_COLOUR = 0.1  # share of the parts that lie on a cell of one colour
+LOOSENESS = (1, 3, 3, 5, 6)  # pixels that the parts of a general scene may lie off the middle of their cells
 
 
 def random_scene(rng: random.Random, most: int) -> Scene:
-    """A scene of 1 to ``most`` parts, often several of one kind."""
+    """A scene of 1 to ``most`` parts, more often few than many, often several of one kind."""
     rows, cols = rng.choice(GRIDS)
-    count = rng.randint(1, min(most, rows * cols))
+    count = min(rng.randint(1, most), rng.randint(1, most), rows * cols)
     kinds = [random_kind(rng) for _ in range(rng.randint(1, 5))]
     cells = rng.sample([(row, col) for row in range(rows) for col in range(cols)], count)
     parts = tuple(_part(rng, rng.choice(kinds), cell) for cell in sorted(cells))
@@ -30,6 +34,12 @@ def crowded_scene(rng: random.Random) -> Scene:
     cells = [(row, col) for row in range(rows) for col in range(cols) if rng.random() < 0.8]
     parts = tuple(_part(rng, random_kind(rng), cell) for cell in cells)
     return Scene(rows=rows, cols=cols, parts=parts, backdrop=rng.choice(GENERAL))
+
+
+def photograph(scene: Scene, rng: random.Random) -> Image.Image:
+    """``scene`` photographed, its parts more or less loose in their cells and some of them on a coloured ground."""
+    scene = scene.model_copy(update={"under": _under(rng, scene.parts)})
+    return render(scene, rng, rng.choice(LOOSENESS))
 
 
 def changed(scene: Scene, rng: random.Random, changes: int) -> Scene:
@@ -62,6 +72,17 @@ def random_kind(rng: random.Random) -> tuple[str, str]:
         colour, shape = rng.choice(tuple(COLOURS)), rng.choice(tuple(SHAPES))
         if not (colour == "white" and shape in {"tag", "band", "juice", "wire"}):
             return colour, shape
+
+
+def _under(rng: random.Random, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Cells filled with one colour beneath some of the parts, as liquid lies behind a label."""
+    chosen = [part for part in parts if rng.random() < ON_COLOUR]
+    return tuple(
+        Part(
+            shape="juice", colour=rng.choice([one for one in COLOURS if one != part.colour]), row=part.row, col=part.col
+        )
+        for part in chosen
+    )
 
 
 def _part(rng: random.Random, kind: tuple[str, str], cell: tuple[int, int]) -> Part:

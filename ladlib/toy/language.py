@@ -2,14 +2,20 @@
 
 Each sentence is short and ends in " ." so that a small model can learn it and a program can check it:
 
-    a2 red disc .                      a part at a place (list)
-    2 red disc .                       a count (tally)
-    a2 red disc same .                 one place in both images
-    b1 none then blue ring .           one place, changed
-    red disc 2 3 different .           one kind counted in both images
+    a2 red disc .                       a part at a place (list)
+    red disc a2 1 . red disc b3 2 .     the parts of a kind, counted aloud (tally)
+    a2 red disc same .                  one place in both images
+    b1 none then blue ring .            one place, changed
+    red disc a2 b1 .                    the parts of a kind in both images, paired off one by one
+    red disc b3 missing .               ... at b3 in the first image, without a partner in the second
+    red disc extra c3 .                 ... at c3 in the second image, without a partner in the first
 
+Pairing off is how numbers are compared before one can count: what finds no partner is missing or extra. No
+sentence leans on one far back: whatever the next word depends on was said within the last few.
 A sentence is a list of (text, decisive) pieces: decisive pieces carry the judgement.
 """
+
+from itertools import zip_longest
 
 from ladlib.toy.scenes import Scene
 
@@ -22,8 +28,26 @@ def list_parts(scene: Scene) -> Pieces:
 
 
 def tally(scene: Scene) -> Pieces:
-    """The count of every kind, kinds in alphabetical order."""
-    return [(f" {count} {kind} .", False) for kind, count in scene.counts().items()] or [(" none .", False)]
+    """The parts of every kind counted aloud; kinds in the order in which they come up."""
+    return [piece for kind, places in kinds(scene).items() for piece in count(kind, places)] or [(" none .", False)]
+
+
+def count(kind: str, places: list[str]) -> Pieces:
+    """The parts of one kind, which lie at ``places``, counted aloud; "none 0" where there is none."""
+    numbered = list(enumerate(places, 1)) or [(0, "none")]
+    return [
+        piece
+        for number, place in numbered
+        for piece in [(f" {kind} {place}", False), (f" {number}", True), (" .", False)]
+    ]
+
+
+def kinds(scene: Scene) -> dict[str, list[str]]:
+    """The places of the parts of every kind, in reading order."""
+    places: dict[str, list[str]] = {}
+    for part in sorted(scene.parts, key=lambda part: (part.row, part.col)):
+        places.setdefault(part.name, []).append(part.place)
+    return places
 
 
 def name_at(scene: Scene, places: list[str]) -> Pieces:
@@ -46,11 +70,10 @@ def compare_places(first: Scene, second: Scene, places: list[str] | None = None)
 
 
 def compare_kinds(first: Scene, second: Scene) -> tuple[Pieces, bool]:
-    """The two scenes' counts kind by kind, and whether any differs."""
-    old, new = first.counts(), second.counts()
-    pieces, differ = [], False
-    for kind in sorted(set(old) | set(new)):
-        was, now = old.get(kind, 0), new.get(kind, 0)
-        differ |= was != now
-        pieces += [(f" {kind} {was} {now}", False), (" same" if was == now else " different", True), (" .", False)]
-    return pieces or [(" none .", False)], differ
+    """The two scenes' parts paired off kind by kind, and whether any part is left without a partner."""
+    old, new = kinds(first), kinds(second)
+    pieces: Pieces = []
+    for kind in dict.fromkeys([*old, *new]):
+        for was, now in zip_longest(old.get(kind, []), new.get(kind, [])):
+            pieces += [(f" {kind}", False), (f" {was or 'extra'}", True), (f" {now or 'missing'}", True), (" .", False)]
+    return pieces or [(" none .", False)], any(text in (" extra", " missing") for text, _ in pieces)

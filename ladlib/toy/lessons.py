@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 
 from ladlib.toy.general import changed, crowded_scene, random_kind, random_scene, shuffled
-from ladlib.toy.language import Pieces, compare_kinds, compare_places, list_parts, name_at, tally
+from ladlib.toy.language import Pieces, compare_kinds, compare_places, count, kinds, list_parts, name_at, tally
 from ladlib.toy.scenes import Scene
 
 TAG_NAMES = ("think", "answer", "note", "reply")
@@ -41,21 +41,24 @@ COMPARE_AT = (
     "What is at {places} in the first image, then in the second image?",
 )
 PLACES = ("Compare the two images place by place.", "Go through the places of both images and say what changed.")
-KINDS = ("Compare the two images kind by kind.", "Count the parts of each kind in both images and compare the number.")
+KINDS = (
+    "Compare the two images kind by kind.",
+    "Pair off the parts of each kind in both images and compare the number.",
+)
 PRESENT = ("Is there a {kind}?", "Does the image show a {kind}?")
 
 # (question, the answer where the images differ)
 JUDGE_PLACES = (
     ("Does the second image show another part than the first image at any place?", "yes"),
-    ("Is a part of the second image missing, extra or swapped at its place?", "yes"),
+    ("Is any place of the second image unlike the same place of the first image?", "yes"),
     ("Is there a place where the second image is not the same as the first image?", "yes"),
     ("Do the two images show the same part at each place?", "no"),
     ("Is the second image the same as the first image, place by place?", "no"),
 )
 JUDGE_KINDS = (
-    ("Does the second image show a wrong number of parts of any kind?", "yes"),
+    ("Does any kind of part have another count in the second image?", "yes"),
     ("Is the count of any kind different in the second image?", "yes"),
-    ("Is there a kind with a missing or extra part in the second image?", "yes"),
+    ("Are there more or fewer parts of any kind in the second image?", "yes"),
     ("Do the two images show the same number of parts of each kind?", "no"),
     ("Is the count of each kind the same in both images?", "no"),
 )
@@ -63,7 +66,7 @@ JUDGE_OPEN = (
     ("Does the second image break the pattern of the first image?", "yes"),
     ("The first image shows how it should be. Is something wrong in the second image?", "yes"),
     ("The first image shows a plan. The second image shows a try. Does the try have a fault?", "yes"),
-    ("Compare a good image with a second image. Is a relation between parts broken?", "yes"),
+    ("Something may have happened between the first image and the second. Has it?", "yes"),
     ("Does the second image agree with the first image?", "no"),
     ("The first image is an example. Is the second image right?", "no"),
 )
@@ -143,8 +146,9 @@ def _compare_at(rng: random.Random, most: int) -> Drawn:
 
 def _count(rng: random.Random, most: int) -> Drawn:
     scene = random_scene(rng, most)
-    kind = rng.choice(list(scene.counts())) if rng.random() < 0.85 else _any_kind(rng)
-    return (scene,), rng.choice(COUNT).format(kind=kind), [(f" {scene.counts().get(kind, 0)}", True), (" .", False)]
+    places = kinds(scene)
+    kind = rng.choice(list(places)) if rng.random() < 0.85 else _any_kind(rng)
+    return (scene,), rng.choice(COUNT).format(kind=kind), count(kind, places.get(kind, []))
 
 
 def _tally(rng: random.Random, most: int) -> Drawn:
@@ -165,27 +169,27 @@ def _compare_kinds(rng: random.Random, most: int) -> Drawn:
 def _present(rng: random.Random, most: int) -> Drawn:
     """One image and two tags: the format without any comparison."""
     scene = random_scene(rng, most)
-    kind = rng.choice(list(scene.counts())) if rng.random() < 0.5 else _any_kind(rng)
+    kind = rng.choice(list(kinds(scene))) if rng.random() < 0.5 else _any_kind(rng)
     question, tags = _with_format(rng, rng.choice(PRESENT).format(kind=kind), "yes or no")
     notes = list_parts(scene) if rng.random() < 0.5 else tally(scene)
-    return (scene,), question, _tagged(tags, notes, "yes" if kind in scene.counts() else "no")
+    return (scene,), question, _tagged(tags, notes, "yes" if kind in kinds(scene) else "no")
 
 
 def _judge_places(rng: random.Random, most: int) -> Drawn:
     scenes = _variants(rng, most)
-    return _judged(rng, scenes, rng.choice(JUDGE_PLACES), compare_places(*scenes))
+    return _judged(rng, scenes, _asked(rng, JUDGE_PLACES), compare_places(*scenes))
 
 
 def _judge_kinds(rng: random.Random, most: int) -> Drawn:
     scenes = _variants(rng, most, moved=rng.random() < 0.8)
-    return _judged(rng, scenes, rng.choice(JUDGE_KINDS), compare_kinds(*scenes))
+    return _judged(rng, scenes, _asked(rng, JUDGE_KINDS), compare_kinds(*scenes))
 
 
 def _judge_open(rng: random.Random, most: int) -> Drawn:
-    """No rule is named: sometimes the places are compared, sometimes the counts."""
+    """No way of comparing is asked for: two of three times the places are compared, as one does, else the kinds."""
     scenes = _variants(rng, most, moved=rng.random() < 0.5)
-    compare = rng.choice((compare_places, compare_kinds))
-    return _judged(rng, scenes, rng.choice(JUDGE_OPEN), compare(*scenes))
+    compare = rng.choice((compare_places, compare_places, compare_kinds))
+    return _judged(rng, scenes, _asked(rng, JUDGE_OPEN), compare(*scenes))
 
 
 LESSONS = {
@@ -210,6 +214,12 @@ def _variants(rng: random.Random, most: int, moved: bool = False) -> tuple[Scene
     first = random_scene(rng, most)
     second = shuffled(first, rng) if moved else first
     return first, changed(second, rng, rng.choice((1, 1, 2))) if rng.random() < 0.5 else second
+
+
+def _asked(rng: random.Random, questions: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """A question and the answer where the images differ, which is "yes" in four of five."""
+    wanted = "yes" if rng.random() < 0.8 else "no"
+    return rng.choice([one for one in questions if one[1] == wanted])
 
 
 def _judged(

@@ -5,6 +5,7 @@ import random
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ladlib import prompts
+from ladlib.toy.alphabet import COLOURS, SHAPES
 from ladlib.toy.lessons import LESSONS, TAG_NAMES, draw_lesson
 
 SPECIAL_TOKENS = (
@@ -34,8 +35,12 @@ CHAT_TEMPLATE = (
 """The turns that Qwen2.5-VL's own template writes, without its options for video and numbered pictures."""
 
 
+KINDS = {(colour, shape): f" {colour} {shape}" for colour in COLOURS for shape in SHAPES}
+"""The kinds of parts, one token each: what one image token shows, one text token says."""
+
+
 def train_tokenizer(vocabulary: int = 768, seed: int = 0) -> Tokenizer:
-    """A tokenizer trained on the words of the lessons and of the task's prompt.
+    """A tokenizer trained on the words of the lessons and of the task's prompt, with tags and kinds added whole.
 
     That the words of the prompt have tokens does not teach the model what they mean.
     """
@@ -53,7 +58,7 @@ def train_tokenizer(vocabulary: int = 768, seed: int = 0) -> Tokenizer:
     )  # fmt: skip
     tokenizer.train_from_iterator(_corpus(seed), trainer)
     tags = [f"<{mark}{name}>" for name in TAG_NAMES for mark in ("", "/")]
-    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in tags])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*tags, *KINDS.values())])
     return tokenizer
 
 

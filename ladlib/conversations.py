@@ -13,6 +13,7 @@ Departures from the paper (section 1 of its summary in the README):
    enough, so that the category does not tell the label.
 """
 
+import hashlib
 import random
 import re
 import warnings
@@ -65,6 +66,22 @@ def training_pairs(root: Path | str, seed: int) -> list[Pair]:
     return pairs
 
 
+def validation_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
+    """The logical and good pairs that neither stage is trained on, as many of each and of the same categories.
+
+    For choosing steps, rates and weights without looking at the test set; [] where the profile holds none back.
+    """
+    pairs = training_pairs(root, profile.data.reference_seed)
+    held_back = [one for one in pairs if is_held_back(one, profile)]
+    return _balanced(held_back, len(held_back), random.Random(f"validation:{seed}"))
+
+
+def is_held_back(one: Pair, profile: Profile) -> bool:
+    """Whether the pair belongs to the validation split: told by the hash of its id alone."""
+    digest = hashlib.sha256(f"validation|{one.id}".encode()).digest()
+    return int.from_bytes(digest[:4]) / 2**32 < profile.data.validation_share
+
+
 def refuse_loco(pairs: Sequence[Pair]) -> None:
     """Raises :class:`UserError` where one of ``pairs`` is of MVTec LOCO AD, which is for testing only."""
     for one in pairs:
@@ -80,7 +97,7 @@ def make_conversations(profile: Profile, root: Path | str, seed: int) -> list[Co
     """
     pairs = training_pairs(root, profile.data.reference_seed)
     rng = random.Random(f"sft:{seed}")
-    made = [*_asked(root, pairs, rng), *_captioned(root, pairs)]
+    made = [one for one in [*_asked(root, pairs, rng), *_captioned(root, pairs)] if not is_held_back(one.pair, profile)]
     rng.shuffle(made)
     return made[: profile.data.sft_samples]
 
@@ -91,17 +108,21 @@ def balanced_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
     Raises :class:`UserError` where there is no logical or no good test image.
     """
     pairs = training_pairs(root, profile.data.reference_seed)
-    rng = random.Random(f"grpo:{seed}")
+    trained_on = [one for one in pairs if not is_held_back(one, profile)]
+    for kind in ("logical", "good"):
+        if not any(one.test.anomaly == kind for one in trained_on):
+            raise UserError(f"{root} has no {kind} test image to train on.", "GRPO needs both kinds.")
+    return _balanced(trained_on, profile.data.grpo_pairs, random.Random(f"grpo:{seed}"))
+
+
+def _balanced(pairs: Sequence[Pair], most: int, rng: random.Random) -> list[Pair]:
+    """At most ``most`` of ``pairs``: logical, good, logical, good, ..."""
     logical = [one for one in pairs if one.test.anomaly == "logical"]
     good = [one for one in pairs if one.test.anomaly == "good"]
     rng.shuffle(logical)
     rng.shuffle(good)
-    wanted = min(len(logical), len(good), profile.data.grpo_pairs // 2)
-    if not wanted:
-        missing = "good" if logical else "logical"
-        raise UserError(f"{root} has no {missing} test image to train on.", "GRPO needs both kinds.")
-    matched = _match(logical[:wanted], good)
-    return [one for couple in zip(logical, matched, strict=False) for one in couple]
+    wanted = min(len(logical), len(good), most // 2)
+    return [one for couple in zip(logical[:wanted], _match(logical[:wanted], good), strict=True) for one in couple]
 
 
 @lru_cache(maxsize=256)  # a group's completions share their images, and many pairs a reference image

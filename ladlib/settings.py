@@ -32,6 +32,7 @@ class Data(Record):
     max_pixels: int = Field(gt=0)
     sft_samples: int = Field(gt=0)  # conversations of stage 1
     grpo_pairs: int = Field(gt=0)  # pairs of stage 2, half of them anomalous
+    validation_share: float = Field(ge=0, lt=1)  # of the training images, seen by no stage: for choosing values
     reference_seed: int = 0  # which training normal stands beside which test image
 
 

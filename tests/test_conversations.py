@@ -3,7 +3,7 @@
 import pytest
 from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
 
-from ladlib.conversations import balanced_pairs, make_conversations, refuse_loco, training_pairs
+from ladlib.conversations import balanced_pairs, make_conversations, refuse_loco, training_pairs, validation_pairs
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError
@@ -123,3 +123,18 @@ def test_grpo_without_a_logical_test_image_is_an_error(tmp_path):
     write_ad(tmp_path / "mvtec_anomaly_detection", category="wood", defects={"scratch": 1})
     with pytest.warns(UserWarning), pytest.raises(UserError, match="no logical test image"):
         balanced_pairs(PROFILE, tmp_path, 0)
+
+
+def test_no_stage_is_trained_on_the_validation_split(tmp_path):
+    write_ad(tmp_path / "mvtec_anomaly_detection", normals={"train": 2, "test": 30}, defects={"missing_cable": 30})
+    write_visa(tmp_path / "visa")
+    profile = load_profile("smoke", **{"data.sft_samples": 1000, "data.grpo_pairs": 1000, "data.validation_share": 0.4})
+    held_back = {one.id for one in validation_pairs(profile, tmp_path, 0)}
+    trained = {one.id for one in balanced_pairs(profile, tmp_path, 0)}
+    with pytest.warns(UserWarning):
+        asked = {one.pair.id for one in make_conversations(profile, tmp_path, 0)}
+    assert len(held_back) > 10 and len(trained) > 10 and not held_back & (trained | asked)
+
+
+def test_without_a_validation_share_nothing_is_held_back(tmp_path):
+    assert validation_pairs(PROFILE, write_all(tmp_path), 0) == []

@@ -73,6 +73,14 @@ class RunFolder:
     def generations(self, arm: str, seed: int) -> Path:
         return self.root / "generations" / f"{arm}-seed{seed}.jsonl"
 
+    def rationales(self, arm: str, seed: int) -> Path:
+        """What the scenes say about each generation's rationale: one JSON object an image."""
+        return self.root / "rationales" / f"{arm}-seed{seed}.jsonl"
+
+    def samples(self, arm: str, seed: int) -> Path:
+        """Several sampled completions of each of some training pairs: one JSON object a pair."""
+        return self.root / "samples" / f"{arm}-seed{seed}.jsonl"
+
     def open(self, profile: str, seed: int, **parameters: str | int | float | bool) -> RunRecord:
         """Make the folder if needed and return its record, stamped with versions and hardware.
 
@@ -117,6 +125,11 @@ class RunFolder:
         others = tuple(old for old in record.stages if old.name != stage.name)
         stages = tuple(sorted((*others, stage), key=lambda one: one.name))
         self.write(record.model_copy(update={"stages": stages}))
+
+
+RELEASED = Path(__file__).parents[1] / "results" / "released"
+"""Committed runs. A wheel does not carry them."""
+STUDY = RunFolder(RELEASED / "study")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,9 +2,10 @@
 
     write_datasets(Path("data"), sizes)
 
-Every dataset folder also holds ``scenes.jsonl``: the scene behind each image. A picture depends on
-the seed and its own name alone, so more images never change the ones before, and two machines
-write the same bytes. LOCO's products are never drawn into the training datasets or the reverse.
+Every dataset folder also holds ``scenes.jsonl``: the scene behind each image and what its defect
+changed (:mod:`ladlib.toy.truth`). A picture depends on the seed and its own name alone, so more images
+never change the ones before, and two machines write the same bytes. LOCO's products are never drawn
+into the training datasets or the reverse.
 """
 
 import csv
@@ -29,6 +30,7 @@ from ladlib.toy.alphabet import CELL
 from ladlib.toy.mmad import write_mmad
 from ladlib.toy.products import Product
 from ladlib.toy.scenes import Scene, render
+from ladlib.toy.truth import SCENES, Truth, what_changed
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,9 @@ def _save(folder: Path, name: str, picture: Picture) -> None:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.image.save(path, quality=92)
-    line = {"image": name, "scene": picture.scene.model_dump()}
-    with (folder / "scenes.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    truth = Truth(image=name, scene=picture.scene, changed=what_changed(picture.normal, picture.scene))
+    with (folder / SCENES).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(truth.model_dump()) + "\n")
 
 
 def _save_mask(path: Path, picture: Picture, value: int) -> None:

@@ -3,14 +3,15 @@
 Every image counts. An unparsed completion is wrong: a missed anomaly (FN) where the image is anomalous, a
 false alarm (FP) where it is good; MMAD's and EMIT's scorers leave such images out and so flatter a model that
 rambles. The answer is read from the stored text through :mod:`ladlib.parsing`, so the stored ``answer`` never
-decides.
+decides. Measures named ``lenient_…`` read it through :func:`ladlib.parsing.lenient_answer` instead (the first yes
+or no anywhere; none at all is wrong): they tell a gain in judgement from a gain in form, and are no headline.
 
 Values are shares in 0..1. Where a value is not defined:
 
 - ``precision`` is 0 where nothing was called anomalous, ``f1`` 0 where no anomaly was found, ``mcc`` 0 where
   a row or column of the confusion matrix is empty (scikit-learn's conventions);
-- ``recall`` without an anomalous image, ``specificity`` without a good one, and ``balanced_accuracy``,
-  ``auroc``, ``average_precision`` without both are ``None``;
+- ``recall`` without an anomalous image, ``specificity`` without a good one, and both balanced
+  accuracies, ``auroc``, ``average_precision`` without both are ``None``;
 - a mean over categories is ``None`` where one of them is.
 """
 
@@ -26,8 +27,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from ladlib.parsing import parse
-from ladlib.schema import ARMS, TRIVIAL_ARMS, Anomaly, Generation
+from ladlib.parsing import lenient_answer, parse
+from ladlib.schema import ARMS, TRIVIAL_ARMS, Anomaly, Answer, Generation
 
 SUBSETS: dict[str, tuple[Anomaly, ...]] = {
     "logical": ("good", "logical"),  # the paper's protocol, inferred from its accuracies
@@ -37,7 +38,7 @@ SUBSETS: dict[str, tuple[Anomaly, ...]] = {
 COUNTS = ("n", "tp", "fp", "tn", "fn", "unparsed")
 MEASURES = (
     "accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy", "mcc", "auroc",
-    "average_precision", "format_rate",
+    "average_precision", "format_rate", "lenient_accuracy", "lenient_balanced_accuracy",
 )  # fmt: skip
 
 
@@ -48,6 +49,7 @@ class Judged(NamedTuple):
     anomaly: Anomaly
     anomalous: bool
     called: bool  # the answer is yes; where it is unparsed, the wrong one
+    called_leniently: bool  # the same of the first yes or no anywhere
     score: float  # P(anomalous)
     unparsed: bool
     well_formed: float | None  # 1 or 0; None for a trivial arm, which writes nothing
@@ -80,17 +82,28 @@ def judge(generation: Generation) -> Judged:
         category=generation.category,
         anomaly=generation.anomaly,
         anomalous=anomalous,
-        called=reading.answer == "yes" if reading.answer else not anomalous,
+        called=_called(reading.answer, anomalous),
+        called_leniently=_called(lenient_answer(generation.text), anomalous),
         score=generation.p_yes,
         unparsed=reading.answer is None,
         well_formed=float(reading.well_formed),
     )
 
 
+def _called(answer: Answer | None, anomalous: bool) -> bool:
+    """Whether an answer counts as a yes; no answer counts as the wrong one."""
+    return answer == "yes" if answer else not anomalous
+
+
 def is_right(generation: Generation) -> bool:
     """Whether the strictly parsed answer is the label."""
     judged = judge(generation)
     return judged.called == judged.anomalous
+
+
+def is_right_leniently(generation: Generation) -> bool:
+    """Whether the first yes or no anywhere is the label."""
+    return lenient_answer(generation.text) == generation.label
 
 
 def _arm_rows(arm: str, seed: int, images: list[Judged], trivial: bool = False) -> list[dict]:
@@ -116,7 +129,7 @@ def _trivial(arm: str, images: list[Judged]) -> list[Judged]:
     share = {"always_yes": 1.0, "always_no": 0.0}.get(arm, float(np.mean([one.anomalous for one in images])))
     blind = [one._replace(score=share, unparsed=False, well_formed=None) for one in images]
     return [
-        one._replace(called=called, weight=weight)
+        one._replace(called=called, called_leniently=called, weight=weight)
         for called, weight in ((True, share), (False, 1.0 - share))
         for one in blind
         if weight
@@ -127,25 +140,42 @@ def measure(images: Sequence[Judged]) -> dict:
     """All counts and measures of one non-empty cell, through scikit-learn where it has them."""
     truth, called = [one.anomalous for one in images], [one.called for one in images]
     weight = [one.weight for one in images]
-    matrix = confusion_matrix(truth, called, labels=[False, True], sample_weight=weight)
-    tn, fp, fn, tp = (_count(value) for value in matrix.ravel())
+    tn, fp, fn, tp = _confusion(truth, called, weight)
+    lenient = _confusion(truth, [one.called_leniently for one in images], weight)
     recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
     both = recall is not None and specificity is not None
     known, ranked = {"y_true": truth, "sample_weight": weight}, {"y_score": [one.score for one in images]}
     return {
         "n": _count(sum(weight)), "tp": tp, "fp": fp, "tn": tn, "fn": fn,
         "unparsed": sum(one.unparsed for one in images),
-        "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
+        "accuracy": _accuracy(tn, fp, fn, tp),
         "precision": float(precision_score(**known, y_pred=called, zero_division=0)),
         "recall": recall,
         "f1": _ratio(2 * tp, 2 * tp + fp + fn) or 0.0,
         "specificity": specificity,
-        "balanced_accuracy": (recall + specificity) / 2 if both else None,
+        "balanced_accuracy": _balanced(tn, fp, fn, tp),
         "mcc": float(matthews_corrcoef(**known, y_pred=called)) if both and (tp + fp) and (tn + fn) else 0.0,
         "auroc": float(roc_auc_score(**known, **ranked)) if both else None,
         "average_precision": float(average_precision_score(**known, **ranked)) if both else None,
         "format_rate": _share(one.well_formed for one in images),
+        "lenient_accuracy": _accuracy(*lenient),
+        "lenient_balanced_accuracy": _balanced(*lenient),
     }  # fmt: skip
+
+
+def _confusion(truth: list[bool], called: list[bool], weight: list[float]) -> tuple[int | float, ...]:
+    """(tn, fp, fn, tp)."""
+    matrix = confusion_matrix(truth, called, labels=[False, True], sample_weight=weight)
+    return tuple(_count(value) for value in matrix.ravel())
+
+
+def _accuracy(tn: float, fp: float, fn: float, tp: float) -> float | None:
+    return _ratio(tp + tn, tp + tn + fp + fn)
+
+
+def _balanced(tn: float, fp: float, fn: float, tp: float) -> float | None:
+    recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
+    return None if recall is None or specificity is None else (recall + specificity) / 2
 
 
 def _count(value: float) -> int | float:

@@ -6,9 +6,22 @@
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
+
+Score = Literal["balanced_accuracy", "auroc"]
+
+
+class Estimate(NamedTuple):
+    """A value with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
@@ -31,6 +44,65 @@ def paired_bootstrap(
     picks = np.random.default_rng(seed).integers(0, change.size, (draws, change.size))
     low, high = np.quantile(change[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(change.mean()), float(low), float(high)
+
+
+def bootstrap_score(
+    score: Score, anomalous: ArrayLike, values: ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> Estimate:
+    """A score of one arm with its percentile interval; drawn as in :func:`bootstrap_difference`."""
+    return _bootstrap(_pairs(score, np.asarray(anomalous, dtype=bool), values), draws, seed, level)
+
+
+def bootstrap_difference(
+    score: Score,
+    anomalous: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """Score of ``second`` minus that of ``first`` on the same images, with its percentile interval.
+
+    ``anomalous`` is (images,); ``first`` and ``second`` are (images,) or (seeds, images), the seeds of the two arms
+    as many as they like: for ``balanced_accuracy`` whether each answer was right, for ``auroc`` P(anomalous).
+    Scores are averaged over seeds. Images are drawn with replacement among the good and among the anomalous ones
+    apart, so that both stay as many as they are; a drawn image brings the answers of both arms and of every seed
+    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). The interval therefore tells how far other
+    images might have moved the difference of these trained models; how far other seeds might is not in it.
+    Raises ValueError where good or anomalous images are missing or the answers are not of the same images.
+    """
+    known = np.asarray(anomalous, dtype=bool)
+    return _bootstrap(_pairs(score, known, second) - _pairs(score, known, first), draws, seed, level)
+
+
+def _pairs(score: Score, anomalous: np.ndarray, values: ArrayLike) -> np.ndarray:
+    """What each pair of an anomalous image (row) and a good one (column) adds to the score, averaged over seeds.
+
+    Both scores are the mean of such a table: balanced accuracy of the share of the two that is right, the area
+    under the ROC curve of whether the anomalous one ranks higher, ties counting half (Mann and Whitney, 1947).
+    """
+    rows = np.atleast_2d(np.asarray(values, dtype=float))
+    if rows.shape[1] != anomalous.size or anomalous.all() or not anomalous.any():
+        raise ValueError(f"Answers to good and anomalous images are needed, {anomalous.size} a seed: {rows.shape}.")
+    odd, good = rows[:, anomalous, None], rows[:, None, ~anomalous]
+    table = (odd + good) / 2 if score == "balanced_accuracy" else (odd > good) + 0.5 * (odd == good)
+    return table.mean(axis=0)
+
+
+def _bootstrap(table: np.ndarray, draws: int, seed: int, level: float) -> Estimate:
+    """The mean of ``table`` and its interval."""
+    rows, columns = _drawn(*table.shape, draws, seed)
+    low, high = np.quantile(((rows @ table) * columns).sum(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(table.mean()), float(low), float(high))
+
+
+@lru_cache(maxsize=8)  # a study compares many arms on the same images
+def _drawn(rows: int, columns: int, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each draw takes each row and each column, as shares: (draws, rows) and (draws, columns)."""
+    rng = np.random.default_rng(seed)
+    taken, taken_columns = (rng.multinomial(size, np.full(size, 1 / size), draws) / size for size in (rows, columns))
+    return taken, taken_columns
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from ladlib.metrics import MEASURES, is_right, score, score_trivial
+from ladlib.metrics import MEASURES, is_right, is_right_leniently, score, score_trivial
 from ladlib.schema import Generation
-from ladlib.statistics import mcnemar, paired_bootstrap, wilson
 
 TEXTS = {
     "yes": "<think>a</think><answer>yes</answer>",
@@ -91,6 +90,23 @@ def test_the_text_decides_and_not_the_stored_answer():
     assert score([stale])[0]["unparsed"] == 1
 
 
+def test_a_lenient_reading_stands_beside_the_strict_one_and_changes_nothing_in_it():
+    rows = score(
+        [made_up(0, "logical", None, text="The part is gone: Yes."), made_up(1, "logical", "no")]
+        + [made_up(0, "good", None, text="nothing to say"), made_up(1, "good", "no")]
+    )
+    pooled = row(rows, subset="logical", category="pooled")
+    assert (pooled["recall"], pooled["specificity"], pooled["balanced_accuracy"]) == (0.0, 0.5, 0.25)
+    assert (pooled["lenient_accuracy"], pooled["lenient_balanced_accuracy"]) == (0.5, 0.5)
+    assert pooled["unparsed"] == 2
+
+
+def test_an_answer_that_even_the_lenient_reading_misses_is_wrong():
+    assert not is_right_leniently(made_up(0, "good", None, text="nothing"))
+    assert not is_right_leniently(made_up(0, "logical", None, text="nothing"))
+    assert is_right_leniently(made_up(0, "good", None, text="no, it is not: yes"))
+
+
 def random_generations(seed, count=60):
     draw = random.Random(seed)
     return [
@@ -149,8 +165,8 @@ def test_the_pooled_72b_of_the_paper_comes_out_of_its_counts():
 def test_what_is_not_defined_is_none_or_zero_as_documented():
     only_good = row(score(batch("good", ["no", "no"])), subset="all", category="pooled")
     assert (only_good["precision"], only_good["f1"], only_good["mcc"]) == (0.0, 0.0, 0.0)
-    undefined = ("recall", "balanced_accuracy", "auroc", "average_precision")
-    assert [only_good[name] for name in undefined] == [None] * 4
+    undefined = ("recall", "balanced_accuracy", "lenient_balanced_accuracy", "auroc", "average_precision")
+    assert [only_good[name] for name in undefined] == [None] * 5
     only_bad = row(score(batch("logical", ["no"])), subset="all", category="mean")
     assert (only_bad["specificity"], only_bad["recall"]) == (None, 0.0)
 
@@ -206,36 +222,10 @@ def test_base_rate_is_the_expectation_over_all_its_answers():
             expected[cell] += chance
     assert {name: ours[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     assert ours["balanced_accuracy"] == pytest.approx(0.5)
+    assert ours["lenient_balanced_accuracy"] == pytest.approx(0.5)
     assert (ours["mcc"], ours["auroc"]) == pytest.approx((0.0, 0.5), abs=1e-6)
 
 
 def test_trivial_rows_count_an_image_once_however_many_arms_saw_it():
     generations = batch("good", ["no"] * 3) + batch("good", ["yes"] * 3, arm="base")
     assert row(score_trivial(generations), arm="always_no", subset="all", category="pooled")["n"] == 3
-
-
-def test_wilsons_interval_of_a_textbook_case():
-    # Newcombe (1998), Statistics in Medicine 17, table I: 81 of 263, score method
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(0, 0) == (0.0, 1.0)
-
-
-def test_mcnemar_of_a_hand_worked_case():
-    # 5 gained, 1 lost: 2 * (C(6,0) + C(6,1)) / 2**6
-    first, second = [False] * 5 + [True] + [True] * 4, [True] * 5 + [False] + [True] * 4
-    assert mcnemar(first, second) == pytest.approx(14 / 64)
-    assert mcnemar([True], [True]) == 1.0
-
-
-def test_the_bootstrap_brackets_the_difference_and_repeats():
-    first, second = [True, False] * 50, [True, True, False, True] * 25
-    difference, low, high = paired_bootstrap(first, second)
-    assert difference == pytest.approx(0.25)
-    assert 0.05 < low < difference < high < 0.45
-    assert paired_bootstrap(first, second) == (difference, low, high)
-    assert paired_bootstrap(first, first) == (0.0, 0.0, 0.0)
-
-
-def test_answers_that_do_not_pair_are_refused():
-    with pytest.raises(ValueError, match="2 and 1"):
-        mcnemar([True, True], [True])

@@ -164,9 +164,12 @@ def markdown(frame: pd.DataFrame) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in safe)
 
 
-def write(frame: pd.DataFrame, folder: Path, name: str) -> None:
-    """Write ``name``.csv with plain keys and numbers, and ``name``.md and ``name``.tex for reading."""
-    shown = readable(frame)
+def write(frame: pd.DataFrame, folder: Path, name: str, shown: pd.DataFrame | None = None) -> None:
+    """Write ``name``.csv with plain keys and numbers, and ``name``.md and ``name``.tex for reading.
+
+    ``shown`` is the frame as text; without one, :func:`readable` makes it.
+    """
+    shown = readable(frame) if shown is None else shown
     write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_text(folder / f"{name}.md", markdown(shown))
     write_text(folder / f"{name}.tex", shown.to_latex(index=False, escape=True))

@@ -1,0 +1,96 @@
+"""Tables and figures of a study from what it has stored. Needs no model, no image and no torch.
+
+>>> write_study(RunFolder("results/runs/study"))  # doctest: +SKIP
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ladlib.report.collapse import collapse_figure
+from ladlib.report.stored import Key, Stored, read_run
+from ladlib.report.study_arms import arms_frame, arms_text, seeds_frame, seeds_text
+from ladlib.report.study_bars import bars_frame, bars_text
+from ladlib.report.study_figures import by_category, category_figure, pass_figure, readings_figure
+from ladlib.report.study_paired import differences_frame, differences_text
+from ladlib.report.study_spoken import (
+    passes_frame,
+    passes_text,
+    rationale_frame,
+    rationale_text,
+    read_passes,
+    read_summaries,
+)
+from ladlib.report.style import save
+from ladlib.report.tables import write
+from ladlib.runs import RunFolder
+
+HEALTHY = "sft_grpo"
+COLLAPSES = {
+    "accuracy_only": "accuracy reward only",
+    "unbalanced": "unbalanced labels",
+    "high_rate": "learning rate too high",
+}
+
+
+def write_study(run: RunFolder) -> None:
+    """Write ``tables/study-*`` (csv, md, tex) and ``figures/study-*`` (png, pdf) from the stored files alone.
+
+    What has not been run yet is missing, or says so. Two calls on the same stored files write the same bytes.
+    Raises :class:`UserError` where the folder has no readable generations.
+    """
+    stored = read_run(run)
+    passes = read_passes(run, _keys(stored))
+    tables = _tables(run, stored, passes)
+    figures = _figures(stored, passes)  # everything that can fail comes before the first file is written
+    for name, (frame, shown) in tables.items():
+        write(frame, run.tables, f"study-{name}", shown)
+    for name, figure in figures.items():
+        save(figure, run, f"study-{name}")
+
+
+def _keys(stored: Stored) -> list[Key]:
+    """The arms and seeds that have answered."""
+    return list(dict.fromkeys((one.arm, one.seed) for one in stored.generations))
+
+
+def _tables(run: RunFolder, stored: Stored, passes: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """Name to the frame and the same as text."""
+    summaries, label = read_summaries(run, _keys(stored)), stored.profile.label
+    arms, seeds, bars = arms_frame(stored), seeds_frame(stored), bars_frame(stored, summaries)
+    differences = differences_frame(stored)
+    tables = {
+        "arms": (arms, arms_text(arms)),
+        "seeds": (seeds, seeds_text(seeds)),
+        "differences": (differences, differences_text(differences)),
+        "bars": (bars, bars_text(bars)),
+    }
+    if summaries:
+        rationales = rationale_frame(summaries, label)
+        tables["rationales"] = (rationales, rationale_text(rationales))
+    if not passes.empty:
+        by_rule = passes_frame(passes, label)
+        tables["passes"] = (by_rule, passes_text(by_rule))
+    return tables
+
+
+def _figures(stored: Stored, passes: pd.DataFrame) -> dict[str, Figure]:
+    figures = {"readings": readings_figure(stored)}
+    if not by_category(stored).empty:
+        figures["categories"] = category_figure(stored)
+    if not passes.empty:
+        figures["passes"] = pass_figure(passes)
+    runs = collapsed_runs(stored)
+    if len(runs) > 1:
+        figures["collapse"] = collapse_figure(runs)
+    return figures
+
+
+def collapsed_runs(stored: Stored) -> dict[str, list[dict]]:
+    """Title to log rows of the first seed: the healthy run first, then the collapses there are; {} without it."""
+    first: dict[str, list[dict]] = {}
+    for (arm, _), rows in sorted(stored.logs.items()):
+        if rows:
+            first.setdefault(arm, rows)
+    if HEALTHY not in first:
+        return {}
+    return {"healthy": first[HEALTHY]} | {title: first[arm] for arm, title in COLLAPSES.items() if arm in first}

@@ -58,18 +58,20 @@ METRICS = {
 
 
 def train(
-    profile: Profile, data_root: Path | str, run: RunFolder, seed: int, *, model: str, arm: str = "sft_grpo"
-) -> Path:
+    profile: Profile, data_root: Path | str, run: RunFolder, seed: int, *, model: str, arm: str = "sft_grpo",
+    pairs: list[Pair] | None = None,
+) -> Path:  # fmt: skip
     """Train ``model`` and return the folder of its checkpoint; the KL term holds it near where it starts.
 
-    Writes ``run.log(arm, seed)`` and ``run.rollouts(arm, seed)`` as it goes and the checkpoint at the end.
-    Raises :class:`UserError` for data or a model that is not there and for batches that do not divide.
+    ``pairs`` are seen in their order; those of :func:`balanced_pairs` where None. Writes
+    ``run.log(arm, seed)`` and ``run.rollouts(arm, seed)`` as it goes and the checkpoint at the end. Raises
+    :class:`UserError` for data or a model that is not there and for batches that do not divide.
     """
     if not profile.model.lora and (Path(model) / "adapter_config.json").is_file():
         # The trainer would load the adapter's base as the frozen model of the KL term.
         raise UserError(f"{model} is an adapter, the profile trains whole models.", "Use its own profile.")
-    pairs = balanced_pairs(profile, data_root, seed)
-    print(f"{arm}: {len(pairs)} pairs, half of them anomalous")
+    pairs = balanced_pairs(profile, data_root, seed) if pairs is None else pairs
+    print(f"{arm}: {len(pairs)} pairs, {sum(one.test.label == 'yes' for one in pairs)} of them anomalous")
     policy, processor = load_policy(profile, model)
     trainer = make_trainer(profile, pairs, data_root, policy, processor, run.checkpoint(arm, seed), seed)
     trainer.rollouts = run.rollouts(arm, seed)

@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 from ladlib.cli import app
 from ladlib.runs import RunFolder
 
-COMMANDS = (["reproduce"], ["report"], ["inspect"], ["doctor"], ["pretrain"], ["data", "toy"], ["data", "check"])
+COMMANDS = (
+    ["reproduce"], ["report"], ["verify"], ["inspect"], ["doctor"], ["pretrain"], ["study"], ["data", "toy"],
+    ["data", "check"],
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -11,13 +11,15 @@ ROOT = Path(ladlib.__file__).parent
 FLOORS = {
     0: ("errors", "schema", "settings", "runs", "progress"),
     1: ("data", "toy", "prompts", "parsing", "conversations"),
-    2: ("rewards", "metrics", "statistics", "models"),
-    3: ("pretrain", "training", "sft", "grpo", "evaluate", "report", "session", "held_out"),
-    4: ("pipeline", "cli", "doctor", "release", "__main__"),
+    2: ("rewards", "metrics", "statistics", "rationales", "models"),
+    3: ("pretrain", "training", "sft", "grpo", "evaluate", "report", "session", "held_out", "sampling"),
+    4: ("pipeline", "study", "verify", "cli", "doctor", "release", "__main__"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
-LIGHT_ABOVE = {"rewards", "metrics", "statistics", "report", "session", "pipeline", "cli"}  # beside floors 0 and 1
+LIGHT_ABOVE = {
+    "rewards", "metrics", "statistics", "rationales", "report", "session", "pipeline", "study", "verify", "cli",
+}  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 
 

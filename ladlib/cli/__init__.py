@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from ladlib import __version__
-from ladlib.cli import data, model, runs
+from ladlib.cli import data, model, runs, study, verify
 from ladlib.errors import UserError
 
 
@@ -39,7 +39,9 @@ app.command(epilog=runs.REPRODUCE_EXAMPLES)(runs.reproduce)
 app.command(epilog=runs.REPORT_EXAMPLES)(runs.report)
 app.command(epilog=model.INSPECT_EXAMPLES)(model.inspect)
 app.command(epilog=model.PRETRAIN_EXAMPLES)(model.pretrain)
+app.command(epilog=study.STUDY_EXAMPLES)(study.study)
 app.command(epilog=runs.DOCTOR_EXAMPLES)(runs.doctor)
+app.command(epilog=verify.VERIFY_EXAMPLES)(verify.verify)
 
 
 def _show_version(wanted: bool) -> None:

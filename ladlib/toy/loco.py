@@ -36,7 +36,7 @@ from ladlib.toy.loco_scenes import (
 from ladlib.toy.products import Product, add, blemish, recolour, remove, replace, then
 
 BREAKFAST = Product(
-    "mvtec_loco", "breakfast_box",
+    "mvtec_loco", "breakfast_box", "count",
     "Two tangerines and one nectarine on the left; on the right cereals above, banana chips and almonds below.",
     breakfast,
     logical={
@@ -67,7 +67,7 @@ BREAKFAST = Product(
 )  # fmt: skip
 
 JUICE = Product(
-    "mvtec_loco", "juice_bottle",
+    "mvtec_loco", "juice_bottle", "relation",
     "One of three juices up to the neck; the icon of the upper label matches the juice; a second label below.",
     juice,
     logical={
@@ -96,7 +96,7 @@ JUICE = Product(
 )  # fmt: skip
 
 PUSHPINS = Product(
-    "mvtec_loco", "pushpins",
+    "mvtec_loco", "pushpins", "count",
     "Fifteen compartments, divided by separators, with exactly one yellow pushpin in each.",
     pushpins,
     logical={
@@ -118,7 +118,7 @@ PUSHPINS = Product(
 )  # fmt: skip
 
 SCREW_BAG = Product(
-    "mvtec_loco", "screw_bag",
+    "mvtec_loco", "screw_bag", "count",
     "Two washers, two nuts, one long screw and one short screw, lying anywhere in the bag.",
     screw_bag,
     logical={
@@ -147,7 +147,7 @@ SCREW_BAG = Product(
 )  # fmt: skip
 
 SPLICING = Product(
-    "mvtec_loco", "splicing_connectors",
+    "mvtec_loco", "splicing_connectors", "relation",
     "Two connectors with the same number of clamps, joined by one cable: two clamps yellow, three blue, five red.",
     splicing,
     logical={

@@ -6,12 +6,14 @@ A defect takes a normal scene and gives it back changed; where the two differ is
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ladlib.schema import Anomaly, Dataset
 from ladlib.toy.scenes import Part, Scene
 
 Defect = Callable[[Scene, random.Random], Scene]
 Cell = tuple[int, int]
+RuleKind = Literal["place", "count", "relation"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Product:
 
     dataset: Dataset
     name: str
+    rule_kind: RuleKind  # a part in its place; so many parts wherever they lie; parts that belong together
     rule: str  # the normality rule in words, for people and for domain_knowledge.json
     normal: Callable[[random.Random], Scene]
     logical: dict[str, Defect]

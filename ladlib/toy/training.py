@@ -75,41 +75,42 @@ def _remove_shape(shape: str):
 
 
 CABLE = Product(
-    "mvtec_ad", "cable", "Three cores: green above, blue below it, grey beside the blue one.", _cable,
+    "mvtec_ad", "cable", "place", "Three cores: green above, blue below it, grey beside the blue one.", _cable,
     logical={"cable_swap": recolour("disc", ("green", "blue", "grey")), "missing_cable": _remove_shape("disc")},
     structural={"cut_outer_insulation": blemish("broken"), "poke_insulation": blemish("stained")},
 )  # fmt: skip
 TRANSISTOR = Product(
-    "mvtec_ad", "transistor", "One case in the middle of the upper half and three legs in the lowest row.", _transistor,
+    "mvtec_ad", "transistor", "place", "One case in the middle of the upper half and three legs in the lowest row.",
+    _transistor,
     logical={"misplaced": move("chip"), "cut_lead": _remove_shape("bolt")},
     structural={"damaged_case": blemish("scratched", "chip"), "contamination": blemish("stained")},
 )  # fmt: skip
 METAL_NUT = Product(
-    "mvtec_ad", "metal_nut", "Six nuts in a fixed pattern.", _metal_nut,
+    "mvtec_ad", "metal_nut", "place", "Six nuts in a fixed pattern.", _metal_nut,
     logical={"flip": replace("grey nut", "grey ring")},
     structural={
         "scratch": blemish("scratched"), "bent": blemish("broken"), "color": recolour("nut", ("brown", "blue")),
     },
 )  # fmt: skip
 BOTTLE = Product(
-    "mvtec_ad", "bottle", "Four bottle mouths in a row, two brown and then two green.", _bottle,
+    "mvtec_ad", "bottle", "place", "Four bottle mouths in a row, two brown and then two green.", _bottle,
     logical={},
     structural={"broken_large": blemish("broken"), "contamination": blemish("stained")},
 )  # fmt: skip
 CANDLE = Product(
-    "visa", "candle", "Eight white candles, two pairs in the first row and two pairs in the last.", _candle,
+    "visa", "candle", "place", "Eight white candles, two pairs in the first row and two pairs in the last.", _candle,
     logical={"missing": _remove_shape("candle"), "swapped": recolour("candle", ("red", "green"))},
     structural={"damaged": blemish("broken"), "stain": blemish("stained")},
 )  # fmt: skip
 CAPSULES = Product(
-    "visa", "capsules", "Five green capsules, lying anywhere.", _loose({"green pill": 5}, 3, 5, "blister"),
+    "visa", "capsules", "count", "Five green capsules, lying anywhere.", _loose({"green pill": 5}, 3, 5, "blister"),
     logical={
         "missing": remove("green pill"), "extra": add("green pill"), "swapped": replace("green pill", "blue pill"),
     },
     structural={"scratch": blemish("scratched"), "leak": blemish("stained")},
 )  # fmt: skip
 MACARONI = Product(
-    "visa", "macaroni2", "Three yellow and two orange pieces, lying anywhere.",
+    "visa", "macaroni2", "count", "Three yellow and two orange pieces, lying anywhere.",
     _loose({"yellow pill": 3, "orange pill": 2}, 4, 4, "velvet"),
     logical={
         "missing": remove("yellow pill"), "extra": add("orange pill"),
@@ -118,20 +119,22 @@ MACARONI = Product(
     structural={"breakage": blemish("broken"), "stain": blemish("stained")},
 )  # fmt: skip
 FRYUM = Product(
-    "visa", "fryum", "Two brown rings, two red rings and one white nut, lying anywhere.",
+    "visa", "fryum", "count", "Two brown rings, two red rings and one white nut, lying anywhere.",
     _loose({"brown ring": 2, "red ring": 2, "white nut": 1}, 4, 4, "plain"),
     logical={"missing": _remove_shape("ring"), "extra": add("white nut"), "swapped": replace("brown ring", "red ring")},
     structural={"burnt": blemish("stained"), "breakage": blemish("broken")},
 )  # fmt: skip
 PCB1 = Product(
-    "visa", "pcb1", "Two blue chips above, two yellow coils and a red pin below, an orange part between.", _pcb1,
+    "visa", "pcb1", "place", "Two blue chips above, two yellow coils and a red pin below, an orange part between.",
+    _pcb1,
     logical={
         "missing": _remove_shape("ring"), "wrong place": move("pin"), "swapped": replace("blue chip", "green chip"),
     },
     structural={"scratch": blemish("scratched"), "melt": blemish("stained")},
 )  # fmt: skip
 PCB4 = Product(
-    "visa", "pcb4", "One chip and two lamps of the colour that belongs to it: red to green, blue to yellow.", _pcb4,
+    "visa", "pcb4", "relation",
+    "One chip and two lamps of the colour that belongs to it: red to green, blue to yellow.", _pcb4,
     logical={"missing": _remove_shape("disc"), "swapped": _pcb4_lamp, "extra": add("red disc")},
     structural={"scratch": blemish("scratched"), "melt": blemish("stained")},
 )  # fmt: skip

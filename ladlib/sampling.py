@@ -1,0 +1,150 @@
+"""Is there room to learn? Several answers to each of some training pairs, scored by pass@k.
+
+    sample(load_profile("toy"), Path("data"), run, seed=0, arm="base", model="toy-base", per_rule=48)
+    pass_frame(read_jsonl(run.samples("base", 0)))
+
+GRPO can only strengthen what a policy sometimes does. Where pass@8 is no higher than pass@1, a group of
+eight answers to one pair is right or wrong as a whole, and there is nothing to learn from.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ladlib.conversations import balanced_pairs, view
+from ladlib.data import find_dataset
+from ladlib.errors import UserError
+from ladlib.parsing import parse_answer
+from ladlib.progress import Progress
+from ladlib.runs import RunFolder, write_text
+from ladlib.schema import Pair
+from ladlib.settings import Profile
+from ladlib.toy.products import RuleKind
+from ladlib.toy.training import PRODUCTS
+
+if TYPE_CHECKING:  # torch is loaded only where a model answers: the report reads pass_frame
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    from ladlib.models import PairProcessor
+
+RULES: tuple[RuleKind, ...] = ("place", "count", "relation")
+KS = (1, 8)
+EVERYTHING = 10**9  # pairs: more than there are
+
+_RULE_OF = {(product.dataset, product.name): product.rule_kind for product in PRODUCTS}
+
+
+def sample(
+    profile: Profile, data_root: Path | str, run: RunFolder, seed: int, arm: str, model: str, per_rule: int
+) -> Path:
+    """Draw ``grpo.group_size`` completions for each of ``per_rule`` training pairs of every kind of rule.
+
+    They are drawn as GRPO draws them: same temperature, length and banned tokens. Half of the pairs are
+    anomalous; the same pairs are taken for every arm and seed, fewer where there are not enough. Writes
+    ``run.samples(arm, seed)``, whole or not at all. Raises :class:`UserError` for data or a model that is
+    not there.
+    """
+    import torch
+
+    from ladlib import evaluate
+
+    pairs = pairs_by_rule(profile, data_root, per_rule)
+    policy, processor = evaluate.load(profile, model)
+    torch.manual_seed(seed)
+    size = max(1, profile.evaluate.batch_size // profile.grpo.group_size)
+    batches = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    progress, lines = Progress(f"samples of {arm}", "batch", len(batches)), []
+    for number, batch in enumerate(batches, 1):
+        groups = _draw(profile, data_root, policy, processor, [one for _, one in batch])
+        for (rule, one), texts in zip(batch, groups, strict=True):
+            lines.append(json.dumps(_row(arm, seed, rule, one, texts), ensure_ascii=False) + "\n")
+        progress.tell(number)
+    write_text(run.samples(arm, seed), "".join(lines))
+    return run.samples(arm, seed)
+
+
+def pairs_by_rule(profile: Profile, data_root: Path | str, per_rule: int) -> list[tuple[RuleKind, Pair]]:
+    """At most ``per_rule`` toy training pairs of each kind of rule: logical, good, logical, good, ...
+
+    Raises :class:`UserError` where there are none.
+    """
+    data = profile.data.model_copy(update={"grpo_pairs": EVERYTHING})
+    pairs = balanced_pairs(profile.model_copy(update={"data": data}), data_root, seed=0)
+    kinds: dict[RuleKind, list[Pair]] = {rule: [] for rule in RULES}
+    for logical, good in zip(pairs[::2], pairs[1::2], strict=True):
+        rule = _rule_of(logical)
+        if rule and rule == _rule_of(good) and len(kinds[rule]) + 2 <= per_rule:
+            kinds[rule] += [logical, good]
+    if not any(kinds.values()):
+        raise UserError(f"{data_root} holds no pairs of toy products.", "Sample on the toy datasets.")
+    return [(rule, one) for rule in RULES for one in kinds[rule]]
+
+
+def _rule_of(one: Pair) -> RuleKind | None:
+    return _RULE_OF.get((one.test.dataset, one.test.category))
+
+
+def _draw(
+    profile: Profile, data_root: Path | str, policy: "Qwen2_5_VLForConditionalGeneration", processor: "PairProcessor",
+    pairs: Sequence[Pair],
+) -> Iterator[list[str]]:  # fmt: skip
+    """The sampled texts of each of ``pairs``."""
+    from ladlib.evaluate import render_prompt
+    from ladlib.models import decode
+
+    grpo, texts = profile.grpo, [render_prompt(processor)] * len(pairs)
+    images = [_images(one, data_root, profile) for one in pairs]
+    inputs = processor(text=texts, images=images, padding=True, return_tensors="pt").to(policy.device)
+    tokens = policy.generate(  # inference mode is generate's own; vision tokens are banned by the model's settings
+        **inputs, do_sample=True, temperature=grpo.temperature, top_p=1.0, top_k=0,
+        max_new_tokens=grpo.max_completion_tokens, num_return_sequences=grpo.group_size,
+    )  # fmt: skip
+    rows = [decode(processor.tokenizer, row)[0] for row in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
+    for start in range(0, len(rows), grpo.group_size):
+        yield rows[start : start + grpo.group_size]
+
+
+def _images(one: Pair, data_root: Path | str, profile: Profile) -> list:
+    folder = find_dataset(data_root, one.test.dataset)
+    paths = (folder / one.reference, folder / one.test.image)
+    return [view(path, profile.data.min_pixels, profile.data.max_pixels) for path in paths]
+
+
+def _row(arm: str, seed: int, rule: RuleKind, one: Pair, texts: list[str]) -> dict:
+    answers = [parse_answer(text) for text in texts]
+    return {
+        "id": one.id, "arm": arm, "seed": seed, "dataset": one.test.dataset, "category": one.test.category,
+        "rule": rule, "label": one.test.label, "texts": texts, "answers": answers,
+        "right": [answer == one.test.label for answer in answers],
+    }  # fmt: skip
+
+
+def pass_at(correct: int, drawn: int, k: int) -> float:
+    """The chance that at least one of ``k`` of the ``drawn`` answers is right, ``correct`` of which are.
+
+    Unbiased estimate of pass@k: 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, equation 1).
+
+    >>> pass_at(correct=2, drawn=8, k=1)
+    0.25
+    """
+    if not 0 <= correct <= drawn or not 1 <= k <= drawn:
+        raise ValueError(f"pass@{k} of {correct} right among {drawn} is not defined")
+    return 1 - math.comb(drawn - correct, k) / math.comb(drawn, k)
+
+
+def pass_frame(rows: Sequence[dict]) -> pd.DataFrame:
+    """Mean pass@k of samples by arm, seed and rule ("all" included): columns arm, seed, rule, k, pass_at.
+
+    ``k`` is each of :data:`KS` that is not more than what was drawn.
+    """
+    found = [
+        {"arm": row["arm"], "seed": row["seed"], "rule": rule, "k": k,
+         "pass_at": pass_at(sum(row["right"]), len(row["right"]), k)}
+        for row in rows for rule in (row["rule"], "all") for k in KS if k <= len(row["right"])
+    ]  # fmt: skip
+    frame = pd.DataFrame(found, columns=["arm", "seed", "rule", "k", "pass_at"])
+    return frame.groupby(["arm", "seed", "rule", "k"], sort=False, as_index=False)["pass_at"].mean()

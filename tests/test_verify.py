@@ -1,0 +1,364 @@
+"""`ladlib verify`: what is whole holds; whatever was changed, lost or out of band fails by name."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from made_up import CATEGORIES, made_up, write_generations
+from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
+
+import ladlib.verify
+from ladlib.cli import app
+from ladlib.metrics import Judged, score, score_trivial
+from ladlib.parsing import parse_answer
+from ladlib.report.stored import read_generations
+from ladlib.runs import RunFolder
+from ladlib.schema import RunRecord, StageRecord
+from ladlib.statistics import wilson
+from ladlib.verify import verify
+from ladlib.verify.paper import METHODS
+from ladlib.verify.spread import paired_error, standard_error
+
+STAGE = StageRecord(
+    name="02_sft", started="2026-01-01T00:00:00+00:00", seconds=1.0, inputs_sha256="1",
+    outputs=("checkpoints/sft-seed0", "generations"),
+)  # fmt: skip
+
+
+def judged(arm, seed, right, images=40, drawing=""):
+    """Generations of which a share ``right`` is right, which ones depending on the seed."""
+    shares = np.random.default_rng((seed, len(arm))).permutation(images) / images
+    return [
+        _judged(arm, seed, category, anomaly, number, share < right, drawing)
+        for category in CATEGORIES
+        for anomaly in ("good", "logical")
+        for number, share in enumerate(shares)
+    ]
+
+
+def _judged(arm, seed, category, anomaly, number, is_right, drawing):
+    answer = "yes" if is_right == (anomaly == "logical") else "no"
+    row = made_up(arm, category, anomaly, number, answer, seed=seed)
+    hashes = (f"{category}{drawing}", f"{row.id}{drawing}")
+    return row.model_copy(update={"answer": parse_answer(row.text), "images_sha256": hashes})
+
+
+def whole(root, arms, profile="toy", images=40, drawing="", **parameters):
+    """A finished run: ``arms`` maps (arm, seed) to the share it has right."""
+    run = RunFolder(root)
+    record = RunRecord(profile=profile, seed=0, parameters=parameters, versions={"torch": "2"}, hardware={"cores": 2})
+    run.write(record.model_copy(update={"stages": (STAGE,)}))
+    run.checkpoint("sft", 0).mkdir(parents=True)
+    for (arm, seed), right in arms.items():
+        write_generations(run, arm, judged(arm, seed, right, images, drawing), seed)
+    stored = read_generations(run)
+    run.metrics_json.write_text(json.dumps(score(stored) + score_trivial(stored)))
+    return run
+
+
+RUN = {("base", 0): 0.6, ("sft", 0): 0.65, ("sft_grpo", 0): 0.75}
+BANDS = {"base": (0.6,), "sft": (0.65, 0.675, 0.65), "sft_grpo": (0.75, 0.775, 0.8)}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return whole(tmp_path_factory.mktemp("verify") / "run", RUN)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    arms = {(arm, seed): right for arm, shares in BANDS.items() for seed, right in enumerate(shares)}
+    return whole(tmp_path_factory.mktemp("verify") / "study", arms)
+
+
+@pytest.fixture
+def run(made, tmp_path, monkeypatch, study):
+    """A copy to spoil, held against the made-up study."""
+    monkeypatch.setattr(ladlib.verify, "STUDY", study)
+    return RunFolder(shutil.copytree(made.root, tmp_path / "run"))
+
+
+def told(run, verdict):
+    return [claim.line for claim in verify(run) if claim.verdict == verdict]
+
+
+def only_failure(run):
+    (line,) = told(run, "failed")
+    return line
+
+
+def change(path, number, **fields):
+    lines = path.read_text().splitlines()
+    lines[number] = json.dumps(json.loads(lines[number]) | fields)
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+# The command
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, ["verify", *map(str, arguments)])
+
+
+def test_a_whole_run_holds_line_by_line_and_exits_with_0(run):
+    result = command(run.root)
+    lines = result.output.splitlines()
+    assert result.exit_code == 0, result.output
+    assert {line.split()[0] for line in lines[:-2]} <= {"held", "note"}
+    assert lines[-1] == "16 claims: 16 held, 0 failed, 0 skipped"
+
+
+def test_one_failed_claim_exits_with_1(run):
+    change(run.generations("sft", 0), 3, answer=None)
+    result = command(run.root)
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1] == "16 claims: 15 held, 1 failed, 0 skipped"
+
+
+def test_the_command_has_help_with_an_example():
+    result = command("--help")
+    assert result.exit_code == 0 and "ladlib verify results/runs/toy" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run.json", "{"),
+        ("run.json", '{"profile": "tyo", "seed": 0}'),
+        ("run.json", None),
+        ("metrics.json", "[{]"),
+        ("metrics.json", "[1]"),
+        ("generations/sft-seed0.jsonl", "{\n"),
+        ("generations/sft-seed0.jsonl", "[]\n"),
+        ("logs/sft-seed0.jsonl", "nothing\n"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_and_exits_with_2(run, name, text):
+    path = run.root / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink() if text is None else path.write_text(text)
+    result = command(run.root)
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.splitlines()) == 1 and not result.stdout
+
+
+def test_a_score_that_is_no_probability_is_one_line_and_exits_with_2(run):
+    change(run.generations("sft", 0), 3, p_yes=math.nan)
+    result = command(run.root)
+    assert result.exit_code == 2 and "p_yes of" in result.stderr
+
+
+def test_what_is_no_run_folder_is_one_line_and_exits_with_2(run, tmp_path):
+    for path in (tmp_path / "nowhere", run.run_json, run.root / "generations"):
+        result = command(path)
+        assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1, path
+
+
+# A run that agrees with itself
+
+
+def test_a_changed_answer_fails_and_is_named(run):
+    row = json.loads(run.generations("sft", 0).read_text().splitlines()[3])
+    other = "no" if row["answer"] == "yes" else "yes"
+    change(run.generations("sft", 0), 3, answer=other)
+    line = only_failure(run)
+    assert line.startswith("failed  answers: sft-seed0 ") and row["id"] in line and f"stores {other}" in line
+
+
+def test_a_missing_record_fails_and_is_named(run):
+    path = run.generations("sft", 0)
+    first, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(others))
+    images, metrics = told(run, "failed")
+    assert f"images: sft-seed0 lacks {json.loads(first)['id']}" in images
+    assert "metrics.json: sft 0" in metrics
+
+
+def test_a_record_that_is_there_twice_fails_and_is_named(run):
+    path = run.generations("sft", 0)
+    path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[0])
+    assert any("sft-seed0 judged 2 times" in line for line in told(run, "failed"))
+
+
+def test_a_doctored_metric_fails_and_is_named(run):
+    rows = json.loads(run.metrics_json.read_text())
+    rows[0]["accuracy"] += 1e-6
+    run.metrics_json.write_text(json.dumps(rows))
+    assert f"base 0 logical {rows[0]['category']} accuracy is {rows[0]['accuracy']}" in only_failure(run)
+
+
+@pytest.mark.parametrize(("rows", "told"), [(slice(1, None), "is missing"), (slice(None), "is of nothing")])
+def test_a_row_of_metrics_too_few_or_too_many_fails(run, rows, told):
+    kept = json.loads(run.metrics_json.read_text())
+    added = [kept[0] | {"seed": 7}] if told == "is of nothing" else []
+    run.metrics_json.write_text(json.dumps(kept[rows] + added))
+    assert told in only_failure(run)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"prompt_sha256": "other"}, "another prompt"),
+        ({"images_sha256": ["other", "other"]}, "other images"),
+        ({"reference": "other.png"}, "other images"),
+        ({"defect": "other"}, "another truth"),
+    ],
+)
+def test_an_arm_that_was_asked_something_else_fails(run, fields, told):
+    change(run.generations("sft", 0), 3, **fields)
+    line = only_failure(run)
+    assert told in line and "sft-seed0" in line
+
+
+def test_a_label_that_contradicts_the_kind_of_anomaly_fails(run):
+    change(run.generations("sft", 0), 0, label="yes")
+    assert any("is good, labelled yes" in line for line in told(run, "failed"))
+
+
+def test_a_lost_checkpoint_fails_but_a_released_copy_needs_none(run):
+    (run.root / "data").mkdir()
+    run.checkpoint("sft", 0).rmdir()
+    assert "checkpoints/sft-seed0 is missing" in only_failure(run)
+    shutil.rmtree(run.root / "checkpoints")
+    shutil.rmtree(run.root / "data")
+    (line,) = [claim.line for claim in verify(run) if claim.verdict not in ("held", "note")]
+    assert line.startswith("skipped") and "a released copy" in line
+
+
+def test_a_record_without_versions_fails(run):
+    run.write(run.read().model_copy(update={"versions": {}}))
+    assert "versions are missing" in only_failure(run)
+
+
+# A toy run and the study
+
+
+def against(root, shares, study, **options):
+    """The lines about the study of a run in which sft_grpo has ``shares`` right."""
+    found = verify(whole(root, {("sft_grpo", 0): shares}, **options), study)
+    return {
+        claim.subject.removeprefix("sft_grpo-seed0 "): claim for claim in found if "sft_grpo-seed0" in claim.subject
+    }
+
+
+@pytest.mark.parametrize(("right", "side"), [(0.5, "(below)"), (1.0, "(above)")])
+def test_a_number_out_of_the_seed_band_fails_and_is_named(tmp_path, study, right, side):
+    claim = against(tmp_path, right, study)["balanced accuracy"]
+    assert (claim.verdict, claim.found) == ("failed", f"{100 * right:.1f} {side}")
+    assert "study 75.0 to 80.0 over 3 seeds" in claim.expected and "160 shared images" in claim.expected
+
+
+def test_part_of_the_images_is_held_against_the_same_part_of_the_study(tmp_path, study):
+    run = whole(tmp_path, {("base", 0): 0.6})
+    rows = [one for one in judged("sft_grpo", 0, 0.75) if int(one.id[-3:]) < 24]
+    write_generations(run, "sft_grpo", rows)
+    claim = {claim.subject: claim for claim in verify(run, study)}["sft_grpo-seed0 balanced accuracy"]
+    assert claim.verdict == "held" and "96 shared images" in claim.expected
+    assert "study 75.0 to 80.0" not in claim.expected
+
+
+def test_other_images_are_held_against_the_whole_study_with_more_tolerance(tmp_path, study):
+    shared = against(tmp_path / "shared", 0.75, study)["balanced accuracy"]
+    other = against(tmp_path / "other", 0.75, study, drawing="other", images=20)["balanced accuracy"]
+    assert "on other images, 80 here and 160 there" in other.expected and other.verdict == "held"
+    width = {one: float(one.expected.split("tolerance ")[1].split(",")[0]) for one in (shared, other)}
+    error = math.sqrt(0.75 * 0.25 / 80 * (1 + 80 / 160))
+    assert width[other] == pytest.approx(196 * error, abs=0.06) and width[other] > width[shared]
+
+
+def test_a_study_without_generations_is_used_through_its_metrics(tmp_path, study):
+    bare = RunFolder(shutil.copytree(study.root, tmp_path / "study"))
+    shutil.rmtree(bare.root / "generations")
+    claim = against(tmp_path / "run", 0.5, bare)["balanced accuracy"]
+    assert claim.verdict == "failed" and "on other images" in claim.expected
+
+
+def test_an_arm_with_one_seed_may_still_round_otherwise(tmp_path, study):
+    lines = {claim.subject: claim for claim in verify(whole(tmp_path, {("base", 0): 0.6}), study)}
+    assert "study 60.0, tolerance 2.0, on 160 shared images" in lines["base-seed0 balanced accuracy"].expected
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"grpo.steps": 7}, "grpo.steps is 7 in this run, "),
+        ({"profile": "smoke"}, "it is of profile toy, this run of profile smoke"),
+    ],
+)
+def test_another_experiment_is_not_held_against_the_study(tmp_path, study, options, reason):
+    run = whole(tmp_path, RUN, **options)
+    (line,) = [claim.line for claim in verify(run, study) if claim.subject == "study"]
+    assert line.startswith("skipped") and reason in line
+
+
+def test_without_a_released_study_the_line_says_so(made, study, tmp_path):
+    (line,) = [claim.line for claim in verify(made, RunFolder(tmp_path)) if claim.verdict == "skipped"]
+    assert line == "skipped study: no released study in this installation"
+    assert any("the released study itself" in claim.found for claim in verify(study, study))
+
+
+def test_an_arm_that_the_study_lacks_is_skipped(tmp_path, study):
+    lines = [claim.line for claim in verify(whole(tmp_path, {("sft_long", 0): 0.6}), study)]
+    assert "skipped sft_long-seed0: the study has no such arm" in lines
+
+
+# The paper
+
+
+def test_training_that_did_not_help_fails_in_the_seed_it_failed_in(tmp_path):
+    arms = {("base", 0): 0.6, ("sft_grpo", 0): 0.7, ("sft_grpo", 1): 0.55}
+    (line,) = [claim.line for claim in verify(whole(tmp_path, arms), RunFolder("none")) if claim.verdict == "failed"]
+    assert line == "failed  sft_grpo-seed1 above base: balanced accuracy 55.0 against 60.0, expected above"
+
+
+def test_a_run_on_real_data_is_held_against_the_papers_table(tmp_path):
+    found = verify(whole(tmp_path, {("base", 0): 0.6, ("sft_grpo", 0): 0.8}, profile="paper", images=280))
+    lines = {claim.subject: claim for claim in found if "replication" in claim.subject}
+    base = lines[f"replication of the paper's {METHODS['base']} by base-seed0, accuracy"]
+    assert (base.verdict, base.found) == ("held", "60.0")
+    assert "paper 58.8, tolerance 2.9" in base.expected
+    assert lines[f"replication of the paper's {METHODS['sft_grpo']} by sft_grpo-seed0, accuracy"].verdict == "failed"
+    assert lines[f"replication of the paper's {METHODS['large']}"].found == "large has not been run"
+    assert not any(claim.subject == "study" for claim in found)
+
+
+def test_f1_against_always_yes_informs_and_never_fails(tmp_path):
+    run = whole(tmp_path, {("base", 0): 0.3, ("sft_grpo", 0): 0.5})
+    (line,) = [claim.line for claim in verify(run, RunFolder("none")) if claim.verdict == "note"]
+    assert line == "note    sft_grpo-seed0 F1: 50.0, not above always yes (66.7)"
+
+
+# Tolerances
+
+
+def sample(right, scores=None, count=300):
+    scores = scores if scores is not None else np.zeros(2 * count)
+    labels = [number % 2 == 0 for number in range(2 * count)]
+    return [
+        Judged("c", "logical" if label else "good", label, label == is_right, label == is_right, score, False, 1.0)
+        for label, is_right, score in zip(labels, right, scores, strict=True)
+    ]
+
+
+def test_the_standard_error_of_balanced_accuracy_is_near_wilsons_interval():
+    low, high = wilson(360, 600)
+    error = standard_error("balanced_accuracy", sample([number % 10 < 6 for number in range(600)]))
+    assert 1.96 * error == pytest.approx((high - low) / 2, rel=0.02)
+
+
+def test_the_standard_error_of_auroc_is_the_spread_over_fresh_samples():
+    draws = []
+    for seed in range(200):
+        scores = np.random.default_rng(seed).normal(size=600) + np.arange(600) % 2 * -0.5
+        draws.append(roc_auc_score(np.arange(600) % 2 == 0, scores))
+    spread = np.std(draws)
+    assert standard_error("auroc", sample([True] * 600, scores)) == pytest.approx(spread, rel=0.15)
+
+
+def test_two_arms_that_judge_alike_differ_by_nothing():
+    images = sample([number % 3 > 0 for number in range(600)])
+    assert paired_error("balanced_accuracy", images, images) == 0
+    assert standard_error("balanced_accuracy", images) > 0.01

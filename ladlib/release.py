@@ -1,6 +1,7 @@
-"""Put a finished run under ``results/released`` and its numbers into the README.
+"""Put a finished run, or the study, under ``results/released`` and its numbers into the README.
 
-    python -m ladlib.release results/runs/toy
+    python -m ladlib.release results/runs/toy toy
+    python -m ladlib.release results/runs/study study
 
 What is released has the layout of a run without its checkpoints and datasets. The README's tables stand
 between markers and are written from the released files only; a test compares the two.
@@ -19,25 +20,37 @@ from ladlib.report import write_report
 from ladlib.report.figures import save
 from ladlib.report.samples import one_a_defect, pair_gallery
 from ladlib.report.stored import read_run
+from ladlib.report.study import write_study
+from ladlib.report.study_arms import arms_frame, arms_text
+from ladlib.report.study_bars import bars_frame, bars_text
+from ladlib.report.study_spoken import read_summaries
 from ladlib.report.tables import blocks, comparison, markdown
-from ladlib.runs import RunFolder, write_text
+from ladlib.runs import RELEASED, STUDY, RunFolder, write_text
 from ladlib.schema import Pair
 
 ROOT = Path(__file__).parents[1]
-KEPT = ("run.json", "metrics.json", "generations", "logs", "tables", "figures")
+README = ROOT / "README.md"
+KEPT = ("run.json", "metrics.json", "generations", "rationales", "samples", "logs", "tables", "figures")
 COLUMNS = ["method", "accuracy", "f1", "balanced_accuracy", "recall", "specificity", "auroc", "format", "label"]
 
 
-def release(run: RunFolder, released: RunFolder, readme: Path) -> None:
-    """Copy ``run`` to ``released`` in place of what was there, and write the README's blocks anew."""
+def release(run: RunFolder, released: RunFolder) -> None:
+    """Copy ``run`` to ``released`` in place of what was there, rollouts of the study left out for their size."""
+    is_study = released.root == STUDY.root
     write_report(run)
+    if is_study:
+        write_study(run)
     shutil.rmtree(released.root, ignore_errors=True)
-    for name in KEPT:
-        source, target = run.root / name, released.root / name
+    for source in (run.root / name for name in KEPT):
+        target = released.root / source.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
-    save(products(run.data), released, "products")
-    write_text(readme, with_blocks(readme.read_text(encoding="utf-8"), released))
+        if source.is_dir():
+            left_out = ("*-rollouts.jsonl", "*.inputs.json", "*.txt") if is_study else ("*.inputs.json",)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns(*left_out))
+        elif source.is_file():
+            shutil.copy2(source, target)
+    if not is_study:
+        save(products(run.data), released, "products")
 
 
 def products(data: Path) -> Figure:
@@ -48,12 +61,14 @@ def products(data: Path) -> Figure:
     return pair_gallery(list(first.values()), find_dataset(data, "mvtec_loco"))
 
 
-def with_blocks(text: str, released: RunFolder) -> str:
-    """``text`` with its generated blocks filled from ``released``. Raises KeyError for an unknown block."""
-    makers = {"results": results, "seconds": seconds}
+def with_blocks(text: str) -> str:
+    """``text`` with its generated blocks filled from what is released. Raises KeyError for an unknown block."""
+    toy = RunFolder(RELEASED / "toy")
+    makers = {"results": (results, toy), "seconds": (seconds, toy), "study": (study, STUDY), "bars": (bars, STUDY)}
 
     def fill(match: re.Match) -> str:
-        return f"{match[1]}\n{makers[match[2]](released)}{match[3]}"
+        make, released = makers[match[2]]
+        return f"{match[1]}\n{make(released) if released.run_json.exists() else ''}{match[3]}"
 
     return re.sub(r"(<!-- (\w+) -->)\n.*?(<!-- end -->)", fill, text, flags=re.DOTALL)
 
@@ -75,5 +90,18 @@ def seconds(released: RunFolder) -> str:
     return "\n".join(lines) + f"\n\nMeasured on {machine}.\n"
 
 
+def study(released: RunFolder) -> str:
+    """The study's arms over their seeds as Markdown."""
+    return markdown(arms_text(arms_frame(read_run(released))))
+
+
+def bars(released: RunFolder) -> str:
+    """What the study had to show, claim by claim, as Markdown."""
+    stored = read_run(released)
+    summaries = read_summaries(released, [(row["arm"], row["seed"]) for row in stored.metrics])
+    return markdown(bars_text(bars_frame(stored, summaries)))
+
+
 if __name__ == "__main__":
-    release(RunFolder(sys.argv[1]), RunFolder(ROOT / "results/released/toy"), ROOT / "README.md")
+    release(RunFolder(sys.argv[1]), RunFolder(RELEASED / sys.argv[2]))
+    write_text(README, with_blocks(README.read_text(encoding="utf-8")))

@@ -23,8 +23,6 @@ REPRODUCE_EXAMPLES = (
 REPORT_EXAMPLES = "Examples:\n\n  ladlib report\n\n  ladlib report --run results/runs/paper-1"
 DOCTOR_EXAMPLES = "Examples:\n\n  ladlib doctor\n\n  ladlib doctor --profile paper --data /data/anomaly"
 
-CHECKOUT = Path(__file__).parents[2]
-
 
 def reproduce(
     profile: Profile = "toy",
@@ -64,11 +62,11 @@ def report(
 
 def latest_run() -> "RunFolder":
     """The run worked on last below results/runs, or a copy of the released one where there is none."""
-    from ladlib.runs import RunFolder
+    from ladlib.runs import RELEASED, RunFolder
     from ladlib.session import RUNS, find_root
 
     runs = find_root(Path.cwd()) / RUNS
-    released, copy = CHECKOUT / "results" / "released" / "toy", runs / "released-toy"
+    released, copy = RELEASED / "toy", runs / "released-toy"
     found = [path for path in runs.glob("*/run.json") if path.parent != copy]
     if found:
         return RunFolder(max(found, key=lambda path: path.stat().st_mtime).parent)

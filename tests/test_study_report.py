@@ -331,6 +331,18 @@ def test_without_a_healthy_run_there_is_nothing_to_compare_a_collapse_with(tmp_p
     assert collapsed_runs(read_run(run)) == {}
 
 
+def test_a_seed_that_ends_in_one_answer_is_a_collapse_and_never_the_healthy_run(tmp_path):
+    run = RunFolder(tmp_path)
+    run.write(RunRecord(profile="toy", seed=0))
+    write_generations(run, "base", answers("base", 0.5))
+    always_no = [row | {"yes_rate": 0.0} for row in logged()]
+    write_rows(run.log("sft_grpo", 0), always_no)
+    write_rows(run.log("sft_grpo", 1), logged())
+    runs = collapsed_runs(read_run(run))
+    assert list(runs) == ["healthy", "same settings, seed 0"]
+    assert runs["healthy"] == logged() and runs["same settings, seed 0"] == always_no
+
+
 def test_an_empty_log_is_refused():
     with pytest.raises(UserError, match="empty or missing"):
         collapse_figure({"healthy": logged(), "unbalanced labels": []})

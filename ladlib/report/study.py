@@ -25,6 +25,7 @@ from ladlib.report.tables import write
 from ladlib.runs import RunFolder
 
 HEALTHY = "sft_grpo"
+LAST_STEPS = 5
 COLLAPSES = {
     "accuracy_only": "accuracy reward only",
     "unbalanced": "unbalanced labels",
@@ -86,11 +87,21 @@ def _figures(stored: Stored, passes: pd.DataFrame) -> dict[str, Figure]:
 
 
 def collapsed_runs(stored: Stored) -> dict[str, list[dict]]:
-    """Title to log rows of the first seed: the healthy run first, then the collapses there are; {} without it."""
-    first: dict[str, list[dict]] = {}
-    for (arm, _), rows in sorted(stored.logs.items()):
-        if rows:
-            first.setdefault(arm, rows)
-    if HEALTHY not in first:
+    """Title to log rows: a healthy run first, then its seeds that ended in one answer, then the collapses there are.
+
+    {} where no run is healthy.
+    """
+    logs = {key: rows for key, rows in sorted(stored.logs.items()) if rows}
+    seeds = {seed: rows for (arm, seed), rows in logs.items() if arm == HEALTHY}
+    unlucky = {f"same settings, seed {seed}": rows for seed, rows in seeds.items() if _ends_in_one_answer(rows)}
+    healthy = next((rows for rows in seeds.values() if not _ends_in_one_answer(rows)), None)
+    if healthy is None:
         return {}
-    return {"healthy": first[HEALTHY]} | {title: first[arm] for arm, title in COLLAPSES.items() if arm in first}
+    others = {title: rows for (arm, _), rows in logs.items() for name, title in COLLAPSES.items() if arm == name}
+    return {"healthy": healthy} | unlucky | others
+
+
+def _ends_in_one_answer(rows: list[dict]) -> bool:
+    """Whether the last steps say yes to everything or to nothing."""
+    rates = {row["yes_rate"] for row in rows[-LAST_STEPS:]}
+    return rates in ({0.0}, {1.0})

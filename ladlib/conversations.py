@@ -66,6 +66,12 @@ def training_pairs(root: Path | str, seed: int) -> list[Pair]:
     return pairs
 
 
+def pairs_to_train_on(profile: Profile, root: Path | str) -> list[Pair]:
+    """:func:`training_pairs` without the validation split."""
+    pairs = training_pairs(root, profile.data.reference_seed)
+    return [one for one in pairs if not is_held_back(one, profile)]
+
+
 def validation_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
     """The logical and good pairs that neither stage is trained on, as many of each and of the same categories.
 
@@ -107,12 +113,11 @@ def balanced_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
 
     Raises :class:`UserError` where there is no logical or no good test image.
     """
-    pairs = training_pairs(root, profile.data.reference_seed)
-    trained_on = [one for one in pairs if not is_held_back(one, profile)]
+    pairs = pairs_to_train_on(profile, root)
     for kind in ("logical", "good"):
-        if not any(one.test.anomaly == kind for one in trained_on):
+        if not any(one.test.anomaly == kind for one in pairs):
             raise UserError(f"{root} has no {kind} test image to train on.", "GRPO needs both kinds.")
-    return _balanced(trained_on, profile.data.grpo_pairs, random.Random(f"grpo:{seed}"))
+    return _balanced(pairs, profile.data.grpo_pairs, random.Random(f"grpo:{seed}"))
 
 
 def _balanced(pairs: Sequence[Pair], most: int, rng: random.Random) -> list[Pair]:

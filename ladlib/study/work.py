@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from ladlib.conversations import is_held_back, training_pairs
+from ladlib.conversations import pairs_to_train_on
 from ladlib.data import find_dataset
 from ladlib.runs import RunFolder
 from ladlib.schema import Pair
@@ -59,7 +59,7 @@ def report(run: RunFolder) -> None:
 
 def unbalanced_pairs(profile: Profile, root: Path | str, seed: int, anomalous_share: float) -> list[Pair]:
     """At most ``grpo_pairs`` pairs of the training data in a random order, ``anomalous_share`` of them logical."""
-    every = [one for one in training_pairs(root, profile.data.reference_seed) if not is_held_back(one, profile)]
+    every = pairs_to_train_on(profile, root)
     rng = random.Random(f"unbalanced:{seed}")
     rng.shuffle(every)
     logical = [one for one in every if one.test.anomaly == "logical"]

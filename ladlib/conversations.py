@@ -29,7 +29,7 @@ from ladlib.data.mmad import Question
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError
 from ladlib.schema import Dataset, Pair, Record
-from ladlib.settings import Profile
+from ladlib.settings import Data, Profile
 
 TRAINING_DATASETS: tuple[Dataset, ...] = ("mvtec_ad", "visa")
 LOCO = frozenset({"breakfast_box", "juice_bottle", "pushpins", "screw_bag", "splicing_connectors"})
@@ -134,6 +134,12 @@ def _balanced(pairs: Sequence[Pair], most: int, rng: random.Random) -> list[Pair
 def view(path: Path, min_pixels: int, max_pixels: int) -> Image.Image:
     """The image as every stage and every model sees it: opened and resized in one place."""
     return fit(open_image(path), min_pixels, max_pixels)
+
+
+def pair_images(one: Pair, root: Path | str, data: Data) -> list[Image.Image]:
+    """[reference image, test image] as every model sees them."""
+    folder = find_dataset(root, one.test.dataset)
+    return [view(folder / path, data.min_pixels, data.max_pixels) for path in (one.reference, one.test.image)]
 
 
 def _match(logical: Sequence[Pair], good: Sequence[Pair]) -> list[Pair]:

@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from ladlib.conversations import Conversation, make_conversations, view
-from ladlib.data import find_dataset
+from ladlib.conversations import Conversation, make_conversations, pair_images
 from ladlib.evaluate import Completion, answer
 from ladlib.models import PairProcessor, decode
 from ladlib.prompts import prompt_text
@@ -54,7 +53,7 @@ def judge(
     """Greedy completions of the task's own prompt on ``pairs`` of any dataset; [] where none are given."""
     if not pairs:
         return []
-    images = [_images(one, root, profile) for one in pairs]
+    images = [pair_images(one, root, profile.data) for one in pairs]
     return answer(model, processor, images, profile.evaluate.max_new_tokens)
 
 
@@ -64,13 +63,7 @@ def _answers(
     root: Path | str, profile: Profile,
 ) -> list[str]:  # fmt: skip
     texts = [prompt_text(processor, one.question, images=2) for one in batch]
-    images = [_images(one.pair, root, profile) for one in batch]
+    images = [pair_images(one.pair, root, profile.data) for one in batch]
     inputs = processor(text=texts, images=images, padding=True, return_tensors="pt").to(model.device)
     tokens = model.generate(**inputs, max_new_tokens=profile.evaluate.max_new_tokens)
     return [decode(processor.tokenizer, row)[0] for row in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
-
-
-def _images(pair: Pair, root: Path | str, profile: Profile) -> list:
-    folder = find_dataset(root, pair.test.dataset)
-    paths = (folder / pair.reference, folder / pair.test.image)
-    return [view(path, profile.data.min_pixels, profile.data.max_pixels) for path in paths]

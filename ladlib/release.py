@@ -20,7 +20,7 @@ from ladlib.report import write_report
 from ladlib.report.figures import save
 from ladlib.report.samples import one_a_defect, pair_gallery
 from ladlib.report.stored import read_run
-from ladlib.report.study import write_study
+from ladlib.report.study import arms_and_seeds, write_study
 from ladlib.report.study_arms import arms_frame, arms_text
 from ladlib.report.study_bars import bars_frame, bars_text
 from ladlib.report.study_spoken import read_summaries
@@ -98,7 +98,7 @@ def study(released: RunFolder) -> str:
 def bars(released: RunFolder) -> str:
     """What the study had to show, claim by claim, as Markdown."""
     stored = read_run(released)
-    summaries = read_summaries(released, [(row["arm"], row["seed"]) for row in stored.metrics])
+    summaries = read_summaries(released, arms_and_seeds(stored))
     return markdown(bars_text(bars_frame(stored, summaries)))
 
 

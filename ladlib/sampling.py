@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ladlib.conversations import balanced_pairs, view
-from ladlib.data import find_dataset
+from ladlib.conversations import balanced_pairs, pair_images
 from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
 from ladlib.progress import Progress
@@ -97,7 +96,7 @@ def _draw(
     from ladlib.models import decode
 
     grpo, texts = profile.grpo, [render_prompt(processor)] * len(pairs)
-    images = [_images(one, data_root, profile) for one in pairs]
+    images = [pair_images(one, data_root, profile.data) for one in pairs]
     inputs = processor(text=texts, images=images, padding=True, return_tensors="pt").to(policy.device)
     tokens = policy.generate(  # inference mode is generate's own; vision tokens are banned by the model's settings
         **inputs, do_sample=True, temperature=grpo.temperature, top_p=1.0, top_k=0,
@@ -106,12 +105,6 @@ def _draw(
     rows = [decode(processor.tokenizer, row)[0] for row in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
     for start in range(0, len(rows), grpo.group_size):
         yield rows[start : start + grpo.group_size]
-
-
-def _images(one: Pair, data_root: Path | str, profile: Profile) -> list:
-    folder = find_dataset(data_root, one.test.dataset)
-    paths = (folder / one.reference, folder / one.test.image)
-    return [view(path, profile.data.min_pixels, profile.data.max_pixels) for path in paths]
 
 
 def _row(arm: str, seed: int, rule: RuleKind, one: Pair, texts: list[str]) -> dict:

@@ -193,7 +193,7 @@ def test_a_killed_study_ends_its_stages_and_goes_on_with_what_is_left(run):
 
 def test_side_by_side_stages_share_the_cores(run, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("ladlib.study.runner._cores", lambda: 8)
+    monkeypatch.setattr("ladlib.study.runner.hardware", lambda: {"cores": 8})
     go(run, [stage(run.root, "one", fake_stages.threads)], jobs=4)
     assert (run.root / "one").read_text() == "2"
 

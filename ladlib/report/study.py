@@ -40,7 +40,7 @@ def write_study(run: RunFolder) -> None:
     Raises :class:`UserError` where the folder has no readable generations.
     """
     stored = read_run(run)
-    passes = read_passes(run, _keys(stored))
+    passes = read_passes(run, arms_and_seeds(stored))
     tables = _tables(run, stored, passes)
     figures = _figures(stored, passes)  # everything that can fail comes before the first file is written
     for name, (frame, shown) in tables.items():
@@ -49,14 +49,14 @@ def write_study(run: RunFolder) -> None:
         save(figure, run, f"study-{name}")
 
 
-def _keys(stored: Stored) -> list[Key]:
+def arms_and_seeds(stored: Stored) -> list[Key]:
     """The arms and seeds that have answered."""
     return list(dict.fromkeys((one.arm, one.seed) for one in stored.generations))
 
 
 def _tables(run: RunFolder, stored: Stored, passes: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """Name to the frame and the same as text."""
-    summaries, label = read_summaries(run, _keys(stored)), stored.profile.label
+    summaries, label = read_summaries(run, arms_and_seeds(stored)), stored.profile.label
     arms, seeds, bars = arms_frame(stored), seeds_frame(stored), bars_frame(stored, summaries)
     differences = differences_frame(stored)
     tables = {

@@ -21,7 +21,7 @@ from statistics import fmean
 
 from ladlib.pipeline.inputs import digest
 from ladlib.pipeline.progress import clock
-from ladlib.runs import RunFolder, now, write_text
+from ladlib.runs import RunFolder, hardware, now, write_text
 from ladlib.schema import StageRecord
 from ladlib.study.plan import Stage
 
@@ -88,7 +88,7 @@ class Runner:
         if record:  # of other inputs, or not whole; what an interrupted stage left has no record and is resumed
             self._forget(stage)
         write_text(self.log(stage), "")
-        threads = max(1, _cores() // self.jobs)
+        threads = max(1, hardware()["cores"] // self.jobs)
         process = multiprocessing.get_context("spawn").Process(
             target=perform, args=(stage.work, dict(stage.options), self.log(stage), threads), name=stage.name
         )
@@ -184,7 +184,3 @@ def _end_with_parent() -> None:
     """A killed study must not leave stages behind that still write when it is started again."""
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

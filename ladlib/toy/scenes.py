@@ -10,7 +10,6 @@ drawn from ``rng`` when the picture is taken: two pictures of one scene never sh
 """
 
 import random
-from collections import Counter
 
 import numpy as np
 from PIL import Image
@@ -64,10 +63,6 @@ class Scene(Record):
     def places(self) -> list[str]:
         """The name of every cell, row by row."""
         return [place_of(row, col) for row in range(self.rows) for col in range(self.cols)]
-
-    def counts(self) -> dict[str, int]:
-        """How many parts there are of each kind, kinds in alphabetical order."""
-        return dict(sorted(Counter(part.name for part in self.parts).items()))
 
 
 def describe(scene: Scene) -> str:

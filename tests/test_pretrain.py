@@ -82,10 +82,12 @@ def test_every_image_token_is_told_its_place_and_its_part():
     batch = collate(tiny_processor(), [lesson], rng)
     assert len(batch.shown) == int(batch.inputs["mm_token_type_ids"].sum())
     said = [[words[index] for words, index in zip(SHOWN, row, strict=True)] for row in batch.shown.tolist()]
-    at = lesson.scenes[0].at()
-    for place, kind, blemish in said:
-        assert kind == (at[place].kind if place in at else "none")
-        assert blemish == (at[place].blemish or "none" if place in at else "none")
+    at, seen = lesson.scenes[0].at(), {}
+    for place, kind, blemish, last in said:
+        name = at[place].name if place in at else "none"
+        assert f"{kind} {blemish}".removesuffix(" none") == name
+        assert last == seen.get(name, "none")
+        seen[name] = place
 
 
 def test_a_batch_to_look_at_has_images_and_no_question():

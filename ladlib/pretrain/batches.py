@@ -20,8 +20,8 @@ DECISIVE = 5.0  # weight of the tokens that carry a judgement
 SORTED = 4  # batches drawn together and sorted by length
 LOOKED_AT = 2  # images of a batch without lessons, for each lesson that a batch has
 PLACES = tuple(place_of(row, col) for row in range(8) for col in range(8))
-SHOWN = (PLACES, ("none", *(text.strip() for text in KINDS.values())), ("none", *BLEMISHES))
-"""What can be said of a cell: its place, and the kind and blemish of the part in it."""
+SHOWN = (PLACES, ("none", *(text.strip() for text in KINDS.values())), ("none", *BLEMISHES), ("none", *PLACES))
+"""What can be said of a cell: its place, the kind and blemish of the part in it, and where the last such part lay."""
 
 
 class LessonBatches(Dataset):
@@ -53,7 +53,7 @@ class LessonBatches(Dataset):
 class Batch:
     """Lessons as tensors: model inputs; labels and weights (batch, length); what each image token shows.
 
-    ``shown`` is (image tokens of the batch in order, 3): indices into the words of :data:`SHOWN`. A batch of
+    ``shown`` is (image tokens of the batch in order, 4): indices into the words of :data:`SHOWN`. A batch of
     images alone, without lessons, has no labels.
     """
 
@@ -108,14 +108,16 @@ def look(processor: PairProcessor, images: int, rng: random.Random) -> Batch:
 
 
 def _shown(scenes: list[Scene]) -> torch.Tensor:
-    """Place, kind and blemish of each cell, which is one image token each."""
+    """What is to be said of each cell, which is one image token each: indices into the words of :data:`SHOWN`."""
     rows = []
     for scene in scenes:
-        at = scene.at()
+        at, last = scene.at(), {}
         for place in scene.places():
             part = at.get(place)
-            said = (place, part.kind, part.blemish or "none") if part else (place, "none", "none")
+            name = part.name if part else "none"
+            said = (place, part.kind if part else "none", (part and part.blemish) or "none", last.get(name, "none"))
             rows.append([words.index(word) for words, word in zip(SHOWN, said, strict=True)])
+            last[name] = place
     return torch.tensor(rows)
 
 

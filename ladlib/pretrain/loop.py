@@ -4,6 +4,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -82,9 +83,9 @@ def _steps(
 
 
 def _train_step(model, optimizers, batch: Batch, weight: float, words: list[torch.Tensor]) -> dict[str, float]:
-    """One step; returns the weighted loss on the answers, if there are any, and that on what image tokens show."""
+    """One step; returns the weighted loss on the answers, if there are any, and those on what image tokens show."""
     losses = _losses(model, batch, words)
-    (losses.get("loss", 0.0) + weight * losses["shown"]).backward()
+    (losses.get("loss", 0.0) + weight * (losses["shown"] + losses.get("last", 0.0))).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()
@@ -93,26 +94,43 @@ def _train_step(model, optimizers, batch: Batch, weight: float, words: list[torc
 
 
 def _losses(model, batch: Batch, words: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The losses of a batch by name; on images alone only the vision tower runs."""
-    seen: list[torch.Tensor] = []
-    tower = model.model.visual
-    hook = tower.register_forward_hook(lambda module, given, output: seen.append(output.pooler_output))
-    with torch.autocast(batch.shown.device.type, dtype=torch.bfloat16):
+    """The losses of a batch by name; on images alone only the vision tower runs.
+
+    Each image token names what its cell shows, in the language model's own words: kind and blemish as it leaves
+    the vision tower; where the last such part lay halfway through the language model, so that what follows can go
+    from part to part; its own place at the end.
+    """
+    tower, language = model.model.visual, model.model.language_model
+    halfway = language.layers[len(language.layers) // 2 - 1]
+    with torch.autocast(batch.shown.device.type, dtype=torch.bfloat16), _outputs(tower, halfway) as seen:
         if batch.labels is None:
             tower(batch.inputs["pixel_values"], grid_thw=batch.inputs["image_grid_thw"])
         else:
             logits = model(**batch.inputs, use_cache=False).logits
-    hook.remove()
-    place, *part = words
-    shown = _named(seen[0].float() @ model.get_input_embeddings().weight.T, part, batch.shown[:, 1:])
+    embeddings = model.get_input_embeddings().weight
+    shown = _named(seen[0].float() @ embeddings.T, words[1:3], batch.shown[:, 1:3])
     if batch.labels is None:
         return {"shown": shown}
-    image_logits = logits[batch.inputs["mm_token_type_ids"] == 1].float()
-    shown = shown + _named(image_logits, [place], batch.shown[:, :1])
+    images = batch.inputs["mm_token_type_ids"] == 1
+    last = _named(language.norm(seen[1][images].float()) @ embeddings.T, words[3:], batch.shown[:, 3:])
+    place = _named(logits[images].float(), words[:1], batch.shown[:, :1])
     labels, weights = batch.labels[:, 1:], batch.weights[:, 1:]
     keep = labels != -100
     losses = cross_entropy(logits[:, :-1][keep].float(), labels[keep], reduction="none")
-    return {"loss": (losses * weights[keep]).sum() / weights[keep].sum(), "shown": shown}
+    return {"loss": (losses * weights[keep]).sum() / weights[keep].sum(), "shown": shown + place, "last": last}
+
+
+@contextmanager
+def _outputs(*modules: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """What ``modules`` put out while the block runs, in the order in which they run: a vector for each token."""
+    seen: list[torch.Tensor] = []
+    hooks = [
+        one.register_forward_hook(lambda module, given, output: seen.append(getattr(output, "pooler_output", output)))
+        for one in modules
+    ]
+    yield seen
+    for hook in hooks:
+        hook.remove()
 
 
 def _named(scores: torch.Tensor, words: list[torch.Tensor], right: torch.Tensor) -> torch.Tensor:

@@ -19,9 +19,9 @@ LOOSENESS = (1, 3, 3, 5, 6)  # pixels that the parts of a general scene may lie 
 
 
 def random_scene(rng: random.Random, most: int) -> Scene:
-    """A scene of 1 to ``most`` parts, more often few than many, often several of one kind."""
+    """A scene of 1 to ``most`` parts, somewhat more often few than many, often several of one kind."""
     rows, cols = rng.choice(GRIDS)
-    count = min(rng.randint(1, most), rng.randint(1, most), rows * cols)
+    count = min(rng.randint(1, most), rng.randint(1, most) if rng.random() < 0.5 else most, rows * cols)
     kinds = [random_kind(rng) for _ in range(rng.randint(1, 5))]
     cells = rng.sample([(row, col) for row in range(rows) for col in range(cols)], count)
     parts = tuple(_part(rng, rng.choice(kinds), cell) for cell in sorted(cells))

@@ -64,12 +64,30 @@ JUDGE_KINDS = (
 )
 JUDGE_OPEN = (
     ("Does the second image break the pattern of the first image?", "yes"),
-    ("The first image shows how it should be. Is something wrong in the second image?", "yes"),
-    ("The first image shows a plan. The second image shows a try. Does the try have a fault?", "yes"),
-    ("Something may have happened between the first image and the second. Has it?", "yes"),
+    ("Is something wrong in the second image?", "yes"),
+    ("Does the second image have a fault?", "yes"),
+    ("Has something happened between the first image and the second?", "yes"),
+    ("Is there an error in the second image, or in its order?", "yes"),
     ("Does the second image agree with the first image?", "no"),
-    ("The first image is an example. Is the second image right?", "no"),
+    ("Is the second image right?", "no"),
 )
+SETTINGS = (
+    "The first image is an example.",
+    "The first image shows how it should be.",
+    "The first image shows a plan and the second image a try.",
+    "The first image shows a normal day.",
+    "Here are two images.",
+)
+REMARKS = (
+    "Nothing may be missing.",
+    "Nothing extra is allowed.",
+    "Mind the number of parts.",
+    "Mind each place.",
+    "Mind the relation between the parts.",
+    "Two things may be swapped.",
+    "There may be more than one.",
+)
+"""Said with an open question whatever the way of comparing, so that no single word of it decides that way."""
 FORMATS = (
     "First output the {work} in {open1} {close1} tags, then output the final answer, {options}, "
     "in {open2} {close2} tags.",
@@ -189,7 +207,9 @@ def _judge_open(rng: random.Random, most: int) -> Drawn:
     """No way of comparing is asked for: two of three times the places are compared, as one does, else the kinds."""
     scenes = _variants(rng, most, moved=rng.random() < 0.5)
     compare = rng.choice((compare_places, compare_places, compare_kinds))
-    return _judged(rng, scenes, _asked(rng, JUDGE_OPEN), compare(*scenes))
+    question, if_different = _asked(rng, JUDGE_OPEN)
+    around = [rng.choice(SETTINGS), question, *rng.sample(REMARKS, rng.randint(0, 3))]
+    return _judged(rng, scenes, (" ".join(around), if_different), compare(*scenes))
 
 
 LESSONS = {

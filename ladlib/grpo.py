@@ -16,7 +16,6 @@ the parser and nowhere else. Departures from the paper, whose hyper-parameters a
 
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from statistics import fmean
 from trl import GRPOConfig, GRPOTrainer
 
 from ladlib import prompts
+from ladlib.alarms import Alarms
 from ladlib.conversations import balanced_pairs
 from ladlib.errors import UserError
 from ladlib.models import PairProcessor, decode
@@ -45,7 +45,6 @@ from ladlib.training import (
 )
 
 KEPT_GROUPS = 4  # groups of a step whose completions are written down
-ALARM_STEPS = 5  # an alarm needs so many steps in a row
 
 METRICS = {
     "reward": "reward", "accuracy_reward": "rewards/accuracy/mean", "format_reward": "rewards/format/mean",
@@ -198,34 +197,3 @@ def _format(processor: PairProcessor):
 def _row(logs: dict) -> dict:
     row = {column: logs.get(name) for column, name in METRICS.items()}
     return row | {"seconds_update": logs["seconds"] - row["seconds_generate"] - row["seconds_reward"]}
-
-
-class Alarms:
-    """Warns once for each sign that nothing is being learned, seen in several steps in a row."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict] = []
-        self.said: set[str] = set()
-
-    def __call__(self, row: dict) -> None:
-        self.rows = [*self.rows[1 - ALARM_STEPS :], row]
-        for text in alarms(self.rows) if len(self.rows) == ALARM_STEPS else []:
-            if text not in self.said:
-                self.said.add(text)
-                warnings.warn(f"GRPO, step {row['step']}: {text}", stacklevel=2)
-
-
-def alarms(rows: list[dict]) -> list[str]:
-    """What is wrong in every one of ``rows`` (log rows), in plain words; [] if nothing."""
-    found = []
-    if all(row["frac_reward_zero_std"] > 0.8 for row in rows):
-        found.append(
-            "in more than 80 % of the groups all answers earn the same, so there is nothing to learn from; "
-            "raise the temperature or choose other pairs"
-        )
-    if all(row["clipped_share"] > 0.5 for row in rows):
-        found.append("more than half of the answers are cut off; raise max_completion_tokens")
-    for rate, word in ((0.0, "yes"), (1.0, "anything but yes")):
-        if all(row["yes_rate"] == rate for row in rows):
-            found.append(f"no answer is {word} any more; lower the learning rate or raise beta")
-    return found

@@ -119,12 +119,25 @@ class RunFolder:
     def write(self, record: RunRecord) -> None:
         write_text(self.run_json, record.model_dump_json(indent=2) + "\n")
 
+    def stage(self, name: str) -> StageRecord | None:
+        """What ``run.json`` keeps of the stage; None where it has not been finished, or there is no run yet."""
+        stages = self.read().stages if self.run_json.exists() else ()
+        return next((one for one in stages if one.name == name), None)
+
     def add_stage(self, stage: StageRecord) -> None:
         """Keep ``stage`` in ``run.json`` in place of an earlier record of the same name."""
-        record = self.read()
-        others = tuple(old for old in record.stages if old.name != stage.name)
-        stages = tuple(sorted((*others, stage), key=lambda one: one.name))
-        self.write(record.model_copy(update={"stages": stages}))
+        self._keep_stages(*self._other_stages(stage.name), stage)
+
+    def drop_stage(self, name: str) -> None:
+        """Forget the stage, if ``run.json`` has it."""
+        self._keep_stages(*self._other_stages(name))
+
+    def _other_stages(self, name: str) -> list[StageRecord]:
+        return [one for one in self.read().stages if one.name != name]
+
+    def _keep_stages(self, *stages: StageRecord) -> None:
+        ordered = tuple(sorted(stages, key=lambda one: one.name))
+        self.write(self.read().model_copy(update={"stages": ordered}))
 
 
 RELEASED = Path(__file__).parents[1] / "results" / "released"

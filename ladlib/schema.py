@@ -20,6 +20,11 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def label_of(anomaly: Anomaly) -> Answer:
+    """The right answer to a pair whose test image is of this kind: ``yes`` for anything but good."""
+    return "no" if anomaly == "good" else "yes"
+
+
 class Sample(Record):
     """One image of a dataset, whatever the layout it came from.
 
@@ -38,7 +43,7 @@ class Sample(Record):
     @property
     def label(self) -> Answer:
         """``yes`` for an anomalous image."""
-        return "no" if self.anomaly == "good" else "yes"
+        return label_of(self.anomaly)
 
 
 class Pair(Record):

@@ -11,14 +11,15 @@ ROOT = Path(ladlib.__file__).parent
 FLOORS = {
     0: ("errors", "schema", "settings", "runs", "progress"),
     1: ("data", "toy", "prompts", "parsing", "conversations"),
-    2: ("rewards", "metrics", "statistics", "rationales", "models"),
+    2: ("rewards", "alarms", "metrics", "statistics", "rationales", "models"),
     3: ("pretrain", "training", "sft", "grpo", "evaluate", "report", "session", "held_out", "sampling"),
     4: ("pipeline", "study", "verify", "cli", "doctor", "release", "__main__"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
-    "rewards", "metrics", "statistics", "rationales", "report", "session", "pipeline", "study", "verify", "cli",
+    "rewards", "alarms", "metrics", "statistics", "rationales", "report", "session", "pipeline", "study", "verify",
+    "cli",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 

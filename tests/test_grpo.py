@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import tiny_base, tiny_profile, write_data
 
-from ladlib import evaluate, grpo, sft
+from ladlib import alarms, evaluate, grpo, sft
 from ladlib.conversations import balanced_pairs
 from ladlib.errors import UserError
 from ladlib.models import VISION_TOKENS, load_model
@@ -146,7 +146,7 @@ def test_micro_batches_add_up_to_one_generation_and_one_update_a_step(data, tmp_
     ],
 )
 def test_an_alarm_needs_several_steps_and_is_told_once(change, words):
-    watch = grpo.Alarms()
+    watch = alarms.Alarms()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(4):
@@ -159,8 +159,8 @@ def test_an_alarm_needs_several_steps_and_is_told_once(change, words):
 
 
 def test_a_run_that_learns_raises_no_alarm():
-    assert grpo.alarms([FINE] * 5) == []
-    assert grpo.alarms([FINE | {"yes_rate": 0.0}] * 4 + [FINE]) == []
+    assert alarms.found([FINE] * 5) == []
+    assert alarms.found([FINE | {"yes_rate": 0.0}] * 4 + [FINE]) == []
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ class Job:
 
     def outputs_sha256(self, stage: Stage) -> str:
         """Hash of what the stage wrote, its executed notebook left out; of nothing where it has not run."""
-        record = self._record(stage)
+        record = self.folder.stage(stage.name)
         paths = [path for path in record.outputs if not path.startswith("notebooks/")] if record else []
         return digest(self.folder.root, [self.folder.root / path for path in paths])
 
@@ -65,9 +65,8 @@ class Job:
         if not resumes:
             for path in stage.paths(self.seed):
                 _remove(self.folder.root / path)
-        record = self.folder.open(self.settings.name, self.seed)  # the notebook adds the values in force
-        others = tuple(one for one in record.stages if one.name != stage.name)
-        self.folder.write(record.model_copy(update={"stages": others}))
+        self.folder.open(self.settings.name, self.seed)  # the notebook adds the values in force
+        self.folder.drop_stage(stage.name)
         write_text(marker, inputs)
 
     def _run(self, stage: Stage, parameters: dict[str, Scalar], inputs: str) -> None:
@@ -92,13 +91,9 @@ class Job:
         self._marker(stage).unlink()
         self._say(f"[{stage.name}] done in {clock(seconds)}")
 
-    def _record(self, stage: Stage) -> StageRecord | None:
-        stored = self.folder.read().stages if self.folder.run_json.exists() else ()
-        return next((record for record in stored if record.name == stage.name), None)
-
     def _finished(self, stage: Stage) -> StageRecord | None:
         """The stage's record, where all that it wrote is still there."""
-        record = self._record(stage)
+        record = self.folder.stage(stage.name)
         whole = record and all((self.folder.root / path).exists() for path in record.outputs)
         return record if whole else None
 

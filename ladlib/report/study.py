@@ -6,6 +6,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ladlib.alarms import ALARM_STEPS, one_answer
 from ladlib.report.collapse import collapse_figure
 from ladlib.report.stored import Key, Stored, read_run
 from ladlib.report.study_arms import arms_frame, arms_text, seeds_frame, seeds_text
@@ -25,7 +26,6 @@ from ladlib.report.tables import write
 from ladlib.runs import RunFolder
 
 HEALTHY = "sft_grpo"
-LAST_STEPS = 5
 COLLAPSES = {
     "accuracy_only": "accuracy reward only",
     "unbalanced": "unbalanced labels",
@@ -93,15 +93,10 @@ def collapsed_runs(stored: Stored) -> dict[str, list[dict]]:
     """
     logs = {key: rows for key, rows in sorted(stored.logs.items()) if rows}
     seeds = {seed: rows for (arm, seed), rows in logs.items() if arm == HEALTHY}
-    unlucky = {f"same settings, seed {seed}": rows for seed, rows in seeds.items() if _ends_in_one_answer(rows)}
-    healthy = next((rows for rows in seeds.values() if not _ends_in_one_answer(rows)), None)
+    stuck = {seed for seed, rows in seeds.items() if one_answer(rows[-ALARM_STEPS:]) is not None}
+    unlucky = {f"same settings, seed {seed}": seeds[seed] for seed in sorted(stuck)}
+    healthy = next((rows for seed, rows in seeds.items() if seed not in stuck), None)
     if healthy is None:
         return {}
     others = {title: rows for (arm, _), rows in logs.items() for name, title in COLLAPSES.items() if arm == name}
     return {"healthy": healthy} | unlucky | others
-
-
-def _ends_in_one_answer(rows: list[dict]) -> bool:
-    """Whether the last steps say yes to everything or to nothing."""
-    rates = {row["yes_rate"] for row in rows[-LAST_STEPS:]}
-    return rates in ({0.0}, {1.0})

@@ -80,7 +80,7 @@ class Runner:
                 self._start_or_skip(stage)
 
     def _start_or_skip(self, stage: Stage) -> None:
-        inputs, record = self._inputs(stage), self._record(stage)
+        inputs, record = self._inputs(stage), self.folder.stage(stage.name)
         if record and record.inputs_sha256 == inputs and all(path.exists() for path in stage.outputs):
             self.seconds[stage.name] = record.seconds
             self.say(f"[{stage.name}] unchanged, skipped (took {clock(record.seconds)})")
@@ -156,17 +156,12 @@ class Runner:
             self._known[path] = digest(path.parent, [path])
         return self._known[path]
 
-    def _record(self, stage: Stage) -> StageRecord | None:
-        return next((one for one in self.folder.read().stages if one.name == stage.name), None)
-
     def _forget(self, stage: Stage) -> None:
         for path in stage.outputs:
             if path.is_dir():
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
-        record = self.folder.read()
-        others = tuple(one for one in record.stages if one.name != stage.name)
-        self.folder.write(record.model_copy(update={"stages": others}))
+        self.folder.drop_stage(stage.name)
 
 
 def perform(work: Callable[..., None], options: Mapping[str, object], log: Path, threads: int) -> None:

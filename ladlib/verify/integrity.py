@@ -9,7 +9,7 @@ from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
 from ladlib.report.stored import Key, Stored
 from ladlib.runs import RunFolder
-from ladlib.schema import Generation
+from ladlib.schema import Generation, label_of
 from ladlib.verify.claim import Claim, arms_of, skipped
 
 TOLERANCE = 1e-9  # of a stored share: the same sums in another order
@@ -72,7 +72,8 @@ def _inputs(arms: dict[Key, list[Generation]]) -> Claim:
     common = _strays(rows, lambda one: "", lambda one: one.prompt_sha256, "another prompt")
     seen = _strays(rows, lambda one: one.id, lambda one: (one.images_sha256, one.reference), "other images")
     truth = _strays(rows, lambda one: one.id, lambda one: (one.category, one.anomaly, one.defect), "another truth")
-    labels = [f"{_where(one)} is {one.anomaly}, labelled {one.label}" for one in rows if _mislabelled(one)]
+    wrong = [one for one in rows if one.label != label_of(one.anomaly)]
+    labels = [f"{_where(one)} is {one.anomaly}, labelled {one.label}" for one in wrong]
     return _verdict("inputs", [*common, *seen, *truth, *labels], "one prompt; the same images and labels in all arms")
 
 
@@ -82,10 +83,6 @@ def _strays(
     """A line for each record whose value is not that of the first record of its group."""
     first: dict[str, object] = {}
     return [f"{_where(one)} has {what}" for one in rows if first.setdefault(group(one), value(one)) != value(one)]
-
-
-def _mislabelled(one: Generation) -> bool:
-    return one.label != ("no" if one.anomaly == "good" else "yes")
 
 
 def _answers(generations: list[Generation]) -> Claim:

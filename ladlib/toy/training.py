@@ -7,8 +7,8 @@ parts that lie anywhere, a relation between parts), so that what is learned can 
 
 import random
 
-from ladlib.toy.products import Product, add, at, blemish, move, recolour, remove, replace, with_parts
-from ladlib.toy.scenes import Scene
+from ladlib.toy.products import Product, add, at, blemish, empty_cells, move, recolour, remove, replace, with_parts
+from ladlib.toy.scenes import Part, Scene
 
 
 def _cable(rng: random.Random) -> Scene:
@@ -31,19 +31,15 @@ def _bottle(rng: random.Random) -> Scene:
     return Scene(rows=3, cols=4, parts=parts, backdrop="blister")
 
 
-def _candle(rng: random.Random) -> Scene:
-    parts = tuple(at("candle", "white", row, col) for row in (0, 2) for col in (0, 1, 3, 4))
-    return Scene(rows=3, cols=5, parts=parts, backdrop="velvet")
-
-
-def _loose(shape_counts: dict[str, int], rows: int, cols: int, backdrop: str):
-    """A normal scene of so many parts of each kind, anywhere."""
+def _loose(counts: dict[str, int], rows: int, cols: int, backdrop: str, fixed: tuple[Part, ...] = ()):
+    """A normal scene of so many parts of each kind anywhere, beside ``fixed`` parts in their places."""
+    free = empty_cells(Scene(rows=rows, cols=cols, parts=fixed))
 
     def draw(rng: random.Random) -> Scene:
-        kinds = [kind.split() for kind, count in shape_counts.items() for _ in range(count)]
-        cells = rng.sample([(row, col) for row in range(rows) for col in range(cols)], len(kinds))
+        kinds = [kind.split() for kind, count in counts.items() for _ in range(count)]
+        cells = rng.sample(free, len(kinds))
         parts = [at(shape, colour, *cell) for (colour, shape), cell in zip(kinds, cells, strict=True)]
-        return with_parts(Scene(rows=rows, cols=cols, parts=(), backdrop=backdrop), parts)
+        return with_parts(Scene(rows=rows, cols=cols, parts=(), backdrop=backdrop), [*fixed, *parts])
 
     return draw
 
@@ -98,8 +94,11 @@ BOTTLE = Product(
     structural={"broken_large": blemish("broken"), "contamination": blemish("stained")},
 )  # fmt: skip
 CANDLE = Product(
-    "visa", "candle", "place", "Eight white candles, two pairs in the first row and two pairs in the last.", _candle,
-    logical={"missing": _remove_shape("candle"), "swapped": recolour("candle", ("red", "green"))},
+    "visa", "candle", "count", "Six white candles, standing anywhere.", _loose({"white candle": 6}, 3, 5, "velvet"),
+    logical={
+        "missing": remove("white candle"), "extra": add("white candle"),
+        "swapped": recolour("candle", ("red", "green")),
+    },
     structural={"damaged": blemish("broken"), "stain": blemish("stained")},
 )  # fmt: skip
 CAPSULES = Product(
@@ -132,6 +131,12 @@ PCB1 = Product(
     },
     structural={"scratch": blemish("scratched"), "melt": blemish("stained")},
 )  # fmt: skip
+PCB3 = Product(
+    "visa", "pcb3", "count", "Two green chips in the upper corners; three blue nuts and two yellow discs anywhere.",
+    _loose({"blue nut": 3, "yellow disc": 2}, 4, 4, "board", (at("chip", "green", 0, 0), at("chip", "green", 0, 3))),
+    logical={"missing": remove("blue nut"), "extra": add("yellow disc"), "swapped": replace("blue nut", "yellow disc")},
+    structural={"scratch": blemish("scratched"), "melt": blemish("stained")},
+)  # fmt: skip
 PCB4 = Product(
     "visa", "pcb4", "relation",
     "One chip and two lamps of the colour that belongs to it: red to green, blue to yellow.", _pcb4,
@@ -139,4 +144,4 @@ PCB4 = Product(
     structural={"scratch": blemish("scratched"), "melt": blemish("stained")},
 )  # fmt: skip
 
-PRODUCTS = (CABLE, TRANSISTOR, METAL_NUT, BOTTLE, CANDLE, CAPSULES, MACARONI, FRYUM, PCB1, PCB4)
+PRODUCTS = (CABLE, TRANSISTOR, METAL_NUT, BOTTLE, CANDLE, CAPSULES, MACARONI, FRYUM, PCB1, PCB3, PCB4)

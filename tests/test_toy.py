@@ -18,7 +18,7 @@ from ladlib.errors import UserError
 from ladlib.settings import ToyData
 from ladlib.toy import backdrops, loco, training
 from ladlib.toy.alphabet import CELL
-from ladlib.toy.language import compare_kinds, compare_places
+from ladlib.toy.language import compare_kinds, compare_places, tally
 from ladlib.toy.lessons import FORBIDDEN_TAGS, LESSONS, draw_lesson
 from ladlib.toy.scenes import describe, render
 from ladlib.toy.write import write_datasets
@@ -160,6 +160,14 @@ def test_a_missing_nut_is_told_by_place_and_by_count():
     notes, differ = compare_kinds(normal, scene)
     assert differ and " missing ." in "".join(text for text, _ in notes)
     assert Counter(normal.parts) - Counter(scene.parts) == Counter(set(normal.parts) - set(scene.parts))
+
+
+@given(seeds, st.sampled_from(PRODUCTS))
+def test_each_kind_is_opened_once_when_counting_and_when_pairing_off(seed, product):
+    first, second = product.draw("logical" if product.logical else "structural", seed, random.Random(seed))
+    for said, scenes in ((tally(second), (second,)), (compare_kinds(first, second)[0], (first, second))):
+        words = "".join(text for text, _ in said)
+        assert words.count("kind") == len({part.name for scene in scenes for part in scene.parts})
 
 
 @settings(max_examples=20)

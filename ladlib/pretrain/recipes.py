@@ -58,10 +58,10 @@ COUNTING = {
 }  # fmt: skip
 
 BASE = Recipe(
-    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=5000, batch=32,
-    learning_rate=2e-3, other_rate=1e-3, warmup=50, decay=2000,
-    phases=(Phase(700, 0, 1.0, LOOK), Phase(1200, 8, 0.5, SINGLE), Phase(2000, 12, 0.4, PAIRS),
-            Phase(2700, 16, 0.3, ALL), Phase(5000, 16, 0.3, COUNTING)),
+    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=4600, batch=32,
+    learning_rate=2e-3, other_rate=1e-3, warmup=50, decay=1900,
+    phases=(Phase(700, 0, 1.0, LOOK), Phase(1150, 8, 0.5, SINGLE), Phase(1900, 12, 0.4, PAIRS),
+            Phase(2500, 16, 0.3, ALL), Phase(4600, 16, 0.3, COUNTING)),
 )  # fmt: skip
 LARGE = replace(
     BASE, hidden=384, layers=5, heads=8, vision_hidden=256, vision_heads=8, steps=400, learning_rate=1e-3,

@@ -5,9 +5,9 @@ The grammar, on words that any white space divides; ``.`` is a word of its own, 
     rationale = { sentence "." } ;
     sentence  = list | tally | place compared | kind compared ;
     list      = "none" | place what ;
-    tally     = name ( place | "none" ) number ;                         (* counted aloud; none 0 *)
+    tally     = [ "kind" ] name ( place | "none" ) number ;              (* counted aloud; none 0 *)
     place compared = place what ( "same" | "then" what ) ;
-    kind compared  = name ( place place | place "missing" | "extra" place ) ;      (* reference, then test *)
+    kind compared  = [ "kind" ] name ( place place | place "missing" | "extra" place ) ;      (* reference, then test *)
     what      = name | "none" ;
     name      = colour shape [ blemish ] ;
     place     = "a1" ... "h8" ;
@@ -97,8 +97,8 @@ _NAME = rf"(?:{'|'.join(COLOURS)}) (?:{'|'.join(SHAPES)})(?: (?:{'|'.join(BLEMIS
 _PLACE = "[a-h][1-8]"
 _WORD = re.compile(r"[.]|[^\s.]+")
 _AT = re.compile(f"({_PLACE}) ({_NAME}|none)(?: (same)| then ({_NAME}|none))?")
-_COUNTED = re.compile(f"({_NAME}) ({_PLACE}|none) ([0-9]{{1,3}})")
-_PAIRED = re.compile(f"({_NAME}) (?!extra missing)({_PLACE}|extra) ({_PLACE}|missing)")
+_COUNTED = re.compile(f"(?:kind )?({_NAME}) ({_PLACE}|none) ([0-9]{{1,3}})")
+_PAIRED = re.compile(f"(?:kind )?({_NAME}) (?!extra missing)({_PLACE}|extra) ({_PLACE}|missing)")
 
 
 def claims(text: str) -> tuple[list[Claim], int]:

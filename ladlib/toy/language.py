@@ -3,15 +3,16 @@
 Each sentence is short and ends in " ." so that a small model can learn it and a program can check it:
 
     a2 red disc .                       a part at a place (list)
-    red disc a2 1 . red disc b3 2 .     the parts of a kind, counted aloud (tally)
+    kind red disc a2 1 . red disc b3 2 .    the parts of a kind, counted aloud (tally)
     a2 red disc same .                  one place in both images
     b1 none then blue ring .            one place, changed
-    red disc a2 b1 .                    the parts of a kind in both images, paired off one by one
+    kind red disc a2 b1 .               the parts of a kind in both images, paired off one by one
     red disc b3 missing .               ... at b3 in the first image, without a partner in the second
     red disc extra c3 .                 ... at c3 in the second image, without a partner in the first
 
 Pairing off is how numbers are compared before one can count: what finds no partner is missing or extra. No
-sentence leans on one far back: whatever the next word depends on was said within the last few.
+sentence leans on one far back: whatever the next word depends on was said within the last few, or behind the last
+"kind", which opens the sentences on each kind and so marks how far one has come.
 A sentence is a list of (text, decisive) pieces: decisive pieces carry the judgement.
 """
 
@@ -20,6 +21,7 @@ from itertools import zip_longest
 from ladlib.toy.scenes import Scene
 
 Pieces = list[tuple[str, bool]]
+OPENING = (" kind", True)
 
 
 def list_parts(scene: Scene) -> Pieces:
@@ -29,7 +31,9 @@ def list_parts(scene: Scene) -> Pieces:
 
 def tally(scene: Scene) -> Pieces:
     """The parts of every kind counted aloud; kinds in the order in which they come up."""
-    return [piece for kind, places in kinds(scene).items() for piece in count(kind, places)] or [(" none .", False)]
+    return [piece for kind, places in kinds(scene).items() for piece in [OPENING, *count(kind, places)]] or [
+        (" none .", False)
+    ]
 
 
 def count(kind: str, places: list[str]) -> Pieces:
@@ -74,6 +78,7 @@ def compare_kinds(first: Scene, second: Scene) -> tuple[Pieces, bool]:
     old, new = kinds(first), kinds(second)
     pieces: Pieces = []
     for kind in dict.fromkeys([*old, *new]):
+        pieces.append(OPENING)
         for was, now in zip_longest(old.get(kind, []), new.get(kind, [])):
             pieces += [(f" {kind}", False), (f" {was or 'extra'}", True), (f" {now or 'missing'}", True), (" .", False)]
     return pieces or [(" none .", False)], any(text in (" extra", " missing") for text, _ in pieces)

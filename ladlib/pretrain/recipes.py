@@ -58,13 +58,13 @@ COUNTING = {
 }  # fmt: skip
 
 BASE = Recipe(
-    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=4600, batch=32,
-    learning_rate=2e-3, other_rate=1e-3, warmup=50, decay=1900,
+    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=4100, batch=32,
+    learning_rate=2e-3, other_rate=1e-3, warmup=50, decay=1350,
     phases=(Phase(700, 0, 1.0, LOOK), Phase(1150, 8, 0.5, SINGLE), Phase(1900, 12, 0.4, PAIRS),
-            Phase(2500, 16, 0.3, ALL), Phase(4600, 16, 0.3, COUNTING)),
+            Phase(2500, 16, 0.3, ALL), Phase(4100, 16, 0.3, COUNTING)),
 )  # fmt: skip
 LARGE = replace(
     BASE, hidden=384, layers=5, heads=8, vision_hidden=256, vision_heads=8, steps=400, learning_rate=1e-3,
-    other_rate=5e-4, warmup=20, decay=400, phases=(Phase(400, 16, 0.3, ALL),), seed=1, grown_from="toy-base",
+    other_rate=5e-4, warmup=20, decay=400, phases=(Phase(400, 16, 0.3, COUNTING),), seed=1, grown_from="toy-base",
 )  # fmt: skip
 RECIPES = {"base": BASE, "large": LARGE}

@@ -53,9 +53,10 @@ def _plain(p: _Painter) -> None:
 
 
 def _tray(p: _Painter) -> None:
-    edge = p.rng.randint(1, 4)
-    p.box(edge, edge, p.width - 1 - edge, p.height - 1 - edge, radius=8,
-          fill=shade(p.ground, p.rng.choice((0.8, 1.3))), outline=shade(p.ground, 0.5), width=4)  # fmt: skip
+    edge, radius = p.rng.randint(1, 4), p.rng.choice((4, 8, 20, 50))
+    fill = p.rng.choice((shade(p.ground, 0.8), shade(p.ground, 1.3), _any_ground(p.rng)))
+    p.box(edge, edge, p.width - 1 - edge, p.height - 1 - edge, radius=radius, fill=fill,
+          outline=shade(p.ground, p.rng.choice((0.5, 0.7, 1.3))), width=p.rng.randint(1, 6))  # fmt: skip
 
 
 def _panels(p: _Painter) -> None:
@@ -78,9 +79,9 @@ def _lattice(p: _Painter) -> None:
 
 def _wells(p: _Painter) -> None:
     """A hollow in every cell, empty or not: all of one form, from sharp boxes to rounds."""
-    inset, radius = p.rng.randint(0, 7), p.rng.choice((0, 3, 6, 14))
-    style = {"fill": shade(p.ground, p.rng.choice((0.85, 1.0, 1.2))), "outline": _any_ground(p.rng)}
-    width = p.rng.randint(0, 4)
+    inset, radius, width = p.rng.randint(0, 7), p.rng.choice((0, 3, 6, 9, 14)), p.rng.randint(0, 4)
+    fill = shade(p.ground, p.rng.choice((0.7, 0.85, 1.0, 1.15, 1.3, 1.6)))
+    style = {"fill": fill, "outline": p.rng.choice((fill, _any_ground(p.rng)))}
     for x in range(0, p.width, CELL):
         for y in range(0, p.height, CELL):
             p.box(x + inset, y + inset, x + CELL - 1 - inset, y + CELL - 1 - inset, radius=radius, width=width, **style)

@@ -4,7 +4,7 @@
 
 The paper does not say how it decodes or which normal image stands beside a test image. Here decoding is
 greedy, the pairing is fixed and committed, and P(yes) is read after the model's own rationale: the two
-answers' probabilities for the first token after ``<answer>``.
+answers' probabilities after ``<answer>`` (:mod:`ladlib.likelihood`).
 """
 
 import hashlib
@@ -16,21 +16,20 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 from ladlib import prompts
 from ladlib.conversations import view
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.images import fitted_size, read_size, sha256
 from ladlib.data.pairing import pair
+from ladlib.likelihood import probabilities_of_yes
 from ladlib.models import STOP_TOKENS, PairProcessor, decode, fingerprint, load_model, load_processor
 from ladlib.parsing import parse_answer
 from ladlib.progress import Progress
 from ladlib.runs import RunFolder, append_json, read_jsonl, write_text
 from ladlib.schema import Answer, Finish, Generation, Pair
 from ladlib.settings import Data, Profile, load_profile
-
-WORDS = {"yes": ("yes", " yes", "Yes", " Yes"), "no": ("no", " no", "No", " No")}
 
 
 @dataclass(frozen=True)
@@ -158,48 +157,11 @@ def answer(
     ]
 
 
-def probabilities_of_yes(
-    model: Qwen2_5_VLForConditionalGeneration, processor: PairProcessor, inputs: BatchFeature, rows: Sequence[list[int]]
-) -> list[float]:
-    """P(yes) / (P(yes) + P(no)) for the token after each completion's first ``<answer>``, 0..1.
-
-    ``rows`` are the completions' tokens. Where one has no ``<answer>``, it is put after all of it.
-    """
-    tokenizer = processor.tokenizer
-    padded = zip(inputs["input_ids"], inputs["attention_mask"], rows, strict=True)
-    sequences = [ids[mask.bool()].tolist() + _up_to_answer(tokenizer, row) for ids, mask, row in padded]
-    padded = tokenizer.pad({"input_ids": sequences}, padding_side="left", return_tensors="pt").to(model.device)
-    kinds = (padded["input_ids"] == processor.image_token_id).int()
-    pictures = {key: inputs[key] for key in ("pixel_values", "image_grid_thw")}
-    logits = model(**padded, **pictures, mm_token_type_ids=kinds, use_cache=False, logits_to_keep=1).logits[:, -1]
-    first = first_tokens(tokenizer)
-    chances = logits.float().softmax(dim=-1)
-    yes, no = (chances[:, first[word]].sum(dim=-1) for word in ("yes", "no"))
-    return (yes / (yes + no)).tolist()
-
-
-def first_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
-    """The tokens that ``yes`` and ``no`` can begin with, those left out that begin both (a lone space)."""
-    ids = {word: tokenizer(list(forms), add_special_tokens=False)["input_ids"] for word, forms in WORDS.items()}
-    found = {word: {one[0] for one in forms} for word, forms in ids.items()}
-    shared = found["yes"] & found["no"]
-    return {word: sorted(tokens - shared) for word, tokens in found.items()}
-
-
 def _own_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
     """A row of the batch without the padding after its end of turn."""
     stops = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
     end = next((place for place, token in enumerate(ids) if token in stops), len(ids) - 1)
     return ids[: end + 1]
-
-
-def _up_to_answer(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> list[int]:
-    """The fewest tokens whose text holds ``<answer>``, found by decoding: a tag may be one token or several."""
-    opening = prompts.ANSWER_OPENING
-    if opening in decode(tokenizer, row)[0]:
-        return next(row[:count] for count in range(1, len(row) + 1) if opening in decode(tokenizer, row[:count])[0])
-    stops = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
-    return [token for token in row if token not in stops] + tokenizer(opening, add_special_tokens=False)["input_ids"]
 
 
 def _judge(

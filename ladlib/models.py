@@ -19,6 +19,7 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
     PreTrainedTokenizerBase,
+    Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
 )
@@ -27,6 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from ladlib.data.images import sha256
 from ladlib.errors import UserError
+from ladlib.published_models import PublishedModel
 from ladlib.schema import Finish
 from ladlib.settings import Data, Model
 
@@ -112,6 +114,12 @@ def load_model(name: str, model: Model, *, device: str | None = None) -> Qwen2_5
     _check_keys(name, report)
     loaded.generation_config = generation_config(loaded, AutoTokenizer.from_pretrained(folder, revision=model.revision))
     return loaded.to(device or best_device())
+
+
+def outline(published: PublishedModel) -> Qwen2_5_VLForConditionalGeneration:
+    """The model on PyTorch's meta device: all its modules and shapes, and no memory for weights."""
+    with torch.device("meta"):
+        return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**published.config()))
 
 
 def generation_config(

@@ -28,7 +28,7 @@ from ladlib.models import PairProcessor, best_device, count_parameters, load_mod
 from ladlib.progress import Progress
 from ladlib.runs import append_json
 from ladlib.schema import Pair
-from ladlib.settings import Data, Grpo, Lora, Profile, Sft
+from ladlib.settings import Data, Grpo, Lora, Model, Profile, Sft
 
 # TRL and PEFT still use transformers' old name of it.
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing`? is deprecated", category=FutureWarning)
@@ -49,9 +49,14 @@ def load_policy(profile: Profile, name: str) -> tuple[Qwen2_5_VLForConditionalGe
     settings = profile.model if profile.model.lora else profile.model.model_copy(update={"dtype": "float32"})
     policy = load_model(name, settings)
     policy.name_or_path = name  # where an adapter trained on it says its base is
-    if profile.model.freeze_vision:
-        policy.model.visual.requires_grad_(False)
+    freeze(policy, profile.model)
     return policy, load_processor(name, profile.data, profile.model.revision)
+
+
+def freeze(policy: Qwen2_5_VLForConditionalGeneration, settings: Model) -> None:
+    """Leave the vision tower and its projector as they are in training, where the profile says so."""
+    if settings.freeze_vision:
+        policy.model.visual.requires_grad_(False)
 
 
 def lora_config(model: torch.nn.Module, lora: Lora | None) -> LoraConfig | None:

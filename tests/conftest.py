@@ -1,7 +1,9 @@
 """What all tests share: nothing is fetched from a network, and threads do not fight over cores."""
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -13,3 +15,17 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def qwen_files() -> Path:
+    """Qwen2.5-VL's own tokenizer, processor settings and chat template, where a machine has them.
+
+    Set ``LADLIB_QWEN_FILES`` to a folder with vocab.json, merges.txt, tokenizer_config.json,
+    preprocessor_config.json, chat_template.json and config.json, as in a model's repository; its weights
+    are not needed. The files themselves are not part of this project.
+    """
+    folder = os.environ.get("LADLIB_QWEN_FILES", "")
+    if not folder or not (Path(folder) / "vocab.json").is_file():
+        pytest.skip("LADLIB_QWEN_FILES names no folder with Qwen2.5-VL's tokenizer")
+    return Path(folder)

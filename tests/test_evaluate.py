@@ -5,13 +5,14 @@ import math
 
 import pytest
 import torch
-from tiny import tiny_base, tiny_processor, tiny_profile, write_data
+from tiny import tiny_base, tiny_profile, write_data
 
-from ladlib import evaluate, prompts
+from ladlib import evaluate
 from ladlib.conversations import view
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError
+from ladlib.likelihood import beginnings
 from ladlib.models import VISION_TOKENS
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.schema import Generation
@@ -126,7 +127,7 @@ def test_a_model_that_wants_an_image_token_does_not_get_it(data, profile, loaded
 
 def test_p_yes_follows_the_logits_after_the_answer_tag(data, profile, loaded):
     model, processor = loaded
-    first = evaluate.first_tokens(processor.tokenizer)
+    first = beginnings(processor.tokenizer).after
     for word, expected in (("yes", 1.0), ("no", 0.0)):
         hook = force(model, first[word][0])
         try:
@@ -135,28 +136,6 @@ def test_p_yes_follows_the_logits_after_the_answer_tag(data, profile, loaded):
             hook.remove()
         assert found.p_yes == pytest.approx(expected)
         assert found.finish == "length" and not math.isnan(found.p_yes)
-
-
-def test_yes_and_no_are_told_apart_by_their_first_tokens():
-    first = evaluate.first_tokens(tiny_processor().tokenizer)
-    assert first["yes"] and first["no"]
-    assert not set(first["yes"]) & set(first["no"])
-
-
-@pytest.mark.parametrize(
-    ("completion", "kept"),
-    [
-        ("<think>b</think><answer> yes</answer><|im_end|>", "<think>b</think><answer>"),
-        ("<answer> no</answer><answer> yes", "<answer>"),
-        ("no tag at all<|im_end|>", "no tag at all<answer>"),
-        ("", "<answer>"),
-    ],
-)
-def test_p_yes_is_read_after_the_first_answer_tag_of_the_models_own_text(completion, kept):
-    tokenizer = tiny_processor().tokenizer
-    ids = tokenizer(completion, add_special_tokens=False)["input_ids"] if completion else []
-    assert tokenizer.decode(evaluate._up_to_answer(tokenizer, ids)) == kept
-    assert prompts.ANSWER_OPENING == "<answer>"
 
 
 def test_inspect_takes_images_of_any_size_and_answers(data, profile):

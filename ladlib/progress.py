@@ -9,12 +9,14 @@ PLAIN_EVERY = 10.0  # seconds between two plain lines
 class Progress:
     """Counts ``total`` units, "step" or "batch", and tells how far it is and how long it will take.
 
+    ``begun`` of them were done before, and say nothing about the speed.
+
     >>> Progress("sft", "step", 2).tell(2)  # doctest: +ELLIPSIS
     sft · step 2/2 · ... left
     """
 
-    def __init__(self, title: str, unit: str, total: int) -> None:
-        self.title, self.unit, self.total = title, unit, total
+    def __init__(self, title: str, unit: str, total: int, begun: int = 0) -> None:
+        self.title, self.unit, self.total, self.begun = title, unit, total, begun
         self.started, self.told = time.monotonic(), -PLAIN_EVERY
 
     def tell(self, done: int, note: str = "") -> None:
@@ -23,7 +25,8 @@ class Progress:
         if not terminal and done < self.total and elapsed - self.told < PLAIN_EVERY:
             return
         self.told = elapsed
-        left = _clock(elapsed / done * (self.total - done)) if done else "?"
+        fresh = done - self.begun
+        left = _clock(elapsed / fresh * (self.total - done)) if fresh else "?"
         parts = [self.title, f"{self.unit} {done}/{self.total}", *([note] if note else []), f"about {left} left"]
         line = " · ".join(parts)
         end = "" if terminal and done < self.total else "\n"

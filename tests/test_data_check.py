@@ -13,10 +13,14 @@ from layouts import (
 )
 
 from ladlib.data.check import check
-from ladlib.data.counts import published
+from ladlib.data.counts import published, published_categories
 from ladlib.data.finding import spans
 from ladlib.errors import UserError
 
+CABLE = {
+    "bent_wire": 13, "cable_swap": 12, "combined": 11, "cut_inner_insulation": 14, "cut_outer_insulation": 10,
+    "missing_cable": 12, "missing_wire": 10, "poke_insulation": 10,
+}  # fmt: skip
 PUSHPINS = {248 + number: f"defect_{number}" for number in range(8)}
 
 
@@ -119,17 +123,27 @@ def test_a_config_with_too_few_defects_or_none_at_all_is_an_error(pushpins):
 
 @pytest.mark.parametrize(("train", "validation", "note"), [(360, 60, False), (354, 59, True)])
 def test_both_known_counts_of_splicing_connectors_are_accepted(tmp_path, train, validation, note):
+    write_splicing(tmp_path, train, validation)
+    findings = [one for one in check(tmp_path) if one.category == "splicing_connectors"]
+    assert {one.severity for one in findings} == {"ok"}
+    assert any("IJCV" in one.message for one in findings) is note
+
+
+def write_splicing(folder, train, validation):
     root = write_loco(
-        tmp_path,
+        folder,
         category="splicing_connectors",
         normals={"train": train, "validation": validation, "test": 119},
         logical=[[[235]]] * 108,
         structural=[[[255]]] * 85,
     )
     write_config(root, {235 + number: f"defect_{number}" for number in range(21)})
-    findings = [one for one in check(tmp_path) if one.category == "splicing_connectors"]
-    assert {one.severity for one in findings} == {"ok"}
-    assert any("IJCV" in one.message for one in findings) is note
+
+
+def test_the_two_counts_of_splicing_connectors_do_not_mix(tmp_path):
+    write_splicing(tmp_path, 354, 60)
+    (message,) = of(check(tmp_path), "splicing_connectors", "error")
+    assert message == "train/good: 354 of 360 images, missing 354-359."
 
 
 def test_a_category_that_was_not_published_is_a_warning(tmp_path):
@@ -144,15 +158,30 @@ def test_mvtec_ad_is_held_against_its_counts(tmp_path):
         {"train": 220, "test": 22},
         {"bent": 25, "color": 22, "flip": 23, "scratch": 23},
     )
-    write_ad(tmp_path, "cable", {"train": 223, "test": 58}, {"bent_wire": 13})
+    defects = {name: number for name, number in CABLE.items() if name != "cable_swap"}
+    write_ad(tmp_path, "cable", {"train": 223, "test": 58}, defects)
     (tmp_path / "cable" / "ground_truth" / "bent_wire" / "002_mask.png").unlink()
+    (tmp_path / "cable" / "test" / "bent_wire" / "003.png").unlink()
+    write_ad(tmp_path, "cable", {}, {"frayed": 1})
     findings = check(tmp_path)
     assert of(findings, "metal_nut") == ["335 images and their masks as released."]
     assert of(findings, "cable") == [
+        "test/bent_wire: 12 of 13 images, missing 003.",
+        "test/cable_swap: 0 of 12 images, all missing.",
+        "test/frayed: 1 images that were not published: 000.",
         "train/good: 223 of 224 images, missing 223.",
-        "test: 13 of 92 anomalous images (bent_wire 13), 79 missing.",
         "ground_truth: no masks for 1 images: bent_wire/002.png.",
     ]
+
+
+def test_every_defect_of_mvtec_ad_has_its_count_and_they_add_up():
+    counts = published("mvtec_ad")
+    for category in published_categories("mvtec_ad"):
+        defects = [
+            count[0] for (name, split, kind), count in counts.items()
+            if (name, split) == (category, "test") and kind not in ("good", "anomalous")
+        ]  # fmt: skip
+        assert sum(defects) == counts[category, "test", "anomalous"][0], category
 
 
 def test_visa_is_held_against_its_split_file_and_that_against_the_counts(tmp_path):

@@ -1,5 +1,8 @@
-"""Commands about datasets: data toy, data check."""
+"""Commands about datasets: data toy, data check, data download."""
 
+import shlex
+import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +12,23 @@ from ladlib.errors import UserError
 
 TOY_EXAMPLES = "Examples:\n\n  ladlib data toy --out toy-datasets\n\n  ladlib data toy --out few --profile smoke"
 CHECK_EXAMPLES = "Examples:\n\n  ladlib data check /data/anomaly\n\n  ladlib data check /data/anomaly --decode"
+DOWNLOAD_EXAMPLES = (
+    "Examples:\n\n  ladlib data download visa --out /data/anomaly"
+    "\n\n  ladlib data download mvtec-loco --out /data/anomaly --accept-licence"
+)
 
-app = typer.Typer(no_args_is_help=True, help="Draw the toy datasets, or check a folder of real ones.")
+app = typer.Typer(
+    no_args_is_help=True, help="Draw the toy datasets; download the real ones, or check a folder of them."
+)
+
+
+class Downloadable(StrEnum):
+    """The datasets that can be downloaded, as they are typed."""
+
+    MVTEC_AD = "mvtec-ad"
+    VISA = "visa"
+    MVTEC_LOCO = "mvtec-loco"
+    MMAD = "mmad"
 
 
 @app.command(epilog=TOY_EXAMPLES)
@@ -44,6 +62,28 @@ def check(
     warnings = sum(one.severity == "warning" for one in findings)
     typer.echo(f"\n{errors} errors, {warnings} warnings")
     raise typer.Exit(1 if errors else 0)
+
+
+@app.command(epilog=DOWNLOAD_EXAMPLES)
+def download(
+    dataset: Annotated[Downloadable, typer.Argument(help="What to download.")],
+    out: Annotated[Path, typer.Option(help="Folder that holds the datasets.")],
+    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="The licence is read and accepted.")] = False,
+) -> None:
+    """Download and unpack a dataset, checked by its SHA-256; goes on where an earlier call was stopped."""
+    from ladlib.data import download as bring
+    from ladlib.data import sources
+
+    name = dataset.value.replace("-", "_")
+    source = sources.read_sources()[name]
+    typer.echo(sources.licence_text(source))
+    if not accept_licence and not (sys.stdin.isatty() and typer.confirm("Do you accept this licence?")):
+        raise UserError(
+            f"The licence of {source.title} was not accepted, nothing was fetched.",
+            f"Read {source.licence_url}, then add --accept-licence.",
+        )
+    folder = bring.download(name, source, out)
+    typer.echo(f"Ready: {folder}\nCheck it: ladlib data check {shlex.quote(str(folder))}")
 
 
 def _show(rows: list[tuple[str, ...]]) -> None:

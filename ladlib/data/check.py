@@ -46,7 +46,7 @@ def _absent(root: Path, dataset: str) -> Finding:
         dataset=dataset,
         category="",
         message="the dataset is missing.",
-        mend=f"Unpack it as {root / FOLDERS[dataset]} where it is needed.",
+        mend=f"Unpack it as {root / FOLDERS[dataset]} where it is needed, or run ladlib data download.",
     )
 
 

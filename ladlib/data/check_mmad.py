@@ -7,9 +7,7 @@ from ladlib.data.counts import published
 from ladlib.data.finding import Finding, Findings
 from ladlib.data.images import sha256
 from ladlib.data.mmad import read_knowledge, read_questions
-
-# Of mmad.json as a pinned loader of jiang-cc/MMAD names it.
-QUESTIONS_SHA256 = "639343b491bc67b2abb3c5d719f221ce27f83b2ed97948f4e88055aaa31f1c1e"
+from ladlib.data.sources import read_sources
 
 
 def check_mmad(folder: Path, decode: bool) -> list[Finding]:
@@ -26,7 +24,7 @@ def _check_questions(folder: Path, findings: Findings) -> None:
         questions = read_questions(folder)
     images, expected = len({one.image for one in questions}), published("mmad")
     counts = f"mmad.json: {len(questions)} questions about {images} images"
-    if sha256(folder / "mmad.json") == QUESTIONS_SHA256:
+    if sha256(folder / "mmad.json") == _released("mmad.json"):
         findings.ok(f"{counts}, the released file.")
     elif len(questions) in expected["all", "json", "questions"]:
         findings.warning(f"{counts}, but not the released file.", "Compare it with the release.")
@@ -36,6 +34,11 @@ def _check_questions(folder: Path, findings: Findings) -> None:
             f"{counts}, not {numbers} about {expected['all', 'json', 'images'][0]}.",
             "Copy it from the release.",
         )
+
+
+def _released(name: str) -> str:
+    """The SHA-256 of the released file."""
+    return next(file.sha256 for file in read_sources()["mmad"].files if file.name == name)
 
 
 def _check_knowledge(folder: Path, findings: Findings) -> None:

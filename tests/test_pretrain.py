@@ -13,7 +13,7 @@ from ladlib.models import load_model
 from ladlib.pretrain import Phase, loop, make_model
 from ladlib.pretrain.batches import SHOWN, LessonBatches, collate, look
 from ladlib.pretrain.growth import grow
-from ladlib.pretrain.loop import pretrain, schedule
+from ladlib.pretrain.loop import pretrain, schedule, tower_share
 from ladlib.pretrain.recipes import BASE, RECIPES
 from ladlib.pretrain.score_sheet import score_sheet
 from ladlib.settings import load_profile
@@ -109,6 +109,14 @@ def test_the_learning_rate_rises_stays_and_falls_to_nearly_nothing():
     recipe = dataclasses.replace(SHORT, steps=100, warmup=10, decay=20)
     rates = [schedule(recipe, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[50] == 1 and rates[-1] == pytest.approx(0.05)
+
+
+def test_the_tower_learns_fast_alone_and_slowly_ever_after():
+    recipe = dataclasses.replace(
+        SHORT, steps=100, settle=20, phases=(Phase(40, 0, 1.0, {}), dataclasses.replace(LOOK_THEN_LIST[1], until=100))
+    )
+    shares = [tower_share(recipe, step) for step in range(100)]
+    assert set(shares[:21]) == {1.0} and shares[30] == 0.5 and set(shares[38:]) == {0.1}
 
 
 def test_a_kind_of_part_is_one_token_and_reads_as_two_words():

@@ -15,7 +15,7 @@ from ladlib.settings import Profile, load_profile
 
 TINY = Recipe(
     hidden=48, layers=2, heads=4, vision_hidden=32, vision_layers=2, vision_heads=4, steps=1, batch=1,
-    learning_rate=1e-3, other_rate=1e-3, warmup=1, decay=1, phases=(Phase(1, 3, 1.0, SINGLE),),
+    learning_rate=1e-3, other_rate=1e-3, warmup=1, settle=1, decay=1, phases=(Phase(1, 3, 1.0, SINGLE),),
 )  # fmt: skip
 
 

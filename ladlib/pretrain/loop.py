@@ -25,12 +25,18 @@ from ladlib.settings import load_profile
 
 SCORED = 96  # held-out lessons of each kind on the score sheet
 SAVE_EVERY = 250
+SETTLED = 0.1
 LOG_EVERY = 25
 
 
 def schedule(recipe: Recipe, step: int) -> float:
     """Share of the learning rates: warm-up, a plateau, a linear fall to zero (WSD, arXiv 2404.06395)."""
     return min(1.0, (step + 1) / recipe.warmup, (recipe.steps - step) / recipe.decay)
+
+
+def tower_share(recipe: Recipe, step: int) -> float:
+    """Share of those learning rates for the vision tower: what it has learned alone is to stay."""
+    return min(1.0, max(SETTLED, (recipe.alone - step) / recipe.settle))
 
 
 def pretrain(name: str, out: Path, device: str = "cpu") -> Path:
@@ -74,7 +80,8 @@ def _steps(
     for step, batch in enumerate(loader, start):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * schedule(recipe, step)
+                share = tower_share(recipe, step) if group["tower"] else 1.0
+                group["lr"] = group["initial_lr"] * schedule(recipe, step) * share
         losses = _train_step(model, optimizers, batch.to(device), recipe.phase(step).shown, words)
         recent.append((losses, time.perf_counter() - clock))
         clock = time.perf_counter()
@@ -144,8 +151,10 @@ def _optimizers(model, recipe: Recipe) -> list[torch.optim.Optimizer]:
     On the first 300 steps of looking Muon reached AdamW's loss in two thirds of the steps.
     """
     embeddings = model.get_input_embeddings().weight
-    matrices = [one for one in model.parameters() if one.ndim == 2 and one is not embeddings]
-    others = [one for one in model.parameters() if one.ndim != 2 or one is embeddings]
+    groups = {True: {True: [], False: []}, False: {True: [], False: []}}
+    for name, one in model.named_parameters():
+        groups[one.ndim == 2 and one is not embeddings][".visual." in name].append(one)
+    matrices, others = ([{"params": ones, "tower": tower} for tower, ones in both.items()] for both in groups.values())
     optimizers = [
         torch.optim.Muon(matrices, lr=recipe.learning_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),

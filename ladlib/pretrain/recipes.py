@@ -32,10 +32,16 @@ class Recipe:
     learning_rate: float  # of the matrices, by Muon
     other_rate: float  # of embeddings, norms and biases, by AdamW
     warmup: int
+    settle: int  # the last steps of looking alone, over which the tower's rates fall to a tenth, where they stay
     decay: int  # the last steps, over which the learning rate falls to zero
     phases: tuple[Phase, ...]
     seed: int = 0
     grown_from: str = ""  # the shipped toy model whose weights it begins with, "" for random ones
+
+    @property
+    def alone(self) -> int:
+        """Steps at the beginning in which the vision tower learns alone."""
+        return next((phase.until for phase in self.phases if not phase.lessons), 0)
 
     def phase(self, step: int) -> Phase:
         """The part of the curriculum that ``step`` belongs to."""
@@ -53,15 +59,15 @@ ALL = {
     "compare_kinds": 2, "present": 2, "name_in_tags": 2, "judge_places": 3, "judge_kinds": 4, "judge_open": 6,
 }  # fmt: skip
 COUNTING = {
-    "list_of_pair": 1, "at": 1, "tally": 3, "compare_places": 1, "compare_kinds": 5, "present": 1, "name_in_tags": 1,
-    "judge_places": 2, "judge_kinds": 5, "judge_open": 5,
+    "list_of_pair": 1, "at": 1, "compare_at": 1, "count": 1, "tally": 3, "compare_places": 1, "compare_kinds": 5,
+    "present": 1, "name_in_tags": 1, "judge_places": 2, "judge_kinds": 5, "judge_open": 5,
 }  # fmt: skip
 
 BASE = Recipe(
-    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=4100, batch=32,
-    learning_rate=2e-3, other_rate=1e-3, warmup=50, decay=1350,
-    phases=(Phase(700, 0, 1.0, LOOK), Phase(1150, 8, 0.5, SINGLE), Phase(1900, 12, 0.4, PAIRS),
-            Phase(2500, 16, 0.3, ALL), Phase(4100, 16, 0.3, COUNTING)),
+    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=7000, batch=32,
+    learning_rate=2e-3, other_rate=1e-3, warmup=50, settle=600, decay=2600,
+    phases=(Phase(1500, 0, 1.0, LOOK), Phase(2000, 8, 0.5, SINGLE), Phase(2800, 12, 0.4, PAIRS),
+            Phase(3400, 16, 0.3, ALL), Phase(7000, 16, 0.3, COUNTING)),
 )  # fmt: skip
 LARGE = replace(
     BASE, hidden=384, layers=5, heads=8, vision_hidden=256, vision_heads=8, steps=400, learning_rate=1e-3,

@@ -12,10 +12,10 @@ import random
 from dataclasses import dataclass
 
 from ladlib.toy.general import changed, crowded_scene, random_kind, random_scene, shuffled
-from ladlib.toy.language import Pieces, compare_kinds, compare_places, count, kinds, list_parts, name_at, tally
+from ladlib.toy.language import OPENING, Pieces, compare_kinds, compare_places, count, kinds, list_parts, name_at, tally
 from ladlib.toy.scenes import Scene
 
-TAG_NAMES = ("think", "answer", "note", "reply")
+TAG_NAMES = ("think", "answer", "note", "reply", "plan", "result", "work", "final")
 FORBIDDEN_TAGS = ("think", "answer")  # this pair, in this order, belongs to the task
 
 LIST = (
@@ -47,30 +47,22 @@ KINDS = (
 )
 PRESENT = ("Is there a {kind}?", "Does the image show a {kind}?")
 
-# (question, the answer where the images differ)
-JUDGE_PLACES = (
-    ("Does the second image show another part than the first image at any place?", "yes"),
-    ("Is any place of the second image unlike the same place of the first image?", "yes"),
-    ("Is there a place where the second image is not the same as the first image?", "yes"),
-    ("Do the two images show the same part at each place?", "no"),
-    ("Is the second image the same as the first image, place by place?", "no"),
-)
-JUDGE_KINDS = (
-    ("Does any kind of part have another count in the second image?", "yes"),
-    ("Is the count of any kind different in the second image?", "yes"),
-    ("Are there more or fewer parts of any kind in the second image?", "yes"),
-    ("Do the two images show the same number of parts of each kind?", "no"),
-    ("Is the count of each kind the same in both images?", "no"),
-)
-JUDGE_OPEN = (
+# (question, the answer where the images differ). The way of comparing is asked for by "place by place" and "kind
+# by kind" and by nothing else: every other word stands in questions of both ways and in open ones.
+JUDGE = (
     ("Does the second image break the pattern of the first image?", "yes"),
     ("Is something wrong in the second image?", "yes"),
     ("Does the second image have a fault?", "yes"),
     ("Has something happened between the first image and the second?", "yes"),
     ("Is there an error in the second image, or in its order?", "yes"),
+    ("Is any part of the second image not as before?", "yes"),
+    ("Does the number of parts differ, or where they are?", "yes"),
     ("Does the second image agree with the first image?", "no"),
     ("Is the second image right?", "no"),
+    ("Are the parts of the second image the same, and as many?", "no"),
 )
+OTHER = {"yes": "no", "no": "yes"}
+WAYS = {"places": "Go through the images place by place.", "kinds": "Go through the images kind by kind."}
 SETTINGS = (
     "The first image is an example.",
     "The first image shows how it should be.",
@@ -82,12 +74,12 @@ REMARKS = (
     "Nothing may be missing.",
     "Nothing extra is allowed.",
     "Mind the number of parts.",
-    "Mind each place.",
+    "Mind where each part is.",
     "Mind the relation between the parts.",
     "Two things may be swapped.",
-    "There may be more than one.",
+    "There may be more or fewer than before.",
 )
-"""Said with an open question whatever the way of comparing, so that no single word of it decides that way."""
+"""Said with a question whatever the way of comparing, so that no single word of it decides that way."""
 FORMATS = (
     "First output the {work} in {open1} {close1} tags, then output the final answer, {options}, "
     "in {open2} {close2} tags.",
@@ -166,7 +158,7 @@ def _count(rng: random.Random, most: int) -> Drawn:
     scene = random_scene(rng, most)
     places = kinds(scene)
     kind = rng.choice(list(places)) if rng.random() < 0.85 else _any_kind(rng)
-    return (scene,), rng.choice(COUNT).format(kind=kind), count(kind, places.get(kind, []))
+    return (scene,), rng.choice(COUNT).format(kind=kind), [OPENING, *count(kind, places.get(kind, []))]
 
 
 def _tally(rng: random.Random, most: int) -> Drawn:
@@ -195,21 +187,19 @@ def _present(rng: random.Random, most: int) -> Drawn:
 
 def _judge_places(rng: random.Random, most: int) -> Drawn:
     scenes = _variants(rng, most)
-    return _judged(rng, scenes, _asked(rng, JUDGE_PLACES), compare_places(*scenes))
+    return _judged(rng, scenes, compare_places(*scenes), WAYS["places"])
 
 
 def _judge_kinds(rng: random.Random, most: int) -> Drawn:
     scenes = _variants(rng, most, moved=rng.random() < 0.8)
-    return _judged(rng, scenes, _asked(rng, JUDGE_KINDS), compare_kinds(*scenes))
+    return _judged(rng, scenes, compare_kinds(*scenes), WAYS["kinds"])
 
 
 def _judge_open(rng: random.Random, most: int) -> Drawn:
     """No way of comparing is asked for: two of three times the places are compared, as one does, else the kinds."""
     scenes = _variants(rng, most, moved=rng.random() < 0.5)
     compare = rng.choice((compare_places, compare_places, compare_kinds))
-    question, if_different = _asked(rng, JUDGE_OPEN)
-    around = [rng.choice(SETTINGS), question, *rng.sample(REMARKS, rng.randint(0, 3))]
-    return _judged(rng, scenes, (" ".join(around), if_different), compare(*scenes))
+    return _judged(rng, scenes, compare(*scenes))
 
 
 LESSONS = {
@@ -236,23 +226,26 @@ def _variants(rng: random.Random, most: int, moved: bool = False) -> tuple[Scene
     return first, changed(second, rng, rng.choice((1, 1, 2))) if rng.random() < 0.5 else second
 
 
-def _asked(rng: random.Random, questions: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+def _judged(rng: random.Random, scenes: tuple[Scene, Scene], compared: tuple[Pieces, bool], *way: str) -> Drawn:
+    """A question on both scenes, with the ``way`` of comparing where one is given, and notes and answer in two tags."""
+    notes, differ = compared
+    if rng.random() < 0.15:  # the same judgement in words of its own
+        question, tags = _with_format(rng, _spoken_around(rng, "Compare the two images.", *way), "same or different")
+        return scenes, question, _tagged(tags, notes, "different" if differ else "same")
+    asked, if_different = _asked(rng)
+    question, tags = _with_format(rng, _spoken_around(rng, asked, *way), "yes or no")
+    return scenes, question, _tagged(tags, notes, if_different if differ else OTHER[if_different])
+
+
+def _asked(rng: random.Random) -> tuple[str, str]:
     """A question and the answer where the images differ, which is "yes" in four of five."""
     wanted = "yes" if rng.random() < 0.8 else "no"
-    return rng.choice([one for one in questions if one[1] == wanted])
+    return rng.choice([one for one in JUDGE if one[1] == wanted])
 
 
-def _judged(
-    rng: random.Random, scenes: tuple[Scene, Scene], asked: tuple[str, str], compared: tuple[Pieces, bool]
-) -> Drawn:
-    question, if_different = asked
-    notes, differ = compared
-    answer = if_different if differ else {"yes": "no", "no": "yes"}[if_different]
-    if rng.random() < 0.15:  # the same judgement in words of its own
-        question, tags = _with_format(rng, "Compare the two images.", "same or different")
-        return scenes, question, _tagged(tags, notes, "different" if differ else "same")
-    question, tags = _with_format(rng, question, "yes or no")
-    return scenes, question, _tagged(tags, notes, answer)
+def _spoken_around(rng: random.Random, *sentences: str) -> str:
+    setting = [rng.choice(SETTINGS)] if rng.random() < 0.8 else []
+    return " ".join([*setting, *sentences, *rng.sample(REMARKS, rng.randint(0, 3))])
 
 
 def _with_format(rng: random.Random, question: str, options: str) -> tuple[str, tuple[str, str]]:

@@ -64,10 +64,10 @@ COUNTING = {
 }  # fmt: skip
 
 BASE = Recipe(
-    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=7000, batch=32,
-    learning_rate=2e-3, other_rate=1e-3, warmup=50, settle=600, decay=2600,
+    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=6200, batch=32,
+    learning_rate=2e-3, other_rate=1e-3, warmup=50, settle=600, decay=2400,
     phases=(Phase(1500, 0, 1.0, LOOK), Phase(2000, 8, 0.5, SINGLE), Phase(2800, 12, 0.4, PAIRS),
-            Phase(3400, 16, 0.3, ALL), Phase(7000, 16, 0.3, COUNTING)),
+            Phase(3400, 16, 0.3, ALL), Phase(6200, 16, 0.3, COUNTING)),
 )  # fmt: skip
 LARGE = replace(
     BASE, hidden=384, layers=5, heads=8, vision_hidden=256, vision_heads=8, steps=400, learning_rate=1e-3,

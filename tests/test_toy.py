@@ -123,6 +123,13 @@ def test_no_lesson_of_pretraining_uses_a_product_or_the_tags_of_the_task(seed, k
     assert {scene.backdrop for scene in lesson.scenes} <= set(backdrops.GENERAL)
 
 
+@given(seeds, st.sampled_from(["judge_places", "judge_kinds", "judge_open"]))
+def test_the_word_that_begins_a_way_of_comparing_weighs_the_same_in_either_way(seed, kind):
+    """Else the base would prefer the way that weighs more, however often it is shown."""
+    _, (_, decisive), *_ = draw_lesson(kind, random.Random(seed), most=12).answer
+    assert not decisive
+
+
 @given(seeds, st.sampled_from(PRODUCTS))
 def test_every_defect_changes_its_scene_and_stays_on_the_grid(seed, product):
     rng = random.Random(seed)

@@ -229,6 +229,7 @@ def _variants(rng: random.Random, most: int, moved: bool = False) -> tuple[Scene
 def _judged(rng: random.Random, scenes: tuple[Scene, Scene], compared: tuple[Pieces, bool], *way: str) -> Drawn:
     """A question on both scenes, with the ``way`` of comparing where one is given, and notes and answer in two tags."""
     notes, differ = compared
+    notes = [(notes[0][0], False), *notes[1:]]  # the first word only begins one of the ways: none may weigh more
     if rng.random() < 0.15:  # the same judgement in words of its own
         question, tags = _with_format(rng, _spoken_around(rng, "Compare the two images.", *way), "same or different")
         return scenes, question, _tagged(tags, notes, "different" if differ else "same")

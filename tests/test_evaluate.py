@@ -12,6 +12,7 @@ from ladlib.conversations import view
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError
+from ladlib.generations import select
 from ladlib.likelihood import beginnings
 from ladlib.models import VISION_TOKENS
 from ladlib.runs import RunFolder, read_jsonl
@@ -99,10 +100,10 @@ def test_records_of_another_setting_or_image_are_made_again(data, profile, tmp_p
 
 def test_a_limit_takes_the_same_few_of_each_category_and_kind(data):
     pairs = pair(read_dataset(data, "mvtec_loco"), 0)
-    chosen = evaluate.select(pairs, 1)
+    chosen = select(pairs, 1)
     assert sorted(one.test.anomaly for one in chosen) == ["good", "logical", "structural"]
-    assert chosen == [one for one in evaluate.select(list(reversed(pairs)), 1)[::-1]]
-    assert evaluate.select(pairs, 0) == pairs
+    assert chosen == [one for one in select(list(reversed(pairs)), 1)[::-1]]
+    assert select(pairs, 0) == pairs
 
 
 def test_the_size_of_the_batch_changes_nothing(data, profile, loaded):

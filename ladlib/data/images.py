@@ -135,6 +135,11 @@ def _columns(rows: int, ratio: float, fewest: int, most: int) -> set[int]:
     return {min(max(one, low), high) for one in (math.floor(wanted), math.ceil(wanted))} if low <= high else set()
 
 
+def tokens(size: tuple[int, int]) -> int:
+    """Visual tokens of an image of (width, height): one for each 28 by 28 pixels."""
+    return size[0] // FACTOR * (size[1] // FACTOR)
+
+
 def sha256(path: Path | str) -> str:
     """The SHA-256 of the file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:

@@ -11,6 +11,7 @@ from ladlib import evaluate
 from ladlib.conversations import view
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
+from ladlib.endpoint.asking import message
 from ladlib.errors import UserError
 from ladlib.generations import select
 from ladlib.likelihood import beginnings
@@ -137,6 +138,17 @@ def test_p_yes_follows_the_logits_after_the_answer_tag(data, profile, loaded):
             hook.remove()
         assert found.p_yes == pytest.approx(expected)
         assert found.finish == "length" and not math.isnan(found.p_yes)
+
+
+def test_a_server_with_the_models_own_template_gives_it_the_prompt_of_the_local_arms(data, profile, loaded):
+    _, processor = loaded
+    (two,) = images(data, profile, 1)
+    turn = message(two)
+    # As vLLM does: a template sees that there is an image, not which.
+    parts = [{"type": "image"} if part["type"] == "image_url" else part for part in turn["content"]]
+    seen = [turn | {"content": parts}]
+    rendered = processor.tokenizer.apply_chat_template(seen, tokenize=False, add_generation_prompt=True)
+    assert rendered == evaluate.render_prompt(processor)
 
 
 def test_inspect_takes_images_of_any_size_and_answers(data, profile):

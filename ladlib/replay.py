@@ -39,7 +39,7 @@ def replay(
     for record in records:
         kept.keep(record.model_copy(update={"seed": seed, "answer": parse_answer(record.text)}))
     if records:
-        print(f"{arm}: {len(records)} stored answers taken over from {file}")
+        print(f"{arm}: {len(records)} stored answers taken over from {Path(file).name}")
     return kept.path
 
 

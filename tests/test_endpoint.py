@@ -9,8 +9,8 @@ import time
 
 import pytest
 from chat_server import ANSWER, TROUBLES, ChatServer, images_of
-from layouts import write_loco
-from PIL import Image, ImageChops
+from layouts import write_pairs
+from PIL import ImageChops
 
 from ladlib import endpoint
 from ladlib.conversations import view
@@ -27,18 +27,6 @@ from ladlib.settings import load_profile
 
 LABEL = "FP8, vLLM 0.11"
 KEY = "sk-test-0123456789abcdef"
-
-
-def write_pairs(root, good, logical):
-    """One category of MVTec LOCO AD, no two images alike."""
-    folder = root / "mvtec_loco_anomaly_detection"
-    counts = {"train": 3, "validation": 1, "test": good}
-    write_loco(folder, normals=counts, logical=[[(255,)]] * logical, structural=())
-    images = [path for path in sorted(folder.rglob("*.png")) if "ground_truth" not in path.parts]
-    for number, path in enumerate(images):
-        size = (56, 28) if number % 2 else (30, 30)
-        Image.new("RGB", size, (number % 256, number // 256, number * 7 % 256)).save(path)
-    return root
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGenera
 
 from ladlib import prompts
 from ladlib.conversations import view
-from ladlib.data.images import fitted_size, read_size
+from ladlib.data.images import seen_size
 from ladlib.generations import Completion, Generations
 from ladlib.likelihood import probabilities_of_yes
 from ladlib.models import STOP_TOKENS, PairProcessor, decode, fingerprint, load_model, load_processor
@@ -89,7 +89,7 @@ def make_batches(pairs: Sequence[Pair], folder: Path, data: Data, size: int) -> 
 
     def sizes(one: Pair) -> tuple:
         paths = (folder / one.reference, folder / one.test.image)
-        return *(fitted_size(*read_size(path), data.min_pixels, data.max_pixels) for path in paths), one.id
+        return *(seen_size(path, data.min_pixels, data.max_pixels) for path in paths), one.id
 
     ordered = sorted(pairs, key=sizes)
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]

@@ -6,7 +6,7 @@ What is said back is bounded by ``evaluate.max_new_tokens``; nobody knows it bef
 
 from collections.abc import Iterable, Sequence
 
-from ladlib.data.images import fitted_size, read_size, tokens
+from ladlib.data.images import seen_size, tokens
 from ladlib.endpoint.client import host, key_name
 from ladlib.generations import Generations
 from ladlib.prompts import QUESTION
@@ -57,7 +57,7 @@ def _paths(pairs: Iterable[Pair]) -> set[str]:
 
 def _image_tokens(kept: Generations, path: str) -> int:
     data = kept.profile.data
-    return tokens(fitted_size(*read_size(kept.folder / path), data.min_pixels, data.max_pixels))
+    return tokens(seen_size(kept.folder / path, data.min_pixels, data.max_pixels))
 
 
 def money(endpoint: Endpoint, tokens_in: int, tokens_out: int, prefix: str = "") -> str:

@@ -81,9 +81,10 @@ def _bars(axes: Axes, rows: pd.DataFrame, places: list[str], shift: float, width
     spots = np.arange(len(places)) + shift
     axes.bar(spots, values, width * 0.92, color=ARM_COLOURS[arm], label=NAMES[arm])
     if measure == "accuracy":
-        ends = [wilson(round(value * n), round(n)) for value, n in zip(values, means["n"], strict=True)]
-        reach = np.abs(np.array(ends).T - values)
-        axes.errorbar(spots, values, reach, fmt="none", ecolor=INK, elinewidth=0.9, alpha=0.7)
+        known = means.notna().all(axis=1).to_numpy()  # an arm still under way has no answers in some categories
+        ends = [wilson(round(value * n), round(n)) for value, n in means[known].itertuples(index=False)]
+        reach = np.abs(np.array(ends).T - values[known])
+        axes.errorbar(spots[known], values[known], reach, fmt="none", ecolor=INK, elinewidth=0.9, alpha=0.7)
 
 
 def _trivial_dashes(axes: Axes, rows: pd.DataFrame, places: list[str], measure: str) -> None:

@@ -105,7 +105,7 @@ class Endpoint(Record):
     label: str = ""  # quantisation and engine, such as "FP8, vLLM 0.11": both change answers, so the row names them
     concurrency: int = Field(8, gt=0)  # requests at a time
     requests_per_minute: int = Field(0, ge=0)  # 0 = as many as come
-    timeout: float = Field(120.0, gt=0)  # seconds without a byte before a request counts as lost
+    timeout: float = Field(120.0, gt=0)  # seconds for a whole response, before the request counts as lost
     top_logprobs: int = Field(20, ge=0, le=20)  # words listed at each place, for P(yes); 0 = do not ask
     input_price: float | None = Field(None, ge=0)  # dollars for a million tokens; None = not known
     output_price: float | None = Field(None, ge=0)

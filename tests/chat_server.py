@@ -13,6 +13,7 @@ from PIL import Image
 ANSWER = "<think>made up</think><answer>{}</answer>"
 TROUBLES = (
     "stall", "429", "429 with a time", "500", "cut", "malformed", "no choices", "refusal", "filter", "hang up",
+    "drip",
 )  # fmt: skip
 
 
@@ -61,8 +62,10 @@ class Handler(BaseHTTPRequestHandler):
         self.pair = pair_of(body)
         number, attempt = self.server.count(self.pair)
         trouble = self.server.trouble(number, attempt)
-        made = getattr(self, f"_{trouble.replace(' ', '_')}", None)
-        made(number) if made else self._answer(completion(number, body, self.server))
+        if trouble:
+            getattr(self, f"_{trouble.replace(' ', '_')}")(number)
+        else:
+            self._answer(completion(number, body, self.server))
 
     def _stall(self, number):
         self.server.release.wait(20)
@@ -86,6 +89,11 @@ class Handler(BaseHTTPRequestHandler):
     def _cut(self, number):
         self._write(200, b'{"choices": [{"mess', "application/json", length=400)
         self.close_connection = True
+
+    def _drip(self, number):
+        self._write(200, b"\n", "application/json", length=10_000)
+        while not self.server.release.wait(0.05):
+            self.wfile.write(b"\n")  # until the client has gone
 
     def _hang_up(self, number):
         self.close_connection = True

@@ -68,7 +68,8 @@ class _Asking:
                 self.client.stop.set()  # those under way end, and keep what they are given; the others never begin
         if failed:
             raise UserError(
-                f"{self.kept.arm}: {len(failed)} pairs have no answer, first {failed[0]}. {self._so_far()}",
+                f"{self.kept.arm}: {len(failed)} of {len(self.kept.pairs)} pairs have no answer, first {failed[0]}. "
+                f"{self._so_far()}",
                 f"The reasons are in {self.file}; run again to ask for these alone.",
             )
 

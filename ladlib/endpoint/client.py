@@ -1,7 +1,7 @@
 """One request to an OpenAI-compatible chat-completions endpoint, asked as often as it takes.
 
 Worth another attempt, after a pause that doubles and is drawn at random (full jitter: Brooker, "Exponential
-backoff and jitter", AWS architecture blog, 2015): no connection, no byte for too long, a connection cut,
+backoff and jitter", AWS architecture blog, 2015): no connection, no whole response in time, a connection cut,
 HTTP 408, 409, 425, 429 and 5xx, and a body that is no whole chat completion. Retry-After (RFC 9110, 10.2.3)
 holds all requests back, not only the one that was told. A wrong key, model or address stops the run at once.
 
@@ -85,6 +85,7 @@ class Client:
     def __init__(self, settings: Endpoint) -> None:
         self.url, self.stop = f"{settings.url}/chat/completions", threading.Event()
         self.pace = Pace(settings.requests_per_minute, self.stop)
+        self.timeout = settings.timeout
         self.retries = 0  # roughly: threads count without waiting for each other
         self.key = key()
         self.http = httpx.Client(
@@ -118,14 +119,22 @@ class Client:
             raise CancelledError
         start = time.perf_counter()
         try:
-            response = self.http.post(self.url, json=body)
+            with self.http.stream("POST", self.url, json=body) as response:
+                text = self._struck(self._receive(response, start))
         except httpx.RequestError as error:
             raise Busy(f"{type(error).__name__}: {error}".rstrip(": ")) from error
-        found = self._read(response)
-        return found, time.perf_counter() - start
+        return self._read(response, text), time.perf_counter() - start
 
-    def _read(self, response: httpx.Response) -> Completion:
-        text = self._struck(response.text)
+    def _receive(self, response: httpx.Response, start: float) -> str:
+        """The whole body. httpx's own limit is between two bytes: a server that drips would hold a thread for good."""
+        blocks = []
+        for block in response.iter_bytes():
+            blocks.append(block)
+            if time.perf_counter() - start > self.timeout:
+                raise httpx.ReadTimeout("the response is not whole in time")
+        return b"".join(blocks).decode("utf-8", "replace")
+
+    def _read(self, response: httpx.Response, text: str) -> Completion:
         if not response.is_success:
             return self._turned_down(response, text)
         try:

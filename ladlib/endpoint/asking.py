@@ -58,20 +58,25 @@ class _Asking:
 
     def all(self) -> None:
         self.file.unlink(missing_ok=True)
-        with ThreadPoolExecutor(self.kept.profile.endpoint.concurrency) as pool:
-            futures = {pool.submit(self._ask, one): one for one in self.kept.left}
-            try:
-                failed = self._collect(futures)
-            except UserError as error:
-                raise UserError(f"{error.what} {self._so_far()}", error.mend) from error
-            finally:
-                self.client.stop.set()  # those under way end, and keep what they are given; the others never begin
+        try:
+            failed = self._ask_all()
+        except UserError as error:
+            raise UserError(f"{error.what} {self._so_far()}", error.mend) from error
         if failed:
             raise UserError(
                 f"{self.kept.arm}: {len(failed)} of {len(self.kept.pairs)} pairs have no answer, first {failed[0]}. "
                 f"{self._so_far()}",
                 f"The reasons are in {self.file}; run again to ask for these alone.",
             )
+
+    def _ask_all(self) -> list[str]:
+        """As :meth:`_collect`; returns or raises when no thread is at work any more."""
+        with ThreadPoolExecutor(self.kept.profile.endpoint.concurrency) as pool:
+            futures = {pool.submit(self._ask, one): one for one in self.kept.left}
+            try:
+                return self._collect(futures)
+            finally:
+                self.client.stop.set()  # those under way end, and keep what they are given; the others never begin
 
     def _collect(self, futures: dict[Future, Pair]) -> list[str]:
         """Wait for all; "id: reason" of each that has no answer."""

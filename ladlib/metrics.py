@@ -12,6 +12,7 @@ Values are shares in 0..1. Where a value is not defined:
   a row or column of the confusion matrix is empty (scikit-learn's conventions);
 - ``recall`` without an anomalous image, ``specificity`` without a good one, and both balanced
   accuracies, ``auroc``, ``average_precision`` without both are ``None``;
+- ``auroc`` and ``average_precision`` are ``None``, too, where P(anomalous) is not known (:func:`ranks`);
 - a mean over categories is ``None`` where one of them is.
 """
 
@@ -50,7 +51,7 @@ class Judged(NamedTuple):
     anomalous: bool
     called: bool  # the answer is yes; where it is unparsed, the wrong one
     called_leniently: bool  # the same of the first yes or no anywhere
-    score: float  # P(anomalous)
+    score: float | None  # P(anomalous)
     unparsed: bool
     well_formed: float | None  # 1 or 0; None for a trivial arm, which writes nothing
     weight: float = 1.0
@@ -93,6 +94,18 @@ def judge(generation: Generation) -> Judged:
 def _called(answer: Answer | None, anomalous: bool) -> bool:
     """Whether an answer counts as a yes; no answer counts as the wrong one."""
     return answer == "yes" if answer else not anomalous
+
+
+def ranks(images: Sequence[Judged]) -> list[float] | None:
+    """What ``images`` are ranked by: P(anomalous). ``None`` where it was told for none, or not for an answer.
+
+    A completion without an answer may have no place to read it from. Left out, it would flatter the model; so it
+    ranks as it counts, wrong: an anomalous image at 0, a good one at 1.
+    """
+    untold = [one.score is None for one in images]
+    if all(untold) or any(missing and not one.unparsed for missing, one in zip(untold, images, strict=True)):
+        return None
+    return [float(not one.anomalous) if one.score is None else one.score for one in images]
 
 
 def is_right(generation: Generation) -> bool:
@@ -144,7 +157,8 @@ def measure(images: Sequence[Judged]) -> dict:
     lenient = _confusion(truth, [one.called_leniently for one in images], weight)
     recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
     both = recall is not None and specificity is not None
-    known, ranked = {"y_true": truth, "sample_weight": weight}, {"y_score": [one.score for one in images]}
+    known, ranked = {"y_true": truth, "sample_weight": weight}, ranks(images)
+    ranking = both and ranked is not None
     return {
         "n": _count(sum(weight)), "tp": tp, "fp": fp, "tn": tn, "fn": fn,
         "unparsed": sum(one.unparsed for one in images),
@@ -155,8 +169,8 @@ def measure(images: Sequence[Judged]) -> dict:
         "specificity": specificity,
         "balanced_accuracy": _balanced(tn, fp, fn, tp),
         "mcc": float(matthews_corrcoef(**known, y_pred=called)) if both and (tp + fp) and (tn + fn) else 0.0,
-        "auroc": float(roc_auc_score(**known, **ranked)) if both else None,
-        "average_precision": float(average_precision_score(**known, **ranked)) if both else None,
+        "auroc": float(roc_auc_score(**known, y_score=ranked)) if ranking else None,
+        "average_precision": float(average_precision_score(**known, y_score=ranked)) if ranking else None,
         "format_rate": _share(one.well_formed for one in images),
         "lenient_accuracy": _accuracy(*lenient),
         "lenient_balanced_accuracy": _balanced(*lenient),

@@ -73,14 +73,16 @@ class Generation(Record):
     test: str
     text: str  # raw completion
     answer: Answer | None  # strict parse; None = unparsed, counted as wrong
-    p_yes: float  # P(yes) / (P(yes) + P(no)) after the model's own rationale and "<answer>"
-    prompt_sha256: str
+    p_yes: float | None  # P(yes) / (P(yes) + P(no)) after the model's own rationale and "<answer>"; None = not told
+    prompt_sha256: str  # of the prompt in the chat template; of the question alone where a server adds the template
     images_sha256: tuple[str, str]  # reference, test: of the files' bytes
     pixels: tuple[tuple[int, int], tuple[int, int]]  # (width, height) as the model sees them
     finish: Finish
-    prompt_tokens: int
+    prompt_tokens: int  # 0 where an endpoint does not tell
     completion_tokens: int
-    seconds: float  # wall time of the batch divided by its rows
+    seconds: float  # wall time of the batch divided by its rows, or of the request
+    served: str = ""  # model, quantisation and engine behind an endpoint; "" = weights loaded here
+    refused: bool = False  # the model or a filter declined; ``text`` is what it said, and counts as an answer
 
 
 class StageRecord(Record):

@@ -89,9 +89,9 @@ def start(
     settings = load_profile(profile, **changed)
     if not data and settings.data.toy is None:
         raise UserError(f"Profile {profile!r} needs datasets.", "Give the folder that holds them as `data`.")
-    if data and not _from_root(data).is_dir():
-        raise UserError(f"There is no folder {_from_root(data)}.", "Give the folder that holds the datasets as `data`.")
-    folder = RunFolder(_from_root(run or f"{RUNS}/{settings.name}"))
+    if data and not from_root(data).is_dir():
+        raise UserError(f"There is no folder {from_root(data)}.", "Give the folder that holds the datasets as `data`.")
+    folder = RunFolder(from_root(run or f"{RUNS}/{settings.name}"))
     values = settings.model_dump()
     record = folder.open(settings.name, seed, data=data, **{name: _value(values, name) for name in given})
     return Session(settings, folder, _data(settings, data, folder), seed, record, tuple(changed))
@@ -108,6 +108,11 @@ def read_present(root: Path | str) -> tuple[dict[Dataset, list[Sample]], dict[Da
     return samples, absent
 
 
+def from_root(path: str) -> Path:
+    """``path`` as a notebook's parameter means it: relative to the root, "~" the home folder."""
+    return find_root(Path.cwd()) / Path(path).expanduser()
+
+
 def find_root(start: Path) -> Path:
     """The nearest folder at or above ``start`` with ladlib's ``pyproject.toml``; ``start`` where there is none."""
     for folder in (start, *start.parents):
@@ -120,13 +125,9 @@ def find_root(start: Path) -> Path:
     return start
 
 
-def _from_root(path: str) -> Path:
-    return find_root(Path.cwd()) / Path(path).expanduser()
-
-
 def _data(profile: Profile, data: str, run: RunFolder) -> Path:
     if data:
-        return _from_root(data)
+        return from_root(data)
     write_datasets(run.data, profile.data.toy)
     return run.data
 

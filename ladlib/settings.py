@@ -3,9 +3,10 @@
 from importlib import resources
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from ladlib.errors import UserError
 from ladlib.schema import Record
@@ -93,6 +94,34 @@ class Evaluate(Record):
     limit: int = Field(ge=0)  # test images per category and kind of anomaly
 
 
+class Endpoint(Record):
+    """An OpenAI-compatible server that answers as the large model (:mod:`ladlib.endpoint`).
+
+    Its key is no value of a profile: it comes from the environment.
+    """
+
+    url: str = ""  # up to its version, such as http://localhost:8000/v1; "" = none
+    model: str = ""  # the name it is served under; "" = model.large
+    label: str = ""  # quantisation and engine, such as "FP8, vLLM 0.11": both change answers, so the row names them
+    concurrency: int = Field(8, gt=0)  # requests at a time
+    requests_per_minute: int = Field(0, ge=0)  # 0 = as many as come
+    timeout: float = Field(120.0, gt=0)  # seconds for a whole response, before the request counts as lost
+    top_logprobs: int = Field(20, ge=0, le=20)  # words listed at each place, for P(yes); 0 = do not ask
+    input_price: float | None = Field(None, ge=0)  # dollars for a million tokens; None = not known
+    output_price: float | None = Field(None, ge=0)
+    extra: dict[str, str | int | float | bool] = {}  # further fields of a request, where an engine takes more
+
+    @field_validator("url")
+    @classmethod
+    def _is_plain(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("an address begins with http:// or https://")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("an address holds no key, since it is stored; give the key in the environment")
+        return url.rstrip("/")
+
+
 class Profile(Record):
     """All values of a run that are not given on the command line."""
 
@@ -103,6 +132,7 @@ class Profile(Record):
     sft: Sft
     grpo: Grpo
     evaluate: Evaluate
+    endpoint: Endpoint = Endpoint()
 
 
 def load_profile(name: str, **overrides: object) -> Profile:
@@ -110,9 +140,13 @@ def load_profile(name: str, **overrides: object) -> Profile:
 
     Raises :class:`UserError` for an unknown profile, field, or value of the wrong type.
     """
-    values = yaml.safe_load(_read(name))
+    values = _checked(name, yaml.safe_load(_read(name))).model_dump()  # with the sections that the file leaves out
     for dotted, value in overrides.items():
         _set(values, dotted, value)
+    return _checked(name, values)
+
+
+def _checked(name: str, values: dict) -> Profile:
     try:
         return Profile.model_validate(values)
     except ValidationError as error:

@@ -59,6 +59,18 @@ def write_loco(
     return root
 
 
+def write_pairs(root, good, logical):
+    """One category of MVTec LOCO AD, no two images alike."""
+    folder = root / "mvtec_loco_anomaly_detection"
+    counts = {"train": 3, "validation": 1, "test": good}
+    write_loco(folder, normals=counts, logical=[[(255,)]] * logical, structural=())
+    images = [path for path in sorted(folder.rglob("*.png")) if "ground_truth" not in path.parts]
+    for number, path in enumerate(images):
+        size = (56, 28) if number % 2 else (30, 30)
+        Image.new("RGB", size, (number % 256, number // 256, number * 7 % 256)).save(path)
+    return root
+
+
 def write_ad(
     folder: Path,
     category: str = "cable",

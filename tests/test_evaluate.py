@@ -11,7 +11,9 @@ from ladlib import evaluate
 from ladlib.conversations import view
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
+from ladlib.endpoint.asking import message
 from ladlib.errors import UserError
+from ladlib.generations import select
 from ladlib.likelihood import beginnings
 from ladlib.models import VISION_TOKENS
 from ladlib.runs import RunFolder, read_jsonl
@@ -99,10 +101,10 @@ def test_records_of_another_setting_or_image_are_made_again(data, profile, tmp_p
 
 def test_a_limit_takes_the_same_few_of_each_category_and_kind(data):
     pairs = pair(read_dataset(data, "mvtec_loco"), 0)
-    chosen = evaluate.select(pairs, 1)
+    chosen = select(pairs, 1)
     assert sorted(one.test.anomaly for one in chosen) == ["good", "logical", "structural"]
-    assert chosen == [one for one in evaluate.select(list(reversed(pairs)), 1)[::-1]]
-    assert evaluate.select(pairs, 0) == pairs
+    assert chosen == [one for one in select(list(reversed(pairs)), 1)[::-1]]
+    assert select(pairs, 0) == pairs
 
 
 def test_the_size_of_the_batch_changes_nothing(data, profile, loaded):
@@ -136,6 +138,17 @@ def test_p_yes_follows_the_logits_after_the_answer_tag(data, profile, loaded):
             hook.remove()
         assert found.p_yes == pytest.approx(expected)
         assert found.finish == "length" and not math.isnan(found.p_yes)
+
+
+def test_a_server_with_the_models_own_template_gives_it_the_prompt_of_the_local_arms(data, profile, loaded):
+    _, processor = loaded
+    (two,) = images(data, profile, 1)
+    turn = message(two)
+    # As vLLM does: a template sees that there is an image, not which.
+    parts = [{"type": "image"} if part["type"] == "image_url" else part for part in turn["content"]]
+    seen = [turn | {"content": parts}]
+    rendered = processor.tokenizer.apply_chat_template(seen, tokenize=False, add_generation_prompt=True)
+    assert rendered == evaluate.render_prompt(processor)
 
 
 def test_inspect_takes_images_of_any_size_and_answers(data, profile):

@@ -10,16 +10,19 @@ import ladlib
 ROOT = Path(ladlib.__file__).parent
 FLOORS = {
     0: ("errors", "schema", "settings", "runs", "progress", "published_models"),
-    1: ("data", "toy", "prompts", "parsing", "conversations"),
+    1: ("data", "toy", "prompts", "parsing", "conversations", "generations"),
     2: ("rewards", "alarms", "metrics", "statistics", "rationales", "models", "likelihood"),
-    3: ("pretrain", "training", "sft", "grpo", "evaluate", "report", "session", "held_out", "sampling"),
+    3: (
+        "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "session", "held_out",
+        "sampling",
+    ),
     4: ("pipeline", "study", "verify", "cli", "doctor", "release", "__main__"),
-}
+}  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
-    "rewards", "alarms", "metrics", "statistics", "rationales", "report", "session", "pipeline", "study", "verify",
-    "cli",
+    "rewards", "alarms", "metrics", "statistics", "rationales", "endpoint", "replay", "report", "session", "pipeline",
+    "study", "verify", "cli",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 

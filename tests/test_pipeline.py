@@ -10,9 +10,11 @@ from rich.console import Console
 from ladlib.errors import UserError
 from ladlib.pipeline import StageFailed, reproduce
 from ladlib.pipeline import run as run_module
+from ladlib.pipeline.inputs import inputs_sha256
 from ladlib.pipeline.parameters import check, declared
 from ladlib.pipeline.progress import CellProgress, Expected
 from ladlib.runs import RunFolder
+from ladlib.settings import load_profile
 
 
 @pytest.fixture
@@ -206,3 +208,26 @@ def test_the_time_left_comes_from_the_last_executed_copy_before_a_cell_prints():
     progress.cell_start({"cell_type": "markdown", "source": "words"}, 1)
     progress.cell_start({"cell_type": "code", "source": "b"}, 2)
     assert progress.cell == 2 and 24 < progress.seconds_left() <= 25
+
+
+def inputs(notebook, profile="smoke", **parameters):
+    profile = load_profile(profile, **parameters.pop("changes", {}))
+    return inputs_sha256(notebook, parameters, profile, "", {})
+
+
+def test_a_file_named_by_a_parameter_counts_with_its_contents(tmp_path):
+    write_notebook(tmp_path / "a.ipynb", HEAD, "1")
+    stored = tmp_path / "stored.jsonl"
+    before = inputs(tmp_path / "a.ipynb", large_replay=str(stored))
+    stored.write_text("{}\n")
+    first = inputs(tmp_path / "a.ipynb", large_replay=str(stored))
+    stored.write_text("[]\n")
+    assert len({before, first, inputs(tmp_path / "a.ipynb", large_replay=str(stored))}) == 3
+
+
+def test_an_endpoint_is_an_input_of_the_notebook_that_asks_it_and_trains_nothing_again(tmp_path):
+    write_notebook(tmp_path / "train.ipynb", HEAD, "from ladlib import prompts")
+    write_notebook(tmp_path / "ask.ipynb", HEAD, "from ladlib import endpoint")
+    changes = {"endpoint.url": "http://localhost:8000/v1"}
+    assert inputs(tmp_path / "train.ipynb") == inputs(tmp_path / "train.ipynb", changes=changes)
+    assert inputs(tmp_path / "ask.ipynb") != inputs(tmp_path / "ask.ipynb", changes=changes)

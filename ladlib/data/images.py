@@ -135,6 +135,16 @@ def _columns(rows: int, ratio: float, fewest: int, most: int) -> set[int]:
     return {min(max(one, low), high) for one in (math.floor(wanted), math.ceil(wanted))} if low <= high else set()
 
 
+def seen_size(path: Path | str, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """The (width, height) at which a model sees the image at ``path``, from the file's header alone."""
+    return fitted_size(*read_size(path), min_pixels, max_pixels)
+
+
+def tokens(size: tuple[int, int]) -> int:
+    """Visual tokens of an image of (width, height): one for each 28 by 28 pixels."""
+    return size[0] // FACTOR * (size[1] // FACTOR)
+
+
 def sha256(path: Path | str) -> str:
     """The SHA-256 of the file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:

@@ -1,9 +1,10 @@
 """What a stage depends on, as one hash; a stage runs again when it differs from the recorded one.
 
-The parts: the notebook's code, its parameters, the profile, every module of ladlib that the notebook
-imports (and what those import, with the files beside them), the shipped model, the dataset folder (names
-and sizes of its files), and the outputs of the stages before it. Where the run folder lies and which
-versions of other packages are installed are not part of it.
+The parts: the notebook's code, its parameters with the contents of files that they name, the profile (its
+endpoint only where the notebook imports it), every module of ladlib that the notebook imports (and what those
+import, with the files beside them), the shipped model, the dataset folder (names and sizes of its files), and
+the outputs of the stages before it. Where the run folder lies and which versions of other packages are
+installed are not part of it.
 """
 
 import ast
@@ -14,9 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ladlib.data import FOLDERS
+from ladlib.data.images import sha256
 from ladlib.errors import UserError
-from ladlib.pipeline.parameters import Scalar, cells
+from ladlib.pipeline.parameters import OPTIONS, Scalar, cells
 from ladlib.pipeline.stages import PACKAGE
+from ladlib.session import from_root
 from ladlib.settings import Profile
 
 
@@ -28,11 +31,14 @@ def inputs_sha256(
     upstream: Mapping[str, str],
 ) -> str:
     """The hash of everything listed above; ``upstream`` maps earlier stages to their outputs' hashes."""
+    modules = modules_of(notebook)
+    unused = set() if PACKAGE / "endpoint" / "__init__.py" in modules else {"endpoint"}
     parts = {
         "notebook": _code(notebook),
         "parameters": {name: parameters[name] for name in parameters if name not in ("run", "data", "profile")},
-        "profile": profile.model_dump(),
-        "package": digest(PACKAGE, modules_of(notebook)),
+        "files": _named_files(parameters),
+        "profile": profile.model_dump(exclude=unused),
+        "package": digest(PACKAGE, modules),
         "model": digest(PACKAGE / "assets", [PACKAGE / "assets" / profile.model.base]),
         "data": _fingerprint(Path(data)) if data else "",
         "upstream": dict(upstream),
@@ -100,6 +106,13 @@ def _beside(folder: Path) -> Iterator[Path]:
 def _code(notebook: Path) -> str:
     sources = (cell["source"] for cell in cells(notebook) if cell["cell_type"] == "code")
     return "\n".join(line for source in sources for line in source.splitlines() if line[:1] not in "%!")
+
+
+def _named_files(parameters: Mapping[str, Scalar]) -> dict[str, str]:
+    """Parameter to hash, where its value names a file; an option's own file is read elsewhere."""
+    texts = {name: value for name, value in parameters.items() if name not in OPTIONS and isinstance(value, str)}
+    files = {name: from_root(value) for name, value in texts.items() if value}
+    return {name: sha256(file) for name, file in files.items() if file.is_file()}
 
 
 def _files(path: Path) -> Iterator[Path]:

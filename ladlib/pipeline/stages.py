@@ -46,6 +46,7 @@ STAGES = (
             "generations/sft_grpo-seed{seed}.jsonl",
         ),
     ),
+    # The large model's generations are no output: outputs are cleared when inputs change, and these may be paid for.
     Stage("05_compare_72b", ("metrics.json", "tables", "figures", "report.html")),
 )
 

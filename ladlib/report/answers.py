@@ -20,13 +20,16 @@ BINS = np.linspace(0, 1, 21)
 
 @styled
 def certainty(generations: Iterable[Generation]) -> Figure:
-    """Histograms of P(anomalous), a panel an arm, a colour a kind of image; 0.5 is marked."""
+    """Histograms of P(anomalous), a panel an arm, a colour a kind of image; 0.5 is marked.
+
+    Answers whose P(anomalous) is not known are left out.
+    """
     arms = _by_arm(generations)
     figure = canvas(max(4.2, 3.4 * len(arms)), 2.9)
     panels = figure.subplots(1, len(arms), squeeze=False, sharey=True)[0]
     for axes, (arm, rows) in zip(panels, arms.items(), strict=True):
         for kind, colour in ANOMALY_COLOURS.items():
-            scores = [one.p_yes for one in rows if one.anomaly == kind]
+            scores = [one.p_yes for one in rows if one.anomaly == kind and one.p_yes is not None]
             if scores:
                 shares = np.full(len(scores), 1 / len(scores))
                 look = {"histtype": "stepfilled", "facecolor": (*to_rgb(colour), 0.18), "edgecolor": colour}
@@ -34,7 +37,8 @@ def certainty(generations: Iterable[Generation]) -> Figure:
         axes.axvline(0.5, color=INK, linewidth=0.8, linestyle="--")
         axes.set(title=NAMES.get(arm, arm), xlabel="P(anomalous)", xlim=(0, 1))
     panels[0].set_ylabel("share of that kind's images")
-    panels[-1].legend()
+    for axes in [one for one in panels if one.get_legend_handles_labels()[0]][-1:]:
+        axes.legend()
     return figure
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ladlib.errors import UserError
+from ladlib.metrics import judge, ranks
 from ladlib.parsing import parse_answer
 from ladlib.report.style import ANOMALY_COLOURS, ARM_COLOURS, GREY, INK, PALE, RIGHT, WRONG, canvas, styled
 from ladlib.report.tables import NAMES
@@ -80,9 +81,10 @@ def _bars(axes: Axes, rows: pd.DataFrame, places: list[str], shift: float, width
     spots = np.arange(len(places)) + shift
     axes.bar(spots, values, width * 0.92, color=ARM_COLOURS[arm], label=NAMES[arm])
     if measure == "accuracy":
-        ends = [wilson(round(value * n), round(n)) for value, n in zip(values, means["n"], strict=True)]
-        reach = np.abs(np.array(ends).T - values)
-        axes.errorbar(spots, values, reach, fmt="none", ecolor=INK, elinewidth=0.9, alpha=0.7)
+        known = means.notna().all(axis=1).to_numpy()  # an arm still under way has no answers in some categories
+        ends = [wilson(round(value * n), round(n)) for value, n in means[known].itertuples(index=False)]
+        reach = np.abs(np.array(ends).T - values[known])
+        axes.errorbar(spots[known], values[known], reach, fmt="none", ecolor=INK, elinewidth=0.9, alpha=0.7)
 
 
 def _trivial_dashes(axes: Axes, rows: pd.DataFrame, places: list[str], measure: str) -> None:
@@ -101,13 +103,13 @@ def _trivial_dashes(axes: Axes, rows: pd.DataFrame, places: list[str], measure: 
 
 @styled
 def roc(generations: Iterable[Generation]) -> Figure:
-    """The ROC curve of P(anomalous) of every arm that saw both kinds of image."""
+    """The ROC curve of P(anomalous) of every arm that saw both kinds of image and tells it."""
     figure = canvas(4.6, 4.2)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
     for arm, rows in _by_arm(generations).items():
-        truth, scores = [one.label == "yes" for one in rows], [one.p_yes for one in rows]
-        if len(set(truth)) == 2:
+        truth, scores = [one.label == "yes" for one in rows], ranks([judge(one) for one in rows])
+        if len(set(truth)) == 2 and scores:
             wrong, found, _ = roc_curve(truth, scores)
             label = f"{NAMES.get(arm, arm)}  {100 * roc_auc_score(truth, scores):.1f}"
             axes.plot(wrong, found, color=ARM_COLOURS.get(arm, GREY), label=label)

@@ -14,6 +14,7 @@ from ladlib.data.images import open_image
 from ladlib.metrics import is_right
 from ladlib.parsing import parse_answer
 from ladlib.report.style import GREY, RED, RIGHT, WRONG, bare, canvas, frame, printable, styled
+from ladlib.report.tables import MISSING
 from ladlib.schema import Generation
 
 Picture = Image.Image | np.ndarray
@@ -130,7 +131,8 @@ def verdict(generation: Generation) -> str:
     kind = " ".join(filter(None, (generation.anomaly, generation.defect.replace("_", " "))))
     answer = parse_answer(generation.text) or "unparsed"
     mark = "right" if is_right(generation) else "wrong"
-    return f"{mark}: answers {answer} (P(anomalous) {generation.p_yes:.2f}), image is {kind}"
+    p_yes = MISSING if generation.p_yes is None else f"{generation.p_yes:.2f}"
+    return f"{mark}: answers {answer} (P(anomalous) {p_yes}), image is {kind}"
 
 
 def wrap(text: str, width: int, lines: int) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ladlib.data.counts import published
-from ladlib.data.images import FACTOR, fit, fitted_size, open_image, read_size
+from ladlib.data.images import FACTOR, fit, fitted_size, open_image, read_size, tokens
 from ladlib.report.pictures import gallery
 from ladlib.report.style import SKY, bare, canvas, frame, styled
 from ladlib.schema import Anomaly, Pair, Sample
@@ -80,11 +80,6 @@ def view_frame(samples: Iterable[Sample], folder: Path, data: Data) -> pd.DataFr
         shown = {"category": one.category, "on disk": _by(size), "as the model sees it": _by(seen)}
         rows.setdefault(tuple(shown.values()), shown | {"visual tokens": tokens(seen), "images": 0})["images"] += 1
     return pd.DataFrame(rows.values())
-
-
-def tokens(size: tuple[int, int]) -> int:
-    """Visual tokens of an image of (width, height): one for each 28 by 28 pixels."""
-    return size[0] // FACTOR * (size[1] // FACTOR)
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -56,13 +56,14 @@ def read_run(run: RunFolder) -> Stored:
 def read_generations(run: RunFolder) -> list[Generation]:
     """All generations of a run, arms in their usual order. Raises as :func:`read_run` does."""
     files = _files(run.root / "generations", rollouts=False)
-    found = [one for key in sorted(files, key=_order) for one in _generations(files[key])]
+    found = [one for key in sorted(files, key=_order) for one in read_records(files[key])]
     if not found:
         raise UserError(f"{run.root} holds no generations to report on.", "Run notebook 04_evaluation first.")
     return found
 
 
-def _generations(file: Path) -> list[Generation]:
+def read_records(file: Path) -> list[Generation]:
+    """The generations of one file. Raises :class:`UserError` for a line of another kind."""
     try:
         return [Generation.model_validate(row) for row in _rows(file)]
     except ValidationError as error:

@@ -2,7 +2,7 @@
 
 Values are points (x 100). Images that one of the compared arms or seeds has not answered are left out of that
 comparison; the column ``images`` tells how many were compared, and a value is nan where these are all good or
-all anomalous. Intervals: :func:`ladlib.statistics.bootstrap_difference`.
+all anomalous, or P(anomalous) of one is not known. Intervals: :func:`ladlib.statistics.bootstrap_difference`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ class Read(NamedTuple):
     anomalous: bool
     strict: bool  # right
     lenient: bool  # right
-    likelihood: float  # P(anomalous)
+    likelihood: float | None  # P(anomalous)
 
 
 Answers = Mapping[str, Read]  # by image
@@ -55,8 +55,9 @@ def difference(reading: str, first: Sequence[Answers], second: Sequence[Answers]
     """``second`` minus ``first`` in points, averaged over the seeds of each, and the images compared."""
     images = _common([*first, *second])
     known = [first[0][image].anomalous for image in images]
-    values = ([[getattr(seed[image], reading) for image in images] for seed in arm] for arm in (first, second))
-    found = bootstrap_difference(READINGS[reading], known, *values) if len(set(known)) == 2 else UNKNOWN
+    values = [[[getattr(seed[image], reading) for image in images] for seed in arm] for arm in (first, second)]
+    told = not any(None in seed for arm in values for seed in arm)
+    found = bootstrap_difference(READINGS[reading], known, *values) if told and len(set(known)) == 2 else UNKNOWN
     return _points(found), len(images)
 
 

@@ -65,8 +65,14 @@ def name(arm: str, profile: Profile) -> str:
     return f"{NAMES.get(arm, arm)} ({weights[arm]})" if arm in weights else NAMES.get(arm, arm)
 
 
+def _title(stored: Stored, arm: str) -> str:
+    """The arm's :func:`name`; what an endpoint answered is called by the model, quantisation and engine there."""
+    served = sorted({one.served for one in stored.of(arm)} - {""})
+    return f"{NAMES.get(arm, arm)} ({'; '.join(served)})" if served else name(arm, stored.profile)
+
+
 def _arm_row(stored: Stored, arm: str) -> dict:
-    title = name(arm, stored.profile)
+    title = _title(stored, arm)
     logical = _pooled(stored.metrics, arm, "logical")
     if logical is None:
         return {"method": f"{title}: not yet"}
@@ -111,7 +117,7 @@ def categories(stored: Stored) -> pd.DataFrame:
     ours = pd.DataFrame(rows).groupby(["arm", "category"], sort=False)[["n", *SHARES]].mean().reset_index()
     ours[list(SHARES)] = (100 * ours[list(SHARES)].astype(float)).round(1)
     ours["n"] = ours["n"].round().astype(int)
-    ours.insert(0, "method", [name(arm, stored.profile) for arm in ours.pop("arm")])
+    ours.insert(0, "method", [_title(stored, arm) for arm in ours.pop("arm")])
     theirs = published.read("lad_reasoner_categories")[["method", "category", "n", "accuracy"]]
     both = [ours.assign(label=stored.profile.label), theirs.assign(label=published.LABEL)]
     return pd.concat(both, ignore_index=True).rename(columns={"n": "images"})

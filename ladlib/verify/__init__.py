@@ -17,6 +17,7 @@ Reads stored files only: no model, no image, no torch. Four kinds of claim:
 from ladlib.errors import UserError
 from ladlib.report.stored import read_generations, read_run
 from ladlib.runs import STUDY, RunFolder
+from ladlib.schema import Generation
 from ladlib.verify import integrity, paper, study
 from ladlib.verify.claim import Claim
 
@@ -37,9 +38,14 @@ def _check_readable(run: RunFolder) -> None:
     if not run.run_json.is_file():
         raise UserError(f"{run.root} is not a run folder: it has no run.json.", "Run `ladlib reproduce` first.")
     run.read()
-    wrong = next((one for one in read_generations(run) if not 0 <= one.p_yes <= 1), None)
+    wrong = next((one for one in read_generations(run) if not _is_probability(one)), None)
     if wrong:
         raise UserError(
             f"{run.generations(wrong.arm, wrong.seed)}: p_yes of {wrong.id} is {wrong.p_yes}, not within 0..1.",
             "Move the file away and evaluate again.",
         )
+
+
+def _is_probability(one: Generation) -> bool:
+    """Whether ``p_yes`` lies within 0..1; an endpoint need not tell it."""
+    return bool(one.served) if one.p_yes is None else 0 <= one.p_yes <= 1

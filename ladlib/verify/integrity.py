@@ -67,9 +67,12 @@ def _images(arms: dict[Key, list[Generation]]) -> Claim:
 
 
 def _inputs(arms: dict[Key, list[Generation]]) -> Claim:
-    """All arms saw the same prompt, and of each image the same bytes, reference image, and label."""
+    """All arms saw the same prompt, and of each image the same bytes, reference image, and label.
+
+    What an endpoint answered stores the hash of the question alone, since the server adds the chat template.
+    """
     rows = [one for of_arm in arms.values() for one in of_arm]
-    common = _strays(rows, lambda one: "", lambda one: one.prompt_sha256, "another prompt")
+    common = _strays(rows, lambda one: bool(one.served), lambda one: one.prompt_sha256, "another prompt")
     seen = _strays(rows, lambda one: one.id, lambda one: (one.images_sha256, one.reference), "other images")
     truth = _strays(rows, lambda one: one.id, lambda one: (one.category, one.anomaly, one.defect), "another truth")
     wrong = [one for one in rows if one.label != label_of(one.anomaly)]
@@ -78,10 +81,10 @@ def _inputs(arms: dict[Key, list[Generation]]) -> Claim:
 
 
 def _strays(
-    rows: list[Generation], group: Callable[[Generation], str], value: Callable[[Generation], object], what: str
+    rows: list[Generation], group: Callable[[Generation], object], value: Callable[[Generation], object], what: str
 ) -> list[str]:
     """A line for each record whose value is not that of the first record of its group."""
-    first: dict[str, object] = {}
+    first: dict[object, object] = {}
     return [f"{_where(one)} has {what}" for one in rows if first.setdefault(group(one), value(one)) != value(one)]
 
 

@@ -84,6 +84,8 @@ def _of(study: dict[Key, list[Generation]], arm: str) -> list[list[Generation]]:
 
 
 def _arm(name: str, own: list[Generation], seeds: list[list[Generation]], rows: list[dict]) -> list[Claim]:
+    if own[0].served:
+        return [skipped(name, f"answered by {own[0].served}, no model of the study")]
     if len({one.label for one in own}) < 2:
         return [skipped(name, "no good or no logical images to score")]
     images = _shared(own, seeds)

@@ -10,7 +10,7 @@ import ladlib
 ROOT = Path(ladlib.__file__).parent
 FLOORS = {
     0: ("errors", "schema", "settings", "runs", "progress", "published_models", "sizes"),
-    1: ("data", "toy", "prompts", "parsing", "conversations", "activations", "workload", "memory"),
+    1: ("data", "toy", "prompts", "parsing", "conversations", "activations", "workload", "memory", "hours", "plan"),
     2: ("rewards", "alarms", "metrics", "statistics", "rationales", "models", "likelihood"),
     3: ("pretrain", "training", "sft", "grpo", "evaluate", "report", "session", "held_out", "sampling"),
     4: ("pipeline", "study", "verify", "cli", "doctor", "release", "__main__"),

@@ -77,9 +77,10 @@ def test_a_dry_run_tells_what_would_run_and_writes_nothing(quick):
 
 def test_a_dry_run_says_which_stages_depend_on_what_an_earlier_one_makes_anew(quick):
     quick()
-    (quick.root / "run" / "one.txt").unlink()
+    write_notebooks(quick.root / "books", two='Path(run, f"two-{seed}.txt").write_text("other")')
     told = quick(dry_run=True)
-    assert "[01_one] would run:" in told and "[02_two] would run:" in told
+    assert "[01_one] unchanged" in told and "[02_two] would run:" in told
+    assert "[03_three] would run where 02_two changes its outputs" in told
 
 
 def test_changed_code_of_a_notebook_runs_it_again_but_not_what_its_same_outputs_feed(quick):

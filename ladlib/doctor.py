@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata, resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,9 @@ from pydantic import Field
 
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
+from ladlib.hours import PRICE
+from ladlib.memory import CALCULATED, is_calculated
+from ladlib.plan import DEVICES, advice_lines, arrangements, hours_lines, memory_lines, most, nearest_gpu
 from ladlib.runs import hardware
 from ladlib.schema import Record
 from ladlib.settings import Profile, load_profile
@@ -23,18 +26,27 @@ GIB = 2**30
 SLACK = 0.9  # a machine sold with 24 GB shows somewhat less than 24 GiB
 
 
+Verdict = Literal["ok", "note", "missing"]
+
+
 class Check(Record):
     """One line: ``missing`` keeps the profile from running, ``note`` does not."""
 
-    verdict: Literal["ok", "note", "missing"]
+    verdict: Verdict
     subject: str
     found: str
 
 
 class Needs(Record):
     memory_gib: float
-    gpu_gib: float
     disk_gib: float
+
+
+class FoundGpu(Record):
+    """A GPU as torch tells of it."""
+
+    name: str
+    memory_gib: float
 
 
 class Cost(Record):
@@ -52,6 +64,7 @@ class Diagnosis(Record):
 
     profile: str
     checks: tuple[Check, ...]
+    plan: tuple[str, ...] = ()  # memory, hours and what to change, where they are calculated
     expected: str
 
     @property
@@ -64,16 +77,20 @@ class Diagnosis(Record):
         return f"This machine {answer} run profile {self.profile!r}. {self.expected}"
 
 
-def examine(profile: str, data: str = "") -> Diagnosis:
-    """Hold this machine against ``profile`` with the datasets in ``data``; loads torch, no model."""
+def examine(profile: str, data: str = "", price: float = PRICE) -> Diagnosis:
+    """Hold this machine against ``profile`` with the datasets in ``data``; loads torch, no model.
+
+    ``price`` is what an hour of one GPU costs, in US dollars.
+    """
     settings = load_profile(profile)
     cost = load_cost(settings.name)
-    needs = cost.needs if cost else Needs(memory_gib=0, gpu_gib=0, disk_gib=0)
+    needs, gpus = cost.needs if cost else Needs(memory_gib=0, disk_gib=0), _found_gpus()
     checks = (
-        _python(), _torch(), *_machine(needs), *_gpu(needs.gpu_gib),
+        _python(), _torch(), *_machine(needs), *_gpu_checks(settings, gpus),
         *_weights(settings), *_datasets(settings, data),
     )  # fmt: skip
-    return Diagnosis(profile=settings.name, checks=checks, expected=_expected(cost))
+    plan = _plan(settings, gpus, price)
+    return Diagnosis(profile=settings.name, checks=checks, plan=plan, expected=_expected(cost, bool(plan)))
 
 
 def load_cost(profile: str) -> Cost | None:
@@ -123,19 +140,55 @@ def _enough(subject: str, found: float, needed: float, slack: float = SLACK) -> 
     )
 
 
-def _gpu(needed: float) -> Iterator[Check]:
+def _found_gpus() -> list[FoundGpu]:
     if find_spec("torch") is None:
-        return
+        return []
     import torch
 
-    if not torch.cuda.is_available():
-        lacking = f"none that torch can use; one with {needed:g} GiB is needed" if needed else "none, and none needed"
-        yield Check(verdict="missing" if needed else "ok", subject="GPU", found=lacking)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = [torch.cuda.get_device_properties(number) for number in range(count)]
+    return [FoundGpu(name=device.name, memory_gib=device.total_memory / GIB) for device in found]
+
+
+def _gpu_checks(settings: Profile, gpus: Sequence[FoundGpu]) -> Iterator[Check]:
+    names = ", ".join(f"{gpu.name} with {gpu.memory_gib:.1f} GiB" for gpu in gpus) or "none that torch can use"
+    try:
+        calculated = is_calculated(settings)
+    except UserError as error:
+        yield Check(verdict="note", subject="GPU", found=f"{names}; what is needed is not known: {error.what}")
         return
-    for number in range(torch.cuda.device_count()):
-        device = torch.cuda.get_device_properties(number)
-        check = _enough(f"GPU {number}", device.total_memory / GIB, needed)
-        yield check.model_copy(update={"found": f"{device.name}, {check.found}"})
+    if not calculated:
+        yield Check(verdict="ok", subject="GPU", found=f"{names if gpus else 'none'}, and none needed")
+        return
+    verdict, fit = _fit(settings, gpus)
+    yield Check(verdict=verdict, subject="GPU", found=f"{names}; {fit} ({CALCULATED})")
+    if len(gpus) > 1:
+        told = "a run uses one and refuses to see more; set CUDA_VISIBLE_DEVICES=0"
+        yield Check(verdict="note", subject="several GPUs", found=told)
+
+
+def _fit(settings: Profile, gpus: Sequence[FoundGpu]) -> tuple[Verdict, str]:
+    """Whether the profile runs on one of ``gpus``, as `ladlib reproduce` does; else whether it could, divided."""
+    needed, sizes = most(settings), [gpu.memory_gib for gpu in gpus]
+    told = f"one with {needed:.1f} GiB is needed"
+    if needed <= max(sizes, default=0):
+        return "ok", told
+    for count, how in arrangements(settings, [len(gpus)] if len(gpus) > 1 else []):
+        if how == "full" and most(settings, count, how) <= min(sizes):
+            return "missing", f"{told}; divided among these it would be {most(settings, count, how):.1f} GiB on each"
+    return "missing", told
+
+
+def _plan(settings: Profile, gpus: Sequence[FoundGpu], price: float) -> tuple[str, ...]:
+    try:
+        if not is_calculated(settings):
+            return ()
+    except UserError:
+        return ()
+    devices = sorted({1, len(gpus)}) if gpus else DEVICES
+    gpu = nearest_gpu(settings, gpus[0].name if gpus else "")
+    parts = memory_lines(settings, devices), hours_lines(settings, gpu, devices, price), advice_lines(settings)
+    return tuple(line for part in parts for line in ("", *part))
 
 
 def _weights(settings: Profile) -> Iterator[Check]:
@@ -176,7 +229,9 @@ def _datasets(settings: Profile, data: str) -> Iterator[Check]:
             yield Check(verdict="missing", subject=dataset, found=str(error))
 
 
-def _expected(cost: Cost | None) -> str:
+def _expected(cost: Cost | None, calculated: bool) -> str:
+    if calculated:
+        return f"Memory and time: {CALCULATED}; see above."
     if cost is None:
         return "Memory and time: not measured for a profile of your own."
     peak = f"{cost.peak_memory_gib:g} GiB at most" if cost.peak_memory_gib else "not measured"

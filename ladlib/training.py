@@ -29,6 +29,7 @@ from ladlib.progress import Progress
 from ladlib.runs import append_json
 from ladlib.schema import Pair
 from ladlib.settings import Data, Grpo, Lora, Model, Profile, Sft
+from ladlib.sizes import LARGE
 
 # TRL and PEFT still use transformers' old name of it.
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing`? is deprecated", category=FutureWarning)
@@ -36,8 +37,6 @@ warnings.filterwarnings("ignore", message=".*gradient_checkpointing`? is depreca
 LORA_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 """The language model's linear layers and nothing else: bare names such as ``q_proj`` or ``up_proj`` would
 also match parts of the vision tower (peft issue 2615)."""
-
-LARGE = 1_000_000_000  # parameters from which recomputing activations is worth its time
 
 
 def load_policy(profile: Profile, name: str) -> tuple[Qwen2_5_VLForConditionalGeneration, PairProcessor]:

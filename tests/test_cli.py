@@ -112,6 +112,20 @@ def test_doctor_exits_with_1_where_the_profile_cannot_run(run):
     assert "missing datasets" in result.output and "cannot run profile 'paper'" in result.output
 
 
+def test_a_dry_run_of_the_paper_profile_prints_the_plan_without_datasets_and_without_torch(tmp_path):
+    code = (
+        "import sys; from ladlib.cli import app\n"
+        "try: app(['reproduce', '--profile', 'paper', '--dry-run', '-p', 'grpo_beta=0'])\n"
+        "finally: print('heavy', sorted({'torch', 'transformers', 'papermill'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert told.returncode == 0 and "heavy []" in told.stdout, told.stderr
+    for word in ("3000 conversations, 1125 steps", "calculated, not measured", "GPU hours", "Where it does not fit"):
+        assert word in told.stdout
+    assert "reference" not in told.stdout.split("Memory on each GPU")[1].split("Hours")[0]
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def notebooks(tmp_path_factory, monkeypatch):
     """Notebooks of the right names with a few of the right parameters, instead of the real ones."""

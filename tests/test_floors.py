@@ -9,8 +9,11 @@ import ladlib
 
 ROOT = Path(ladlib.__file__).parent
 FLOORS = {
-    0: ("errors", "schema", "settings", "runs", "progress", "published_models"),
-    1: ("data", "toy", "prompts", "parsing", "conversations", "generations"),
+    0: ("errors", "schema", "settings", "runs", "progress", "published_models", "sizes"),
+    1: (
+        "data", "toy", "prompts", "parsing", "conversations", "generations", "activations", "workload", "memory",
+        "hours", "plan",
+    ),
     2: ("rewards", "alarms", "metrics", "statistics", "rationales", "models", "likelihood"),
     3: (
         "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "session", "held_out",

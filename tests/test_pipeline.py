@@ -65,6 +65,26 @@ def test_a_parameter_runs_its_stage_again_and_later_ones_only_where_outputs_chan
     assert ran(quick("rate=1e-4", "steps=7", "limit=3")) == ["03"]
 
 
+def test_a_dry_run_tells_what_would_run_and_writes_nothing(quick):
+    told = quick(dry_run=True)
+    assert [line.split("]")[0][1:] for line in told.splitlines() if "would run" in line] == [s.name for s in STAGES]
+    assert not (quick.root / "run").exists() and ran(told) == []
+    quick()
+    before = sorted(path.stat().st_mtime_ns for path in quick.root.rglob("*"))
+    assert quick(dry_run=True).count("unchanged, would be skipped") == 3
+    told = quick(dry_run=True, start="02")
+    assert "[01_one]" not in told and "[02_two] would run:" in told and "[03_three] would run:" in told
+    assert sorted(path.stat().st_mtime_ns for path in quick.root.rglob("*")) == before
+
+
+def test_a_dry_run_says_which_stages_depend_on_what_an_earlier_one_makes_anew(quick):
+    quick()
+    write_notebooks(quick.root / "books", two='Path(run, f"two-{seed}.txt").write_text("other")')
+    told = quick(dry_run=True)
+    assert "[01_one] unchanged" in told and "[02_two] would run:" in told
+    assert "[03_three] would run where 02_two changes its outputs" in told
+
+
 def test_changed_code_of_a_notebook_runs_it_again_but_not_what_its_same_outputs_feed(quick):
     quick()
     write_notebooks(quick.root / "books", one='Path(run, "one.txt").write_text("o" + "ne")')

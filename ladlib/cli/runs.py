@@ -19,6 +19,7 @@ REPRODUCE_EXAMPLES = (
     "\n\n  ladlib reproduce --profile paper --data /data/anomaly --run results/runs/paper-1"
     "\n\n  ladlib reproduce --from 03 -p grpo_steps=120 -p grpo_learning_rate=1e-4"
     "\n\n  ladlib reproduce --only 05"
+    "\n\n  ladlib reproduce --profile paper --dry-run"
 )
 REPORT_EXAMPLES = "Examples:\n\n  ladlib report\n\n  ladlib report --run results/runs/paper-1"
 DOCTOR_EXAMPLES = "Examples:\n\n  ladlib doctor\n\n  ladlib doctor --profile paper --data /data/anomaly"
@@ -36,13 +37,18 @@ def reproduce(
         list[str], typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A notebook parameter.")
     ] = [],  # noqa: B006 - typer reads it, nothing changes it
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what the cells print.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with steps, memory and hours; run nothing.")
+    ] = False,
 ) -> None:
     """Run the notebooks 01-05; a stage is skipped while its inputs have not changed."""
     from rich.console import Console
 
     from ladlib import pipeline
 
-    pipeline.reproduce(profile, data, run, seed, start, only, force, parameter, Console(highlight=False), verbose)
+    pipeline.reproduce(
+        profile, data, run, seed, start, only, force, parameter, Console(highlight=False), verbose, dry_run=dry_run
+    )
 
 
 def report(
@@ -77,15 +83,24 @@ def latest_run() -> "RunFolder":
     return RunFolder(copy)
 
 
-def doctor(profile: Profile = "toy", data: Data = "") -> None:
+def doctor(
+    profile: Profile = "toy",
+    data: Data = "",
+    price: Annotated[
+        float | None, typer.Option(min=0, help="US dollars an hour of one GPU. Default: an assumed one.")
+    ] = None,
+) -> None:
     """Say whether this machine can run a profile, what is missing, and what it will take."""
     from rich.console import Console
 
     from ladlib.doctor import examine
+    from ladlib.hours import PRICE
 
     console = Console(highlight=False)
-    diagnosis = examine(profile, data)
+    diagnosis = examine(profile, data, PRICE if price is None else price)
     for check in diagnosis.checks:
         console.print(f"{check.verdict:<7} {check.subject}: {check.found}", markup=False, soft_wrap=True)
+    for line in diagnosis.plan:
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"\n{diagnosis.summary}", markup=False, soft_wrap=True)
     raise typer.Exit(0 if diagnosis.can_run else 1)

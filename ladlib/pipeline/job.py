@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,23 +41,36 @@ class Job:
             if not self._finished(stage):
                 raise UserError(f"{stage.name} has not been run in {self.folder.root}.", "Leave out --from and --only.")
 
-    def run_or_skip(self, stage: Stage, upstream: dict[str, str], again: bool) -> None:
-        parameters = self.values[stage.name] | {
-            name: value for name, value in self.options.items() if name in self.values[stage.name]
-        }
-        inputs = inputs_sha256(self.files[stage.name], parameters, self.settings, self.data, upstream)
-        record = self._finished(stage)
-        if record and record.inputs_sha256 == inputs and not again:
+    def run_or_skip(self, stage: Stage, upstream: Mapping[str, str], again: bool) -> None:
+        inputs = self._inputs(stage, upstream)
+        record = self._unchanged(stage, inputs, again)
+        if record:
             self._say(f"[{stage.name}] unchanged, skipped (took {clock(record.seconds)})")
             return
         self._prepare(stage, inputs, again)
-        self._run(stage, parameters, inputs)
+        self._run(stage, self._parameters(stage), inputs)
+
+    def is_skipped(self, stage: Stage, upstream: Mapping[str, str], again: bool) -> bool:
+        """Whether :meth:`run_or_skip` would skip the stage."""
+        return self._unchanged(stage, self._inputs(stage, upstream), again) is not None
+
+    def _unchanged(self, stage: Stage, inputs: str, again: bool) -> StageRecord | None:
+        """The stage's record, where it was made from these inputs and is not to be made again."""
+        record = self._finished(stage)
+        return record if record and record.inputs_sha256 == inputs and not again else None
 
     def outputs_sha256(self, stage: Stage) -> str:
         """Hash of what the stage wrote, its executed notebook left out; of nothing where it has not run."""
         record = self.folder.stage(stage.name)
         paths = [path for path in record.outputs if not path.startswith("notebooks/")] if record else []
         return digest(self.folder.root, [self.folder.root / path for path in paths])
+
+    def _parameters(self, stage: Stage) -> dict[str, Scalar]:
+        declared = self.values[stage.name]
+        return declared | {name: value for name, value in self.options.items() if name in declared}
+
+    def _inputs(self, stage: Stage, upstream: Mapping[str, str]) -> str:
+        return inputs_sha256(self.files[stage.name], self._parameters(stage), self.settings, self.data, upstream)
 
     def _prepare(self, stage: Stage, inputs: str, again: bool) -> None:
         """Clear what other inputs made. What an interrupted run of the same inputs left is resumed."""

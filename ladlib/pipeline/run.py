@@ -7,6 +7,7 @@ from rich.console import Console
 
 from ladlib.data import FOLDERS, find_dataset
 from ladlib.errors import UserError
+from ladlib.pipeline.dry import dry_run as plan
 from ladlib.pipeline.job import Job
 from ladlib.pipeline.parameters import check
 from ladlib.pipeline.stages import STAGES, Stage, find_stage, notebooks_folder
@@ -28,19 +29,22 @@ def reproduce(
     verbose: bool = False,
     notebooks: Path | None = None,
     stages: tuple[Stage, ...] = STAGES,
+    dry_run: bool = False,
 ) -> RunFolder:
     """Run the notebooks into ``run`` (default: the checkout's results/runs/<profile>) and return that folder.
 
     A stage is skipped while its inputs are the recorded ones and its outputs exist. ``start`` runs that
     stage and all later ones again, ``only`` that one alone, ``force`` all of them. ``parameters`` are
-    ``name=value`` texts. Everything is checked before the first stage starts. Raises :class:`UserError`,
+    ``name=value`` texts. Everything is checked before the first stage starts; with ``dry_run`` the plan is told
+    and nothing more is done, for which real datasets may be absent. Raises :class:`UserError`,
     or :class:`StageFailed` where a cell fails.
     """
     settings = load_profile(profile)
     files = {stage.name: stage.notebook(notebooks or notebooks_folder()) for stage in stages}
     values = check(parameters, files)
     chosen, again = _choose(stages, start, only, force)
-    _check_data(settings, data)
+    if data or not dry_run:
+        _check_data(settings, data)
     folder = RunFolder((Path(run) if run else find_root(Path.cwd()) / RUNS / settings.name).resolve())
     options = {
         "profile": profile if profile in PROFILES else _absolute(profile),
@@ -50,6 +54,11 @@ def reproduce(
     }
     console = console or Console()
     job = Job(settings, folder, data, seed, values, options, files, console, verbose)
+    if dry_run:
+        job.check_folder(())
+        for line in plan(job, stages, chosen, again):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return folder
     job.check_folder(stages[: stages.index(chosen[0])])
     upstream: dict[str, str] = {}
     for stage in stages:

@@ -19,7 +19,7 @@ from ladlib.pretrain.score_sheet import score_sheet
 from ladlib.settings import load_profile
 from ladlib.toy.lessons import LESSONS, draw_lesson
 
-LOOK_THEN_LIST = (Phase(1, 0, 1.0, {}), Phase(4, 3, 1.0, {"list": 1}))
+LOOK_THEN_LIST = (Phase(1, 3, 1.0, {}), Phase(4, 3, 1.0, {"list": 1}))
 SHORT = dataclasses.replace(TINY, steps=4, batch=2, warmup=1, decay=2, phases=LOOK_THEN_LIST)
 
 
@@ -91,18 +91,18 @@ def test_every_image_token_is_told_its_place_and_its_part():
 
 
 def test_a_batch_to_look_at_has_images_and_no_question():
-    batch = look(tiny_processor(), 3, random.Random(0))
+    batch = look(tiny_processor(), 3, 16, random.Random(0))
     assert batch.labels is None and set(batch.inputs) == {"pixel_values", "image_grid_thw"}
     assert len(batch.shown) == sum(int(rows * cols) // 4 for _, rows, cols in batch.inputs["image_grid_thw"])
 
 
 def test_looking_alone_teaches_the_vision_tower_and_nothing_else(short, tmp_path, monkeypatch):
     untrained = make_model(SHORT, tiny_processor()).state_dict()
-    only_look = dataclasses.replace(SHORT, steps=1, decay=1, phases=(Phase(1, 0, 1.0, {}),))
+    only_look = dataclasses.replace(SHORT, steps=1, decay=1, phases=(Phase(1, 3, 1.0, {}),))
     monkeypatch.setitem(RECIPES, "base", only_look)
     trained = load_model(str(pretrain("base", tmp_path)), load_profile("smoke").model).state_dict()
     moved = {key for key, value in trained.items() if not torch.equal(value, untrained[key].bfloat16().float())}
-    assert any("visual" in key for key in moved) and not any("language_model.layers" in key for key in moved)
+    assert moved and all("visual" in key for key in moved)
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_nearly_nothing():
@@ -111,12 +111,13 @@ def test_the_learning_rate_rises_stays_and_falls_to_nearly_nothing():
     assert rates[0] == pytest.approx(0.1) and rates[50] == 1 and rates[-1] == pytest.approx(0.05)
 
 
-def test_the_tower_learns_fast_alone_and_slowly_ever_after():
-    recipe = dataclasses.replace(
-        SHORT, steps=100, settle=20, phases=(Phase(40, 0, 1.0, {}), dataclasses.replace(LOOK_THEN_LIST[1], until=100))
-    )
+def test_the_tower_learns_fast_alone_and_slowly_beside_the_language_model():
+    look, lessons = LOOK_THEN_LIST
+    phases = [dataclasses.replace(one, until=until) for one, until in ((look, 40), (lessons, 60), (look, 100))]
+    recipe = dataclasses.replace(SHORT, steps=100, settle=20, phases=tuple(phases))
     shares = [tower_share(recipe, step) for step in range(100)]
-    assert set(shares[:21]) == {1.0} and shares[30] == 0.5 and set(shares[38:]) == {0.1}
+    assert set(shares[:21]) == {1.0} and shares[30] == 0.5 and set(shares[38:60]) == {0.1}
+    assert set(shares[60:81]) == {1.0} and shares[90] == 0.5
 
 
 def test_a_kind_of_part_is_one_token_and_reads_as_two_words():

@@ -17,10 +17,11 @@ from ladlib.data.mmad import locate, read_knowledge, read_questions
 from ladlib.errors import UserError
 from ladlib.settings import ToyData
 from ladlib.toy import backdrops, loco, training
-from ladlib.toy.alphabet import CELL
+from ladlib.toy.alphabet import CELL, SHAPES
+from ladlib.toy.general import one_coloured_scene
 from ladlib.toy.language import compare_kinds, compare_places, tally
 from ladlib.toy.lessons import FORBIDDEN_TAGS, LESSONS, draw_lesson
-from ladlib.toy.scenes import describe, render
+from ladlib.toy.scenes import Part, describe, placed, render
 from ladlib.toy.write import write_datasets
 
 SIZES = ToyData(train=2, validation=1, good=2, logical=12, structural=3)
@@ -184,6 +185,24 @@ def test_two_photographs_of_one_scene_share_the_scene_and_not_the_pixels(seed, p
     one, two = (render(scene, random.Random(f"{seed}/{k}"), product.looseness) for k in range(2))
     assert one.size == two.size == (scene.cols * CELL, scene.rows * CELL)
     assert one.tobytes() != two.tobytes()
+
+
+@settings(max_examples=20)
+@given(seeds, st.sampled_from(sorted(SHAPES)), st.integers(0, 8))
+def test_no_part_is_cut_off_by_the_edge_of_the_picture(seed, shape, looseness):
+    size = (3 * CELL, 2 * CELL)
+    for row, col in ((0, 0), (1, 2)):
+        stamp, left, top = placed(
+            Part(shape=shape, colour="red", row=row, col=col), size, random.Random(seed), looseness
+        )
+        assert 0 <= left <= size[0] - stamp.width and 0 <= top <= size[1] - stamp.height
+
+
+@settings(max_examples=20)
+@given(seeds)
+def test_a_scene_of_one_colour_has_no_part_of_another(seed):
+    scene = one_coloured_scene(random.Random(seed), 16)
+    assert 1 <= len(scene.parts) <= 16 and len({part.colour for part in scene.parts}) == 1
 
 
 def test_a_description_names_the_parts_in_reading_order():

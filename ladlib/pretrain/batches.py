@@ -11,14 +11,13 @@ from ladlib.models import PairProcessor
 from ladlib.pretrain.recipes import Recipe
 from ladlib.prompts import prompt_text
 from ladlib.toy.alphabet import BLEMISHES
-from ladlib.toy.general import crowded_scene, photograph, random_scene
+from ladlib.toy.general import crowded_scene, one_coloured_scene, photograph, random_scene
 from ladlib.toy.lessons import Lesson, draw_lesson
 from ladlib.toy.scenes import Scene, place_of
 from ladlib.toy.tokens import KINDS
 
 DECISIVE = 5.0  # weight of the tokens that carry a judgement
 SORTED = 4  # batches drawn together and sorted by length
-MOST = 16  # parts of a scene to look at that is not crowded
 LOOKED_AT = 2  # images of a batch without lessons, for each lesson that a batch has
 PLACES = tuple(place_of(row, col) for row in range(8) for col in range(8))
 SHOWN = (PLACES, ("none", *(text.strip() for text in KINDS.values())), ("none", *BLEMISHES), ("none", *PLACES))
@@ -42,7 +41,8 @@ class LessonBatches(Dataset):
         rng = random.Random(f"{self.recipe.seed}:{first}")
         phase = self.recipe.phase(step)
         if not phase.lessons:
-            return look(self.processor, self.recipe.batch * LOOKED_AT, random.Random(f"{self.recipe.seed}:{step}"))
+            images = self.recipe.batch * LOOKED_AT
+            return look(self.processor, images, phase.most, random.Random(f"{self.recipe.seed}:{step}"))
         kinds = rng.choices(list(phase.lessons), list(phase.lessons.values()), k=self.recipe.batch * SORTED)
         lessons = sorted((draw_lesson(kind, rng, phase.most) for kind in kinds), key=_length)
         turns = rng.sample(range(SORTED), SORTED)  # short and long batches in random order
@@ -101,13 +101,14 @@ def collate(processor: PairProcessor, lessons: list[Lesson], rng: random.Random)
     return Batch(batch, _shown([scene for lesson in lessons for scene in lesson.scenes]), labels, weights)
 
 
-def look(processor: PairProcessor, images: int, rng: random.Random) -> Batch:
-    """A batch of scenes to be looked at, without a question: crowded ones, and ones of few kinds of parts.
+def look(processor: PairProcessor, images: int, most: int, rng: random.Random) -> Batch:
+    """A batch of scenes to be looked at, without a question: crowded, of few kinds of parts, or of one colour.
 
     From crowded scenes alone a tower learns to tell grey from white by what else is there, and errs where all
     parts are grey.
     """
-    scenes = [crowded_scene(rng) if rng.random() < 0.5 else random_scene(rng, MOST) for _ in range(images)]
+    drawn = (crowded_scene, lambda rng: random_scene(rng, most), lambda rng: one_coloured_scene(rng, most))
+    scenes = [rng.choice(drawn)(rng) for _ in range(images)]
     seen = processor.image_processor(images=[photograph(scene, rng) for scene in scenes], return_tensors="pt")
     return Batch({key: torch.as_tensor(seen[key]) for key in ("pixel_values", "image_grid_thw")}, _shown(scenes))
 

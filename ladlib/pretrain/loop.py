@@ -36,7 +36,8 @@ def schedule(recipe: Recipe, step: int) -> float:
 
 def tower_share(recipe: Recipe, step: int) -> float:
     """Share of those learning rates for the vision tower: what it has learned alone is to stay."""
-    return min(1.0, max(SETTLED, (recipe.alone - step) / recipe.settle))
+    phase = recipe.phase(step)
+    return SETTLED if phase.lessons else min(1.0, max(SETTLED, (phase.until - step) / recipe.settle))
 
 
 def pretrain(name: str, out: Path, device: str = "cpu") -> Path:
@@ -115,6 +116,8 @@ def _losses(model, batch: Batch, words: list[torch.Tensor]) -> dict[str, torch.T
         else:
             logits = model(**batch.inputs, use_cache=False).logits
     embeddings = model.get_input_embeddings().weight
+    if batch.labels is None:
+        embeddings = embeddings.detach()  # the tower learns the words as they are
     shown = _named(seen[0].float() @ embeddings.T, words[1:3], batch.shown[:, 1:3])
     if batch.labels is None:
         return {"shown": shown}

@@ -32,16 +32,11 @@ class Recipe:
     learning_rate: float  # of the matrices, by Muon
     other_rate: float  # of embeddings, norms and biases, by AdamW
     warmup: int
-    settle: int  # the last steps of looking alone, over which the tower's rates fall to a tenth, where they stay
+    settle: int  # the last steps of looking alone, over which the tower's rates fall to a tenth; there they stay
     decay: int  # the last steps, over which the learning rate falls to zero
     phases: tuple[Phase, ...]
     seed: int = 0
     grown_from: str = ""  # the shipped toy model whose weights it begins with, "" for random ones
-
-    @property
-    def alone(self) -> int:
-        """Steps at the beginning in which the vision tower learns alone."""
-        return next((phase.until for phase in self.phases if not phase.lessons), 0)
 
     def phase(self, step: int) -> Phase:
         """The part of the curriculum that ``step`` belongs to."""
@@ -64,10 +59,11 @@ COUNTING = {
 }  # fmt: skip
 
 BASE = Recipe(
-    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=6200, batch=32,
-    learning_rate=2e-3, other_rate=1e-3, warmup=50, settle=600, decay=2400,
-    phases=(Phase(1500, 0, 1.0, LOOK), Phase(2000, 8, 0.5, SINGLE), Phase(2800, 12, 0.4, PAIRS),
-            Phase(3400, 16, 0.3, ALL), Phase(6200, 16, 0.3, COUNTING)),
+    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=8600, batch=32,
+    learning_rate=2e-3, other_rate=1e-3, warmup=50, settle=600, decay=900,
+    phases=(Phase(1500, 16, 1.0, LOOK), Phase(2000, 8, 0.5, SINGLE), Phase(2800, 12, 0.4, PAIRS),
+            Phase(3400, 16, 0.3, ALL), Phase(6200, 16, 0.3, COUNTING),
+            Phase(7700, 16, 1.0, LOOK), Phase(8600, 16, 0.3, COUNTING)),
 )  # fmt: skip
 LARGE = replace(
     BASE, hidden=384, layers=5, heads=8, vision_hidden=256, vision_heads=8, steps=400, learning_rate=1e-3,

@@ -23,7 +23,7 @@ COLOURS = {
     "green": (72, 156, 84),
     "blue": (52, 104, 190),
     "brown": (126, 80, 44),
-    "grey": (146, 152, 160),
+    "grey": (118, 124, 132),
     "white": (240, 240, 236),
 }
 BLEMISHES = ("scratched", "stained", "broken")

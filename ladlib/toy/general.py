@@ -15,7 +15,7 @@ from ladlib.toy.scenes import Part, Scene, render
 GRIDS = ((4, 4), (4, 5), (3, 5), (5, 3), (6, 3), (3, 6), (5, 4), (3, 4), (4, 3))  # rows, columns; 12 to 20 cells
 BLEMISHED = 0.06  # share of the parts that carry a blemish
 ON_COLOUR = 0.1  # share of the parts that lie on a cell of one colour
-LOOSENESS = (1, 3, 3, 5, 6)  # pixels that the parts of a general scene may lie off the middle of their cells
+LOOSENESS = (1, 3, 4, 5, 6)  # pixels that the parts of a general scene may lie off the middle of their cells
 
 
 def random_scene(rng: random.Random, most: int) -> Scene:
@@ -33,6 +33,17 @@ def crowded_scene(rng: random.Random) -> Scene:
     rows, cols = rng.choice(GRIDS)
     cells = [(row, col) for row in range(rows) for col in range(cols) if rng.random() < 0.8]
     parts = tuple(_part(rng, random_kind(rng), cell) for cell in cells)
+    return Scene(rows=rows, cols=cols, parts=parts, backdrop=rng.choice(GENERAL))
+
+
+def one_coloured_scene(rng: random.Random, most: int) -> Scene:
+    """A scene of 1 to ``most`` parts of any shape, all of one colour."""
+    rows, cols = rng.choice(GRIDS)
+    colour = rng.choice(tuple(COLOURS))
+    shapes = [shape for shape in SHAPES if can_be_told(colour, shape)]
+    cells = [(row, col) for row in range(rows) for col in range(cols)]
+    cells = rng.sample(cells, rng.randint(1, min(most, len(cells))))
+    parts = tuple(_part(rng, (colour, rng.choice(shapes)), cell) for cell in sorted(cells))
     return Scene(rows=rows, cols=cols, parts=parts, backdrop=rng.choice(GENERAL))
 
 
@@ -67,11 +78,16 @@ def shuffled(scene: Scene, rng: random.Random) -> Scene:
 
 
 def random_kind(rng: random.Random) -> tuple[str, str]:
-    """A colour and a shape that can be told apart (white print on a white label cannot)."""
+    """A colour and a shape that can be told apart."""
     while True:
         colour, shape = rng.choice(tuple(COLOURS)), rng.choice(tuple(SHAPES))
-        if not (colour == "white" and shape in {"tag", "band", "juice", "wire"}):
+        if can_be_told(colour, shape):
             return colour, shape
+
+
+def can_be_told(colour: str, shape: str) -> bool:
+    """Whether a part of this kind can be told from others: white print on a white label cannot."""
+    return not (colour == "white" and shape in {"tag", "band", "juice", "wire"})
 
 
 def _under(rng: random.Random, parts: tuple[Part, ...]) -> tuple[Part, ...]:

@@ -110,7 +110,7 @@ PUSHPINS = Product(
         "color": recolour("pin", ("red", "green", "blue")),
         "contamination": blemish("stained"),
     },
-    looseness=5,
+    looseness=4,
     values={
         "additional_1_pushpin": 255, "additional_2_pushpins": 254, "missing_pushpin": 253, "missing_separator": 252,
         "broken": 250, "color": 249, "contamination": 248,
@@ -138,7 +138,7 @@ SCREW_BAG = Product(
         "part_broken": blemish("broken"),
         "contamination": blemish("stained"),
     },
-    looseness=6,
+    looseness=4,
     values={
         "screw_too_long": 255, "screw_too_short": 254, "additional_1_long_screw": 251, "additional_1_short_screw": 250,
         "additional_1_nut": 249, "additional_1_washer": 247, "missing_1_long_screw": 245, "missing_1_short_screw": 244,

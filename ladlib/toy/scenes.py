@@ -73,17 +73,17 @@ def describe(scene: Scene) -> str:
 def render(scene: Scene, rng: random.Random, looseness: int = 3) -> Image.Image:
     """Photograph ``scene``: an RGB image of ``cols * 28`` by ``rows * 28`` pixels.
 
-    ``looseness`` is how many pixels a part may lie off the middle of its cell.
+    ``looseness`` is how many pixels a part may lie off the middle of its cell; none is cut off by the picture's edge.
     """
     image = paint_backdrop(scene.backdrop, scene.cols * CELL, scene.rows * CELL, rng)
     for part in (*scene.under, *scene.parts):
-        stamp, left, top = placed(part, rng, looseness)
+        stamp, left, top = placed(part, image.size, rng, looseness)
         image.paste(stamp, (left, top), stamp)
     return _photographed(image, rng)
 
 
-def placed(part: Part, rng: random.Random, looseness: int) -> tuple[Image.Image, int, int]:
-    """The part's sprite with its left and top pixel, a little off, turned and scaled."""
+def placed(part: Part, size: tuple[int, int], rng: random.Random, looseness: int) -> tuple[Image.Image, int, int]:
+    """The part's sprite with its left and top pixel: off the middle, turned, scaled; inside a picture of ``size``."""
     whole = part.shape in {"juice", "wire"}
     angle = rng.randrange(0, 360, 30) if part.shape in TURNING else (0 if whole else rng.choice((-8, -4, 0, 4, 8)))
     stamp = sprite(part.shape, part.colour, part.blemish, angle, 100 if whole else rng.choice((84, 91, 98, 105)))
@@ -91,7 +91,7 @@ def placed(part: Part, rng: random.Random, looseness: int) -> tuple[Image.Image,
     margin = (CELL - stamp.width) // 2
     left = part.col * CELL + margin + rng.randint(-slack, slack)
     top = part.row * CELL + margin + rng.randint(-slack, slack)
-    return stamp, left, top
+    return stamp, min(max(left, 0), size[0] - stamp.width), min(max(top, 0), size[1] - stamp.height)
 
 
 def _photographed(image: Image.Image, rng: random.Random) -> Image.Image:

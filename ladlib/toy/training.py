@@ -53,7 +53,7 @@ def _pcb1(rng: random.Random) -> Scene:
 def _pcb4(rng: random.Random) -> Scene:
     """Two designs: with a green chip goes a red lamp, with a yellow chip a blue one."""
     chip, lamp = rng.choice((("green", "red"), ("yellow", "blue")))
-    parts = [at("chip", chip, 0, 1), at("disc", lamp, 2, 0), at("disc", lamp, 2, 3), at("wire", "white", 3, 1)]
+    parts = [at("chip", chip, 0, 1), at("disc", lamp, 2, 0), at("disc", lamp, 2, 3), at("wire", "orange", 3, 1)]
     return with_parts(Scene(rows=4, cols=4, parts=(), backdrop="board"), parts)
 
 

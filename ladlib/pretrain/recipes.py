@@ -66,7 +66,7 @@ BASE = Recipe(
             Phase(7700, 16, 1.0, LOOK), Phase(8600, 16, 0.3, COUNTING)),
 )  # fmt: skip
 LARGE = replace(
-    BASE, hidden=384, layers=5, heads=8, vision_hidden=256, vision_heads=8, steps=400, learning_rate=1e-3,
-    other_rate=5e-4, warmup=20, decay=400, phases=(Phase(400, 16, 0.3, COUNTING),), seed=1, grown_from="toy-base",
+    BASE, hidden=384, layers=5, heads=8, vision_hidden=256, vision_heads=8, steps=150, learning_rate=5e-4,
+    other_rate=2.5e-4, warmup=10, decay=150, phases=(Phase(150, 16, 0.3, COUNTING),), seed=1, grown_from="toy-base",
 )  # fmt: skip
 RECIPES = {"base": BASE, "large": LARGE}

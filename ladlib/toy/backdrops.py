@@ -135,10 +135,10 @@ def _compartments(p: _Painter, end_of_third_wall: int) -> None:
 
 def _screw_bag(p: _Painter) -> None:
     p.box(3, 3, p.width - 4, p.height - 4, radius=5, fill=(212, 220, 226), outline=(150, 162, 172), width=3)
-    p.box(3, 3, p.width - 4, 9, radius=2, fill=(176, 190, 204))
+    p.box(3, 3, p.width - 4, 8, fill=(190, 201, 212))
     for _ in range(5):
         x, y = p.rng.randint(6, p.width - 30), p.rng.randint(12, p.height - 16)
-        p.line(x, y, x + p.rng.randint(10, 26), y + p.rng.randint(-9, 9), (236, 240, 244), 1)
+        p.line(x, y, x + p.rng.randint(10, 26), y + p.rng.randint(-9, 9), (220, 227, 232), 1)
 
 
 def _splicing(p: _Painter) -> None:
@@ -174,7 +174,7 @@ def _blister(p: _Painter) -> None:
     p.box(3, 3, p.width - 4, p.height - 4, radius=6, fill=(194, 198, 204), outline=(140, 146, 154), width=4)
     for x in range(0, p.width, CELL):
         for y in range(0, p.height, CELL):
-            p.box(x + 3, y + 3, x + CELL - 4, y + CELL - 4, radius=9, fill=(214, 218, 222))
+            p.box(x + 3, y + 3, x + CELL - 4, y + CELL - 4, radius=3, fill=(206, 210, 215))
 
 
 PRODUCTS = {

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ladlib.data import FOLDERS, read_dataset
 from ladlib.data.check import check
@@ -22,7 +23,7 @@ from ladlib.toy.general import one_coloured_scene
 from ladlib.toy.language import compare_kinds, compare_places, tally
 from ladlib.toy.lessons import FORBIDDEN_TAGS, LESSONS, draw_lesson
 from ladlib.toy.scenes import Part, describe, placed, render
-from ladlib.toy.write import write_datasets
+from ladlib.toy.write import WORLD, write_datasets
 
 SIZES = ToyData(train=2, validation=1, good=2, logical=12, structural=3)
 PRODUCTS = (*training.PRODUCTS, *loco.PRODUCTS)
@@ -51,6 +52,21 @@ def test_another_seed_gives_other_pictures(toy, tmp_path):
     write_datasets(tmp_path / "other", SIZES.model_copy(update={"seed": 1}))
     image = "mvtec_anomaly_detection/cable/train/good/000.png"
     assert sha256(tmp_path / "other" / image) != sha256(toy / image)
+
+
+def test_pictures_that_change_come_with_a_new_number_of_the_world(toy):
+    """Where this fails and it was meant to: raise WORLD and put the new digest here."""
+    names = sorted(path for path in toy.rglob("*.png") if "good" in path.parts)
+    pixels = b"".join(Image.open(path).convert("RGB").tobytes() for path in names)
+    assert (WORLD, hashlib.sha256(pixels).hexdigest()[:16]) == (2, "00670dd019503e2b")
+
+
+def test_toy_datasets_of_other_sizes_or_an_earlier_world_are_not_taken_for_these(toy, monkeypatch):
+    with pytest.raises(UserError, match="other sizes or an earlier version"):
+        write_datasets(toy, SIZES.model_copy(update={"train": 3}))
+    monkeypatch.setattr("ladlib.toy.write.WORLD", WORLD + 1)
+    with pytest.raises(UserError, match="other sizes or an earlier version"):
+        write_datasets(toy, SIZES)
 
 
 def test_more_images_leave_the_earlier_ones_as_they_are(toy, tmp_path):

@@ -11,7 +11,7 @@ FOLDERS = {
     "mvtec_loco": "mvtec_loco_anomaly_detection",
     "mmad": "mmad",
 }
-DRAWN = "toy.json"  # in the folder of drawn toy datasets: the sizes they were drawn with
+DRAWN = "toy.json"  # in the folder of drawn toy datasets: the world and the sizes they were drawn with
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 UNKNOWN = "unknown"  # the defect of an anomalous image whose annotation does not tell
 

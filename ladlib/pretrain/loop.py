@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from ladlib.models import PairProcessor, count_parameters, load_model
+from ladlib.models import PairProcessor, count_parameters, load_model, load_processor
 from ladlib.pretrain.architecture import make_model, make_toy_processor
 from ladlib.pretrain.batches import Batch, LessonBatches, shown_tokens
 from ladlib.pretrain.growth import grow
@@ -46,7 +46,7 @@ def pretrain(name: str, out: Path, device: str = "cpu") -> Path:
     Writes config, tokenizer, ``model.safetensors`` (bf16), ``recipe.json`` and ``log.jsonl``.
     """
     recipe = RECIPES[name]
-    processor = make_toy_processor()
+    processor = _processor(recipe, out)
     model = make_model(recipe, processor)
     if recipe.grown_from:
         grow(load_model(recipe.grown_from, load_profile("toy").model), model)
@@ -65,6 +65,19 @@ def pretrain(name: str, out: Path, device: str = "cpu") -> Path:
             _checkpoint(out, model, optimizers, step + 1)
     _ship(out, recipe, processor, model)
     return out
+
+
+def _processor(recipe: Recipe, out: Path) -> PairProcessor:
+    """The processor with the tokenizer that the weights know: of the model grown from, of this run, or a new one.
+
+    A tokenizer trained again from lessons that have changed since would number the words otherwise.
+    """
+    known = recipe.grown_from or (str(out) if (out / "tokenizer.json").exists() else "")
+    if known:
+        return load_processor(known, load_profile("toy").data)
+    processor = make_toy_processor()
+    processor.tokenizer.save_pretrained(out)
+    return processor
 
 
 def _steps(
@@ -213,6 +226,6 @@ def _ship(out: Path, recipe: Recipe, processor: PairProcessor, model) -> None:
     """Write the finished model as it is shipped: bf16 safetensors, tokenizer, recipe, score sheet."""
     model.eval()
     write_text(out / "score_sheet.json", json.dumps(score_sheet(model, processor, SCORED), indent=2) + "\n")
-    processor.tokenizer.save_pretrained(out)
+    processor.tokenizer.save_pretrained(out)  # of a grown model not there yet
     model.to(torch.bfloat16).save_pretrained(out)
     write_text(out / "recipe.json", json.dumps(asdict(recipe), indent=2) + "\n")

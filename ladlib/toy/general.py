@@ -13,6 +13,7 @@ from ladlib.toy.backdrops import GENERAL
 from ladlib.toy.scenes import Part, Scene, render
 
 GRIDS = ((4, 4), (4, 5), (3, 5), (5, 3), (6, 3), (3, 6), (5, 4), (3, 4), (4, 3))  # rows, columns; 12 to 20 cells
+ALIKE = 0.4  # share of the scenes whose parts are of one or two colours, or of one or two shapes
 BLEMISHED = 0.06  # share of the parts that carry a blemish
 ON_COLOUR = 0.1  # share of the parts that lie on a cell of one colour
 LOOSENESS = (1, 3, 4, 5, 6)  # pixels that the parts of a general scene may lie off the middle of their cells
@@ -22,7 +23,8 @@ def random_scene(rng: random.Random, most: int) -> Scene:
     """A scene of 1 to ``most`` parts, somewhat more often few than many, often several of one kind."""
     rows, cols = rng.choice(GRIDS)
     count = min(rng.randint(1, most), rng.randint(1, most) if rng.random() < 0.5 else most, rows * cols)
-    kinds = [random_kind(rng) for _ in range(rng.randint(1, 5))]
+    palette = _palette(rng)
+    kinds = [random_kind(rng, *palette) for _ in range(rng.randint(1, 5))]
     cells = rng.sample([(row, col) for row in range(rows) for col in range(cols)], count)
     parts = tuple(_part(rng, rng.choice(kinds), cell) for cell in sorted(cells))
     return Scene(rows=rows, cols=cols, parts=parts, backdrop=rng.choice(GENERAL))
@@ -40,10 +42,9 @@ def one_coloured_scene(rng: random.Random, most: int) -> Scene:
     """A scene of 1 to ``most`` parts of any shape, all of one colour."""
     rows, cols = rng.choice(GRIDS)
     colour = rng.choice(tuple(COLOURS))
-    shapes = [shape for shape in SHAPES if can_be_told(colour, shape)]
     cells = [(row, col) for row in range(rows) for col in range(cols)]
     cells = rng.sample(cells, rng.randint(1, min(most, len(cells))))
-    parts = tuple(_part(rng, (colour, rng.choice(shapes)), cell) for cell in sorted(cells))
+    parts = tuple(_part(rng, random_kind(rng, (colour,)), cell) for cell in sorted(cells))
     return Scene(rows=rows, cols=cols, parts=parts, backdrop=rng.choice(GENERAL))
 
 
@@ -77,17 +78,24 @@ def shuffled(scene: Scene, rng: random.Random) -> Scene:
     return scene.model_copy(update={"parts": tuple(sorted(moved, key=lambda part: (part.row, part.col)))})
 
 
-def random_kind(rng: random.Random) -> tuple[str, str]:
-    """A colour and a shape that can be told apart."""
+def random_kind(
+    rng: random.Random, colours: tuple[str, ...] = tuple(COLOURS), shapes: tuple[str, ...] = tuple(SHAPES)
+) -> tuple[str, str]:
+    """One of ``colours`` and of ``shapes`` that can be told apart (white print on a white label cannot)."""
     while True:
-        colour, shape = rng.choice(tuple(COLOURS)), rng.choice(tuple(SHAPES))
-        if can_be_told(colour, shape):
+        colour, shape = rng.choice(colours), rng.choice(shapes)
+        if not (colour == "white" and shape in {"tag", "band", "juice", "wire"}):
             return colour, shape
 
 
-def can_be_told(colour: str, shape: str) -> bool:
-    """Whether a part of this kind can be told from others: white print on a white label cannot."""
-    return not (colour == "white" and shape in {"tag", "band", "juice", "wire"})
+def _palette(rng: random.Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The colours and the shapes of a scene's kinds: often alike, so that neither half of a name is enough."""
+    colours, shapes = tuple(COLOURS), tuple(SHAPES)
+    if rng.random() >= ALIKE:
+        return colours, shapes
+    if rng.random() < 0.7:
+        return tuple(rng.sample(colours, rng.randint(1, 2))), shapes
+    return colours, tuple(rng.sample(shapes, rng.randint(1, 2)))
 
 
 def _under(rng: random.Random, parts: tuple[Part, ...]) -> tuple[Part, ...]:

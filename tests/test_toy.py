@@ -19,7 +19,7 @@ from ladlib.errors import UserError
 from ladlib.settings import ToyData
 from ladlib.toy import backdrops, loco, training
 from ladlib.toy.alphabet import CELL, SHAPES
-from ladlib.toy.general import one_coloured_scene
+from ladlib.toy.general import one_coloured_scene, random_scene
 from ladlib.toy.language import compare_kinds, compare_places, tally
 from ladlib.toy.lessons import FORBIDDEN_TAGS, LESSONS, draw_lesson
 from ladlib.toy.scenes import Part, describe, placed, render
@@ -219,6 +219,17 @@ def test_no_part_is_cut_off_by_the_edge_of_the_picture(seed, shape, looseness):
 def test_a_scene_of_one_colour_has_no_part_of_another(seed):
     scene = one_coloured_scene(random.Random(seed), 16)
     assert 1 <= len(scene.parts) <= 16 and len({part.colour for part in scene.parts}) == 1
+
+
+def test_many_general_scenes_hold_kinds_that_share_their_colour_or_their_shape():
+    scenes = [random_scene(random.Random(seed), 16) for seed in range(400)]
+    several = [scene for scene in scenes if len({part.kind for part in scene.parts}) >= 4]
+    alike = [
+        scene
+        for scene in several
+        if min(len({part.colour for part in scene.parts}), len({part.shape for part in scene.parts})) <= 2
+    ]
+    assert 0.3 < len(alike) / len(several) < 0.6
 
 
 def test_a_description_names_the_parts_in_reading_order():

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerFast
 
-from ladlib.models import PairProcessor, count_parameters, load_model, load_processor
+from ladlib.models import PairProcessor, count_parameters, load_model, load_processor, make_processor
 from ladlib.pretrain.architecture import make_model, make_toy_processor
 from ladlib.pretrain.batches import Batch, LessonBatches, shown_tokens
 from ladlib.pretrain.growth import grow
@@ -72,9 +73,11 @@ def _processor(recipe: Recipe, out: Path) -> PairProcessor:
 
     A tokenizer trained again from lessons that have changed since would number the words otherwise.
     """
-    known = recipe.grown_from or (str(out) if (out / "tokenizer.json").exists() else "")
-    if known:
-        return load_processor(known, load_profile("toy").data)
+    data = load_profile("toy").data
+    if recipe.grown_from:
+        return load_processor(recipe.grown_from, data)
+    if (out / "tokenizer.json").exists():
+        return make_processor(PreTrainedTokenizerFast.from_pretrained(out), data.min_pixels, data.max_pixels)
     processor = make_toy_processor()
     processor.tokenizer.save_pretrained(out)
     return processor

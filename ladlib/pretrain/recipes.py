@@ -59,11 +59,11 @@ COUNTING = {
 }  # fmt: skip
 
 BASE = Recipe(
-    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=10100, batch=32,
-    learning_rate=2e-3, other_rate=1e-3, warmup=50, settle=600, decay=1500,
+    hidden=192, layers=4, heads=4, vision_hidden=128, vision_layers=2, vision_heads=4, steps=11300, batch=32,
+    learning_rate=2e-3, other_rate=1e-3, warmup=50, settle=600, decay=1200,
     phases=(Phase(1500, 16, 1.0, LOOK), Phase(2000, 8, 0.5, SINGLE), Phase(2800, 12, 0.4, PAIRS),
             Phase(3400, 16, 0.3, ALL), Phase(6200, 16, 0.3, COUNTING),
-            Phase(7700, 16, 1.0, LOOK), Phase(10100, 16, 0.3, COUNTING)),
+            Phase(7700, 16, 1.0, LOOK), Phase(11300, 16, 0.3, COUNTING)),
 )  # fmt: skip
 LARGE = replace(
     BASE, hidden=384, layers=5, heads=8, vision_hidden=256, vision_heads=8, steps=150, learning_rate=5e-4,

@@ -115,12 +115,18 @@ def _part(rng: random.Random, kind: tuple[str, str], cell: tuple[int, int]) -> P
 
 
 def _other(rng: random.Random, scene: Scene, old: Part | None, cell: tuple[int, int]) -> Part:
-    """A part for ``cell`` that is not ``old``: of a kind seen in the scene, or a quite new one."""
+    """A part for ``cell`` that is not ``old``: of a kind seen in the scene, one much like ``old``, or a quite new one."""
     if old is not None and not old.blemish and rng.random() < 0.2:
         return old.model_copy(update={"blemish": rng.choice(BLEMISHES)})
     known = [(part.colour, part.shape) for part in scene.parts]
     while True:
-        kind = rng.choice(known) if known and rng.random() < 0.5 else random_kind(rng)
+        drawn = rng.random()
+        if known and drawn < 0.4:
+            kind = rng.choice(known)
+        elif old is not None and drawn < 0.8:
+            kind = random_kind(rng, *rng.choice(((tuple(COLOURS), (old.shape,)), ((old.colour,), tuple(SHAPES)))))
+        else:
+            kind = random_kind(rng)
         if old is None or kind != (old.colour, old.shape):
             return _part(rng, kind, cell)
         known = []

@@ -7,7 +7,8 @@ Departures from the paper (section 1 of its summary in the README):
 
 1. The paper's captions and questions were written by Gemini-2.0-Pro-Exp with MMAD's annotations as
    priors, then reviewed by people, and are not published. Here MMAD's own questions and captions are
-   used as they are, short and without a chain of thought.
+   used as they are, short and without a chain of thought; ``ladlib data sft`` builds a file on the paper's
+   way, which is trained on where ``data.sft_file`` names it.
 2. Which anomalies the paper took as logical is unknown; ``ladlib/data/logical.csv`` is the choice here.
 3. Good pairs are drawn from the categories of the anomalous ones, in the same numbers where there are
    enough, so that the category does not tell the label.
@@ -19,7 +20,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
@@ -28,24 +29,17 @@ from ladlib.data.images import fit, open_image
 from ladlib.data.mmad import Question
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError
-from ladlib.schema import Dataset, Pair, Record
+from ladlib.schema import Conversation, Dataset, Pair
 from ladlib.settings import Data, Profile
+from ladlib.sft_file import read_written, refuse_absent
 
 TRAINING_DATASETS: tuple[Dataset, ...] = ("mvtec_ad", "visa")
 LOCO = frozenset({"breakfast_box", "juice_bottle", "pushpins", "screw_bag", "splicing_connectors"})
 CAPTION = "The first image shows a normal product. Write a caption of the second image."
-ASK = "The first image shows a normal product. About the second image: {question}\n{options}"
+ABOUT = "The first image shows a normal product. About the second image: {question}"
+ASK = ABOUT + "\n{options}"
 CAPTION_WORDS = 60  # of MMAD's long descriptions, only the first sentences up to so many words
 KNOWLEDGE = {"mvtec_ad": "MVTec", "visa": "VisA"}  # their names in domain_knowledge.json
-
-
-class Conversation(Record):
-    """One question about a pair and its answer; a row of stage 1."""
-
-    pair: Pair
-    kind: str  # MMAD's type of question, or "Caption"
-    question: str
-    answer: str
 
 
 def training_pairs(root: Path | str, seed: int) -> list[Pair]:
@@ -91,21 +85,37 @@ def is_held_back(one: Pair, profile: Profile) -> bool:
 def refuse_loco(pairs: Sequence[Pair]) -> None:
     """Raises :class:`UserError` where one of ``pairs`` is of MVTec LOCO AD, which is for testing only."""
     for one in pairs:
-        if one.test.dataset not in TRAINING_DATASETS or one.test.category in LOCO:
+        named = {one.test.category, *PurePosixPath(one.test.image).parts, *PurePosixPath(one.reference).parts}
+        if one.test.dataset not in TRAINING_DATASETS or named & LOCO:
             raise UserError(f"{one.test.image} is of MVTec LOCO AD, the test set.", "Take it out of the training data.")
 
 
 def make_conversations(profile: Profile, root: Path | str, seed: int) -> list[Conversation]:
     """At most ``profile.data.sft_samples`` conversations, drawn by ``seed`` from all that can be made.
 
-    Questions come from ``mmad.json``; where it is absent, from the folders' names in MMAD's form, with a
-    warning. Captions come from MMAD's ``.txt`` files, else from ``domain_knowledge.json``.
+    They are those of ``profile.data.sft_file`` where it names a file. Otherwise questions come from ``mmad.json``;
+    where it is absent, from the folders' names in MMAD's form, with a warning. Captions come from MMAD's ``.txt``
+    files, else from ``domain_knowledge.json``.
     """
-    pairs = training_pairs(root, profile.data.reference_seed)
-    rng = random.Random(f"sft:{seed}")
-    made = [one for one in [*_asked(root, pairs, rng), *_captioned(root, pairs)] if not is_held_back(one.pair, profile)]
+    rng, file = random.Random(f"sft:{seed}"), profile.data.sft_file
+    found = _from_file(Path(file), root) if file else _by_template(profile, root, rng)
+    made = [one for one in found if not is_held_back(one.pair, profile)]
+    if file and not made:
+        raise UserError(f"All of {file} is about images of the validation split.", "Build it with this profile.")
     rng.shuffle(made)
     return made[: profile.data.sft_samples]
+
+
+def _from_file(file: Path, root: Path | str) -> list[Conversation]:
+    rows = read_written(file)
+    refuse_loco([one.pair for one in rows])
+    refuse_absent(rows, root, file)
+    return rows
+
+
+def _by_template(profile: Profile, root: Path | str, rng: random.Random) -> list[Conversation]:
+    pairs = training_pairs(root, profile.data.reference_seed)
+    return [*_asked(root, pairs, rng), *_captioned(root, pairs)]
 
 
 def balanced_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:

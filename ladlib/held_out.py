@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from ladlib.conversations import Conversation, make_conversations, pair_images
+from ladlib.conversations import make_conversations, pair_images
 from ladlib.evaluate import Completion, answer
 from ladlib.models import PairProcessor, decode
 from ladlib.prompts import prompt_text
-from ladlib.schema import Pair
+from ladlib.schema import Conversation, Pair
 from ladlib.settings import Profile
 
 EVERYTHING = 10**9  # conversations: more than can be made
@@ -24,11 +24,12 @@ EVERYTHING = 10**9  # conversations: more than can be made
 def held_out(profile: Profile, root: Path | str, seed: int, per_kind: int) -> list[Conversation]:
     """At most ``per_kind`` conversations of each type about test images that stage 1 with ``seed`` never sees.
 
-    Empty where its data hold a conversation about every image.
+    They are the template's, whatever stage 1 is trained on. Empty where its data hold a conversation about every
+    image.
     """
-    data = profile.data.model_copy(update={"sft_samples": EVERYTHING})
+    data = profile.data.model_copy(update={"sft_samples": EVERYTHING, "sft_file": None})
     everything = make_conversations(profile.model_copy(update={"data": data}), root, seed)
-    trained = {one.pair.id for one in everything[: profile.data.sft_samples]}
+    trained = {one.pair.id for one in make_conversations(profile, root, seed)}
     kinds: dict[str, list[Conversation]] = {}
     for one in everything:
         if one.pair.id not in trained:

@@ -32,6 +32,7 @@ class Data(Record):
     min_pixels: int = Field(gt=0)  # of one image after resizing; a multiple of 28 * 28
     max_pixels: int = Field(gt=0)
     sft_samples: int = Field(gt=0)  # conversations of stage 1
+    sft_file: str | None = None  # built by `ladlib data sft`, relative to the profile's file; None: made by template
     grpo_pairs: int = Field(gt=0)  # pairs of stage 2, half of them anomalous
     validation_share: float = Field(ge=0, lt=1)  # of the training images, seen by no stage: for choosing values
     reference_seed: int = 0  # which training normal stands beside which test image
@@ -141,6 +142,8 @@ def load_profile(name: str, **overrides: object) -> Profile:
     Raises :class:`UserError` for an unknown profile, field, or value of the wrong type.
     """
     values = _checked(name, yaml.safe_load(_read(name))).model_dump()  # with the sections that the file leaves out
+    if values["data"]["sft_file"]:
+        values["data"]["sft_file"] = str(Path(name).resolve().parent / Path(values["data"]["sft_file"]).expanduser())
     for dotted, value in overrides.items():
         _set(values, dotted, value)
     return _checked(name, values)

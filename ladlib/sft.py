@@ -13,9 +13,10 @@ from pathlib import Path
 from trl import SFTConfig, SFTTrainer
 
 from ladlib import prompts
-from ladlib.conversations import Conversation, make_conversations
+from ladlib.conversations import make_conversations
 from ladlib.models import PairProcessor
 from ladlib.runs import RunFolder
+from ladlib.schema import Conversation
 from ladlib.settings import Profile
 from ladlib.training import (
     StepLog,

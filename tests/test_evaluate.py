@@ -16,6 +16,7 @@ from ladlib.errors import UserError
 from ladlib.generations import select
 from ladlib.likelihood import beginnings
 from ladlib.models import VISION_TOKENS
+from ladlib.prompts import QUESTION
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.schema import Generation
 
@@ -143,7 +144,7 @@ def test_p_yes_follows_the_logits_after_the_answer_tag(data, profile, loaded):
 def test_a_server_with_the_models_own_template_gives_it_the_prompt_of_the_local_arms(data, profile, loaded):
     _, processor = loaded
     (two,) = images(data, profile, 1)
-    turn = message(two)
+    turn = message(QUESTION, two)
     # As vLLM does: a template sees that there is an image, not which.
     parts = [{"type": "image"} if part["type"] == "image_url" else part for part in turn["content"]]
     seen = [turn | {"content": parts}]

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from ladlib import __version__
-from ladlib.cli import data, model, runs, study, verify
+from ladlib.cli import conversations, data, model, runs, study, verify
 from ladlib.errors import UserError
 
 
@@ -34,6 +34,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+data.app.command(epilog=conversations.SFT_EXAMPLES)(conversations.sft)
+data.app.command(epilog=conversations.REVIEW_EXAMPLES)(conversations.review)
 app.add_typer(data.app, name="data")
 app.command(epilog=runs.REPRODUCE_EXAMPLES)(runs.reproduce)
 app.command(epilog=runs.REPORT_EXAMPLES)(runs.report)

@@ -1,4 +1,4 @@
-"""Commands about datasets: data toy, data check, data download."""
+"""Commands about datasets: data toy, data check, data download; data sft and review are in a module of their own."""
 
 import shlex
 import sys
@@ -18,7 +18,8 @@ DOWNLOAD_EXAMPLES = (
 )
 
 app = typer.Typer(
-    no_args_is_help=True, help="Draw the toy datasets; download the real ones, or check a folder of them."
+    no_args_is_help=True,
+    help="Draw the toy datasets; download the real ones, or check a folder of them; build the data of stage 1.",
 )
 
 

@@ -85,7 +85,7 @@ class Client:
     def __init__(self, settings: Endpoint) -> None:
         self.url, self.stop = f"{settings.url}/chat/completions", threading.Event()
         self.pace = Pace(settings.requests_per_minute, self.stop)
-        self.timeout = settings.timeout
+        self.timeout, self.concurrency = settings.timeout, settings.concurrency
         self.retries = 0  # roughly: threads count without waiting for each other
         self.key = key()
         self.http = httpx.Client(

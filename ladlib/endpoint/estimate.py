@@ -5,30 +5,27 @@ What is said back is bounded by ``evaluate.max_new_tokens``; nobody knows it bef
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from ladlib.data.images import seen_size, tokens
 from ladlib.endpoint.client import host, key_name
-from ladlib.generations import Generations
-from ladlib.prompts import QUESTION
 from ladlib.schema import Pair
-from ladlib.settings import Endpoint
+from ladlib.settings import Data, Endpoint
 
 LETTERS = 4  # to a token of English text, about
 TEMPLATE = 30  # tokens around question and images: system prompt, turns, the ends of the images
 SECONDS = 10.0  # a request, until the first answers tell
 
 
-def announce(kept: Generations, served: str) -> str:
-    """Where the pairs left will be asked, and what that takes at most."""
-    endpoint, requests = kept.profile.endpoint, len(kept.left)
-    most = input_tokens(kept), requests * kept.profile.evaluate.max_new_tokens
+def announce(title: str, endpoint: Endpoint, served: str, requests: int, tokens_in: int, tokens_out: int) -> str:
+    """Where so many requests will go, and what that takes at most."""
     key = f"key from {key_name()}" if key_name() else "no key"
     return "\n".join(
         [
-            f"{kept.arm}: {requests} requests to {host(endpoint.url)} for {served}; "
+            f"{title}: {requests} requests to {host(endpoint.url)} for {served}; "
             f"{endpoint.concurrency} at a time, {key}",
-            f"{kept.arm}: about {millions(most[0])} tokens in, at most {millions(most[1])} out: "
-            f"{money(endpoint, *most, 'at most ')}; about {minutes(endpoint, requests):.0f} min, "
+            f"{title}: about {millions(tokens_in)} tokens in, at most {millions(tokens_out)} out: "
+            f"{money(endpoint, tokens_in, tokens_out, 'at most ')}; about {minutes(endpoint, requests):.0f} min, "
             f"if a request takes {SECONDS:.0f} s",
         ]
     )
@@ -44,20 +41,11 @@ def summary(arm: str, endpoint: Endpoint, rows: Sequence[dict]) -> str:
     )
 
 
-def input_tokens(kept: Generations) -> int:
-    """Of all pairs left; reads the headers of their images."""
-    images = {path: _image_tokens(kept, path) for path in _paths(kept.left)}
-    text = len(QUESTION) // LETTERS + TEMPLATE
-    return sum(text + images[one.reference] + images[one.test.image] for one in kept.left)
-
-
-def _paths(pairs: Iterable[Pair]) -> set[str]:
-    return {path for one in pairs for path in (one.reference, one.test.image)}
-
-
-def _image_tokens(kept: Generations, path: str) -> int:
-    data = kept.profile.data
-    return tokens(seen_size(kept.folder / path, data.min_pixels, data.max_pixels))
+def input_tokens(pairs: Sequence[tuple[Pair, Path]], texts: Iterable[str], data: Data) -> int:
+    """Of pairs, each with the folder that its paths are relative to, and the texts; reads the images' headers."""
+    paths = [folder / path for one, folder in pairs for path in (one.reference, one.test.image)]
+    images = {path: tokens(seen_size(path, data.min_pixels, data.max_pixels)) for path in set(paths)}
+    return sum(images[path] for path in paths) + sum(len(text) // LETTERS + TEMPLATE for text in texts)
 
 
 def money(endpoint: Endpoint, tokens_in: int, tokens_out: int, prefix: str = "") -> str:

@@ -1,10 +1,10 @@
 """What a stage depends on, as one hash; a stage runs again when it differs from the recorded one.
 
 The parts: the notebook's code, its parameters with the contents of files that they name, the profile (its
-endpoint only where the notebook imports it), every module of ladlib that the notebook imports (and what those
-import, with the files beside them), the shipped model, the dataset folder (names and sizes of its files), and
-the outputs of the stages before it. Where the run folder lies and which versions of other packages are
-installed are not part of it.
+endpoint only where the notebook imports it; of data.sft_file the contents), every module of ladlib that the
+notebook imports (and what those import, with the files beside them), the shipped model, the dataset folder
+(names and sizes of its files), and the outputs of the stages before it. Where the run folder lies and which
+versions of other packages are installed are not part of it.
 """
 
 import ast
@@ -32,11 +32,11 @@ def inputs_sha256(
 ) -> str:
     """The hash of everything listed above; ``upstream`` maps earlier stages to their outputs' hashes."""
     modules = modules_of(notebook)
-    unused = set() if PACKAGE / "endpoint" / "__init__.py" in modules else {"endpoint"}
+    unused = {"data": {"sft_file"}} | ({} if PACKAGE / "endpoint" / "__init__.py" in modules else {"endpoint": True})
     parts = {
         "notebook": _code(notebook),
         "parameters": {name: parameters[name] for name in parameters if name not in ("run", "data", "profile")},
-        "files": _named_files(parameters),
+        "files": _named_files(parameters) | _sft_file(profile),
         "profile": profile.model_dump(exclude=unused),
         "package": digest(PACKAGE, modules),
         "model": digest(PACKAGE / "assets", [PACKAGE / "assets" / profile.model.base]),
@@ -113,6 +113,12 @@ def _named_files(parameters: Mapping[str, Scalar]) -> dict[str, str]:
     texts = {name: value for name, value in parameters.items() if name not in OPTIONS and isinstance(value, str)}
     files = {name: from_root(value) for name, value in texts.items() if value}
     return {name: sha256(file) for name, file in files.items() if file.is_file()}
+
+
+def _sft_file(profile: Profile) -> dict[str, str]:
+    """What it holds counts, not where it lies."""
+    file = Path(profile.data.sft_file or "")
+    return {"data.sft_file": sha256(file)} if file.is_file() else {}
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -95,6 +95,8 @@ def _choose(stages: tuple[Stage, ...], start: str, only: str, force: bool) -> tu
 
 
 def _check_data(settings: Profile, data: str) -> None:
+    if settings.data.sft_file and not Path(settings.data.sft_file).is_file():
+        raise UserError(f"There is no file {settings.data.sft_file}, the profile's data.sft_file.", "Correct its path.")
     if not data:
         if settings.data.toy is None:
             raise UserError(

@@ -159,5 +159,7 @@ def weight_files(name: str) -> tuple[Path, ...]:
 def _trained_with(profile: Profile, stage: str) -> dict[str, object]:
     """The values of the profile that a stage of training depends on, beside the images and the weights."""
     data = SEEN | {"validation_share", "sft_samples" if stage == "sft" else "grpo_pairs"}
+    if stage == "sft" and profile.data.sft_file:
+        data |= {"sft_file"}
     model = {"revision", "dtype", "attention", "lora", "freeze_vision"}
     return profile.model_dump(include={"data": data, "model": model, stage: True})

@@ -27,6 +27,7 @@ from ladlib import prompts
 from ladlib.alarms import Alarms
 from ladlib.conversations import balanced_pairs
 from ladlib.errors import UserError
+from ladlib.manifest import shown_files, write_manifest
 from ladlib.models import PairProcessor, decode
 from ladlib.parsing import parse_answer
 from ladlib.rewards import accuracy_reward, format_reward
@@ -63,16 +64,20 @@ def train(
     """Train ``model`` and return the folder of its checkpoint; the KL term holds it near where it starts.
 
     ``pairs`` are seen in their order; those of :func:`balanced_pairs` where None. Writes
-    ``run.log(arm, seed)`` and ``run.rollouts(arm, seed)`` as it goes and the checkpoint at the end. Raises
-    :class:`UserError` for data or a model that is not there and for batches that do not divide.
+    ``run.manifest(arm, seed)`` first, ``run.log(arm, seed)`` and ``run.rollouts(arm, seed)`` as it goes and the
+    checkpoint at the end. Raises :class:`UserError` for data or a model that is not there, for an image of the
+    test set, and for batches that do not divide.
     """
     if not profile.model.lora and (Path(model) / "adapter_config.json").is_file():
         # The trainer would load the adapter's base as the frozen model of the KL term.
         raise UserError(f"{model} is an adapter, the profile trains whole models.", "Use its own profile.")
     pairs = balanced_pairs(profile, data_root, seed) if pairs is None else pairs
     print(f"{arm}: {len(pairs)} pairs, {sum(one.test.label == 'yes' for one in pairs)} of them anomalous")
+    shown = shown_files(pairs, data_root)
     policy, processor = load_policy(profile, model)
     trainer = make_trainer(profile, pairs, data_root, policy, processor, run.checkpoint(arm, seed), seed)
+    if trainer.is_world_process_zero():
+        write_manifest(run.manifest(arm, seed), shown)
     trainer.rollouts = run.rollouts(arm, seed)
     trainer.rollouts.unlink(missing_ok=True)
     trainer.add_callback(StepLog(run.log(arm, seed), arm, _row, watch=Alarms()))

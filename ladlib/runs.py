@@ -66,6 +66,10 @@ class RunFolder:
         """The training log of an arm: one JSON object a step."""
         return self.root / "logs" / f"{arm}-seed{seed}.jsonl"
 
+    def manifest(self, arm: str, seed: int) -> Path:
+        """The images that an arm was trained on, by the SHA-256 of their files: a row a pair."""
+        return self.root / "manifests" / f"{arm}-seed{seed}.csv"
+
     def rollouts(self, arm: str, seed: int) -> Path:
         """Sampled groups of GRPO with their rewards: one JSON object a group."""
         return self.root / "logs" / f"{arm}-seed{seed}-rollouts.jsonl"

@@ -14,6 +14,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ladlib import prompts
 from ladlib.conversations import make_conversations
+from ladlib.manifest import shown_files, write_manifest
 from ladlib.models import PairProcessor
 from ladlib.runs import RunFolder
 from ladlib.schema import Conversation
@@ -35,13 +36,16 @@ def train(
 ) -> Path:
     """Train ``model`` (the profile's base where "") and return the folder of its checkpoint.
 
-    Writes ``run.log(arm, seed)`` as it goes and the checkpoint at the end. Raises :class:`UserError` for
-    data or a model that is not there.
+    Writes ``run.manifest(arm, seed)`` first, ``run.log(arm, seed)`` as it goes and the checkpoint at the end. Raises
+    :class:`UserError` for data or a model that is not there and for an image of the test set.
     """
     conversations = make_conversations(profile, data_root, seed)
     print(f"{arm}: {len(conversations)} conversations about {len({one.pair.id for one in conversations})} images")
+    shown = shown_files([one.pair for one in conversations], data_root)
     policy, processor = load_policy(profile, model or profile.model.base)
     trainer = make_trainer(profile, conversations, data_root, policy, processor, run.checkpoint(arm, seed), seed)
+    if trainer.is_world_process_zero():
+        write_manifest(run.manifest(arm, seed), shown)
     trainer.add_callback(StepLog(run.log(arm, seed), arm, _Row()))
     return fit_and_save(trainer, run.checkpoint(arm, seed))
 

@@ -19,7 +19,7 @@ from ladlib.errors import UserError
 from ladlib.settings import ToyData
 from ladlib.toy import backdrops, loco, training
 from ladlib.toy.alphabet import CELL, SHAPES
-from ladlib.toy.general import one_coloured_scene, random_scene
+from ladlib.toy.general import changed, one_coloured_scene, random_scene
 from ladlib.toy.language import compare_kinds, compare_places, tally
 from ladlib.toy.lessons import FORBIDDEN_TAGS, LESSONS, draw_lesson
 from ladlib.toy.scenes import Part, describe, placed, render
@@ -230,6 +230,18 @@ def test_many_general_scenes_hold_kinds_that_share_their_colour_or_their_shape()
         if min(len({part.colour for part in scene.parts}), len({part.shape for part in scene.parts})) <= 2
     ]
     assert 0.3 < len(alike) / len(several) < 0.6
+
+
+def test_a_part_in_anothers_place_is_often_of_its_colour_or_its_shape_and_not_of_its_kind():
+    pairs = []
+    for seed in range(200):
+        rng = random.Random(seed)
+        before = random_scene(rng, 16)
+        after = changed(before, rng, 2).at()
+        pairs += [(part, after[place]) for place, part in before.at().items() if place in after and part != after[place]]
+    other = [(old, new) for old, new in pairs if not new.blemish and old.kind != new.kind]
+    alike = [old.colour == new.colour or old.shape == new.shape for old, new in other]
+    assert len(other) > 60 and 0.5 < sum(alike) / len(alike) < 0.85
 
 
 def test_a_description_names_the_parts_in_reading_order():

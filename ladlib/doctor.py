@@ -17,7 +17,16 @@ from ladlib.data import find_dataset
 from ladlib.errors import UserError
 from ladlib.hours import PRICE
 from ladlib.memory import CALCULATED, is_calculated
-from ladlib.plan import DEVICES, advice_lines, arrangements, hours_lines, memory_lines, most, nearest_gpu
+from ladlib.plan import (
+    DEVICES,
+    SHARDINGS,
+    advice_lines,
+    arrangements,
+    hours_lines,
+    memory_lines,
+    most,
+    nearest_gpu,
+)
 from ladlib.runs import hardware
 from ladlib.schema import Record
 from ladlib.settings import Profile, load_profile
@@ -162,20 +171,23 @@ def _gpu_checks(settings: Profile, gpus: Sequence[FoundGpu]) -> Iterator[Check]:
         return
     verdict, fit = _fit(settings, gpus)
     yield Check(verdict=verdict, subject="GPU", found=f"{names}; {fit} ({CALCULATED})")
-    if len(gpus) > 1:
-        told = "a run uses one and refuses to see more; set CUDA_VISIBLE_DEVICES=0"
+    if len(gpus) > 1 and settings.parallel.processes == 1:
+        told = "this profile trains on one and refuses to see more; set CUDA_VISIBLE_DEVICES=0, or parallel.processes"
         yield Check(verdict="note", subject="several GPUs", found=told)
 
 
 def _fit(settings: Profile, gpus: Sequence[FoundGpu]) -> tuple[Verdict, str]:
-    """Whether the profile runs on one of ``gpus``, as `ladlib reproduce` does; else whether it could, divided."""
-    needed, sizes = most(settings), [gpu.memory_gib for gpu in gpus]
-    told = f"one with {needed:.1f} GiB is needed"
-    if needed <= max(sizes, default=0):
+    """Whether the profile's stages run on ``gpus`` as it says in ``parallel``; else whether they could, divided."""
+    count = settings.parallel.processes or max(1, len(gpus))
+    how = "none" if count == 1 or settings.parallel.method == "ddp" else "full"
+    needed, sizes = most(settings, count, how), sorted((gpu.memory_gib for gpu in gpus), reverse=True)
+    each = f"{count} with {needed:.1f} GiB each are needed, the model {SHARDINGS[how]}"
+    told = f"one with {needed:.1f} GiB is needed" if count == 1 else each
+    if len(sizes) >= count and needed <= sizes[count - 1]:
         return "ok", told
-    for count, how in arrangements(settings, [len(gpus)] if len(gpus) > 1 else []):
-        if how == "full" and most(settings, count, how) <= min(sizes):
-            return "missing", f"{told}; divided among these it would be {most(settings, count, how):.1f} GiB on each"
+    for several, way in arrangements(settings, [len(gpus)] if len(gpus) > 1 else []):
+        if way == "full" and most(settings, several, way) <= sizes[-1]:
+            return "missing", f"{told}; divided among these it would be {most(settings, several, way):.1f} GiB on each"
     return "missing", told
 
 

@@ -35,6 +35,7 @@ from ladlib.runs import RunFolder, append_json
 from ladlib.schema import Pair
 from ladlib.settings import Profile
 from ladlib.training import (
+    Resuming,
     StepLog,
     accumulation,
     common_arguments,
@@ -42,6 +43,7 @@ from ladlib.training import (
     lazy_rows,
     load_policy,
     lora_config,
+    origin,
     rows_of,
 )
 
@@ -79,9 +81,8 @@ def train(
     if trainer.is_world_process_zero():
         write_manifest(run.manifest(arm, seed), shown)
     trainer.rollouts = run.rollouts(arm, seed)
-    trainer.rollouts.unlink(missing_ok=True)
-    trainer.add_callback(StepLog(run.log(arm, seed), arm, _row, watch=Alarms()))
-    return fit_and_save(trainer, run.checkpoint(arm, seed))
+    trainer.add_callback(StepLog(run.log(arm, seed), arm, _row, watch=Alarms(), beside=trainer.rollouts))
+    return fit_and_save(trainer, run.checkpoint(arm, seed), origin(profile, profile.grpo, model, seed, shown))
 
 
 def make_trainer(
@@ -95,10 +96,14 @@ def make_trainer(
 ) -> "TimedTrainer":
     """The trainer, set up; ``folder`` is where its checkpoint will be."""
     dataset = lazy_rows(rows_of(pairs, data_root), profile.data, lambda row: {"prompt": prompts.rlad_messages()})
-    return TimedTrainer(
+    trainer = TimedTrainer(
         policy, [_accuracy(processor), _format(processor)], make_config(profile, policy, folder, seed),
         train_dataset=dataset, processing_class=processor, peft_config=lora_config(policy, profile.model.lora),
     )  # fmt: skip
+    # Divided by accelerate, a model does not know of it. Its generate would stop at the end of this device's answers
+    # and leave the others waiting for its share of the weights.
+    policy._is_fsdp_managed_module = trainer.accelerator.is_fsdp2
+    return trainer
 
 
 def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig:
@@ -123,7 +128,7 @@ def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig
     )  # fmt: skip
 
 
-class TimedTrainer(GRPOTrainer):
+class TimedTrainer(Resuming, GRPOTrainer):
     """The stock trainer, which also tells the time split and the spread of each group, and keeps rollouts.
 
     ``update`` is all of a step that is neither generation nor reward: both passes for log-probabilities,

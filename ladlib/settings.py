@@ -11,6 +11,8 @@ from pydantic import Field, ValidationError, field_validator
 from ladlib.errors import UserError
 from ladlib.schema import Record
 
+Method = Literal["ddp", "fsdp2", "zero3"]
+
 PROFILES = ("smoke", "toy", "small", "paper")
 
 
@@ -67,6 +69,7 @@ class Sft(Record):
     batch_size: int = Field(gt=0)  # conversations of one optimizer step on one device
     micro_batch_size: int = Field(gt=0)
     warmup: float = Field(ge=0, le=1)  # share of the steps
+    save_steps: int = Field(20, gt=0)  # after so many, all is kept that a killed training needs to go on
 
 
 class Grpo(Record):
@@ -83,6 +86,7 @@ class Grpo(Record):
     temperature: float = Field(gt=0)
     max_completion_tokens: int = Field(gt=0)
     warmup: float = Field(ge=0, le=1)
+    save_steps: int = Field(20, gt=0)  # as above
     accuracy_weight: float = Field(ge=0)
     format_weight: float = Field(ge=0)
 
@@ -93,6 +97,13 @@ class Evaluate(Record):
     batch_size: int = Field(gt=0)
     max_new_tokens: int = Field(gt=0)
     limit: int = Field(ge=0)  # test images per category and kind of anomaly
+
+
+class Parallel(Record):
+    """On how many devices a stage is trained, and how they share the model (:mod:`ladlib.launch`)."""
+
+    processes: int = Field(1, ge=0)  # one a device; 0 = one for each GPU of this machine
+    method: Method = "ddp"  # each holds all of the model; fsdp2, zero3: it is divided among them
 
 
 class Endpoint(Record):
@@ -133,6 +144,7 @@ class Profile(Record):
     sft: Sft
     grpo: Grpo
     evaluate: Evaluate
+    parallel: Parallel = Parallel()
     endpoint: Endpoint = Endpoint()
 
 

@@ -2,7 +2,7 @@
 
     train(load_profile("toy"), Path("data"), RunFolder("results/runs/toy"), seed=0)
 
-TRL's stock ``SFTTrainer`` on rows of prompt and completion, which puts the loss on the answer's tokens
+TRL's ``SFTTrainer`` on rows of prompt and completion, which puts the loss on the answer's tokens
 and nothing else. Departures from the paper, which says only "LLaMA-Factory, full-parameter, 3 epochs":
 the data (see :mod:`ladlib.conversations`), TRL for LLaMA-Factory, and the values in the profile, each
 with its source beside it; cosine schedule as in LLaMA-Factory's example for Qwen2.5-VL.
@@ -20,6 +20,7 @@ from ladlib.runs import RunFolder
 from ladlib.schema import Conversation
 from ladlib.settings import Profile
 from ladlib.training import (
+    Resuming,
     StepLog,
     accumulation,
     common_arguments,
@@ -27,6 +28,7 @@ from ladlib.training import (
     lazy_rows,
     load_policy,
     lora_config,
+    origin,
     rows_of,
 )
 
@@ -42,19 +44,20 @@ def train(
     conversations = make_conversations(profile, data_root, seed)
     print(f"{arm}: {len(conversations)} conversations about {len({one.pair.id for one in conversations})} images")
     shown = shown_files([one.pair for one in conversations], data_root)
-    policy, processor = load_policy(profile, model or profile.model.base)
+    model = model or profile.model.base
+    policy, processor = load_policy(profile, model)
     trainer = make_trainer(profile, conversations, data_root, policy, processor, run.checkpoint(arm, seed), seed)
     if trainer.is_world_process_zero():
         write_manifest(run.manifest(arm, seed), shown)
     trainer.add_callback(StepLog(run.log(arm, seed), arm, _Row()))
-    return fit_and_save(trainer, run.checkpoint(arm, seed))
+    return fit_and_save(trainer, run.checkpoint(arm, seed), origin(profile, profile.sft, model, seed, [*shown, *conversations]))
 
 
 def make_trainer(
     profile: Profile, conversations: list[Conversation], data_root: Path | str, policy, processor: PairProcessor,
     folder: Path, seed: int,
-) -> SFTTrainer:  # fmt: skip
-    """The stock trainer, set up; ``folder`` is where its checkpoint will be."""
+) -> "ResumingTrainer":  # fmt: skip
+    """The trainer, set up; ``folder`` is where its checkpoint will be."""
     sft = profile.sft
     arguments = SFTConfig(
         **common_arguments(profile, sft, folder, seed, policy),
@@ -67,10 +70,14 @@ def make_trainer(
         row | {"question": one.question, "answer": one.answer}
         for row, one in zip(rows_of([one.pair for one in conversations], data_root), conversations, strict=True)
     ]
-    return SFTTrainer(
+    return ResumingTrainer(
         policy, arguments, train_dataset=lazy_rows(rows, profile.data, _messages), processing_class=processor,
         peft_config=lora_config(policy, profile.model.lora),
     )  # fmt: skip
+
+
+class ResumingTrainer(Resuming, SFTTrainer):
+    """The stock trainer, which goes on where it was killed."""
 
 
 def _messages(row: dict) -> dict:

@@ -1,11 +1,13 @@
 """What SFT and GRPO share: loading a policy, its adapters, the rows, the log, the checkpoint."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,14 +22,15 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import get_last_checkpoint
 
 from ladlib.conversations import view
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
-from ladlib.models import PairProcessor, best_device, count_parameters, load_model, load_processor
+from ladlib.models import PairProcessor, best_device, count_parameters, fingerprint, load_model, load_processor
 from ladlib.progress import Progress
-from ladlib.runs import append_json
-from ladlib.schema import Pair
+from ladlib.runs import append_json, read_jsonl, write_text
+from ladlib.schema import Pair, Record
 from ladlib.settings import Data, Grpo, Lora, Model, Profile, Sft
 from ladlib.sizes import LARGE
 
@@ -76,11 +79,11 @@ def common_arguments(profile: Profile, stage: Sft | Grpo, folder: Path, seed: in
     """The arguments that both of TRL's configurations take alike."""
     cpu = best_device() == "cpu"
     return dict(
-        output_dir=str(partial(folder)), seed=seed, data_seed=seed, use_cpu=cpu, dataloader_pin_memory=not cpu,
+        output_dir=str(states(folder)), seed=seed, data_seed=seed, use_cpu=cpu, dataloader_pin_memory=not cpu,
         learning_rate=stage.learning_rate, warmup_steps=stage.warmup, max_steps=stage.steps or -1,
         num_train_epochs=stage.epochs, per_device_train_batch_size=stage.micro_batch_size,
         bf16=profile.model.dtype == "bfloat16", gradient_checkpointing=count_parameters(policy) > LARGE,
-        logging_steps=1, logging_first_step=True, save_strategy="no", report_to="none", disable_tqdm=True,
+        logging_steps=1, logging_first_step=True, save_strategy="steps", save_steps=stage.save_steps, save_total_limit=1, report_to="none", disable_tqdm=True,
         remove_unused_columns=False,  # the columns are read by the transform and by the rewards
     )  # fmt: skip
 
@@ -123,42 +126,101 @@ def _images(row: dict, data: Data) -> list:
     return [view(path, data.min_pixels, data.max_pixels) for path in paths]
 
 
-def partial(folder: Path) -> Path:
-    """Where a checkpoint is written before it is whole."""
-    return folder.with_name(f".{folder.name}.partial")
+def states(folder: Path) -> Path:
+    """Where a training keeps what it needs to go on, until its checkpoint ``folder`` is whole."""
+    return folder.with_name(f".{folder.name}.states")
 
 
-def fit_and_save(trainer: Trainer, folder: Path) -> Path:
-    """Train, then put the model (or its adapter) and tokenizer into ``folder``, whole or not at all."""
+def origin(profile: Profile, stage: Sft | Grpo, model: str, seed: int, shown: Sequence[Record]) -> dict:
+    """What a training is made from: one that was killed goes on only where all of it is the same."""
+    rows = "\n".join(one.model_dump_json() for one in shown)
+    return {
+        "model": fingerprint(model, profile.model.revision), "seed": seed,
+        "shown": hashlib.sha256(rows.encode()).hexdigest(), "devices": int(os.environ.get("WORLD_SIZE", 1)),
+        "data": profile.data.model_dump(include={"min_pixels", "max_pixels"}),
+        "settings": profile.model.model_dump() | stage.model_dump(),
+    }  # fmt: skip
+
+
+def fit_and_save(trainer: Trainer, folder: Path, made_from: dict) -> Path:
+    """Train, then put the model (or its adapter) and tokenizer into ``folder``, whole or not at all.
+
+    Goes on where a training of the same origin was killed, with its optimizer, schedule, order and random state.
+    """
     trainer.remove_callback(PrinterCallback)  # prints a dictionary a step
-    trainer.train()
-    trainer.save_model(str(partial(folder)))
+    with trainer.accelerator.main_process_first():
+        last = _last_state(states(folder), made_from)
+    trainer.train(resume_from_checkpoint=last)
+    final = states(folder) / "final"
+    trainer.save_model(str(final))
+    trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        (partial(folder) / "training_args.bin").unlink(missing_ok=True)
+        (final / "training_args.bin").unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(partial(folder), folder)
+        os.replace(final, folder)
+        shutil.rmtree(states(folder))
+    trainer.accelerator.wait_for_everyone()
     return folder
 
 
+def _last_state(kept: Path, made_from: dict) -> str | None:
+    """The last whole state in ``kept``, which is emptied where it was left by another training."""
+    note, text = kept / "origin.json", json.dumps(made_from, indent=2) + "\n"
+    if not note.is_file() or note.read_text(encoding="utf-8") != text:
+        shutil.rmtree(kept, ignore_errors=True)
+        write_text(note, text)
+    while (last := get_last_checkpoint(str(kept))) and not _is_whole(Path(last)):
+        shutil.rmtree(last)
+    return last
+
+
+def _is_whole(state: Path) -> bool:
+    """Whether the trainer came to the file that it writes last, and to its end."""
+    try:
+        return "global_step" in json.loads((state / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+class Resuming:
+    """Mixed into a trainer: resumes whole models too.
+
+    A Qwen2.5-VL is saved under other names than its layers have, and the stock trainer loads none of them, says so
+    in a warning and trains on from where it began (https://github.com/huggingface/transformers/issues/43701).
+    """
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled or not (Path(resume_from_checkpoint) / "config.json").is_file():
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # shards, or an adapter
+            return
+        kept = Qwen2_5_VLForConditionalGeneration.from_pretrained(resume_from_checkpoint, dtype=torch.float32)
+        (model or self.model).load_state_dict(kept.state_dict())
+
+
 class StepLog(TrainerCallback):
-    """Appends a row a step to ``path``, begun anew, and tells the progress.
+    """Appends a row a step to ``path`` and tells the progress.
 
     ``row`` makes the columns from the trainer's own log and the step's seconds; ``watch`` sees each row
-    as it is written.
+    as it is written. At the start, rows of steps that are still to come are taken out of ``path`` and of
+    ``beside``, another file of rows that tell their step.
     """
 
     def __init__(
-        self, path: Path, title: str, row: Callable[[dict], dict], watch: Callable[[dict], None] | None = None
-    ) -> None:
-        self.path, self.title, self.row, self.watch = path, title, row, watch
+        self, path: Path, title: str, row: Callable[[dict], dict], watch: Callable[[dict], None] | None = None,
+        beside: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.path, self.title, self.row, self.watch, self.beside = path, title, row, watch, beside
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        if state.is_world_process_zero:
-            self.path.unlink(missing_ok=True)
-        self.progress = Progress(self.title, "step", state.max_steps)
+        for path in (self.path, self.beside) if state.is_world_process_zero else ():
+            if path and path.exists():
+                _cut(path, state.global_step)
+        self.progress = Progress(self.title, "step", state.max_steps, begun=state.global_step)
+        if state.global_step:
+            print(f"{self.title}: goes on after step {state.global_step}")
         self.clock = time.perf_counter()
 
     def on_log(self, args, state, control, logs: dict, **_: object) -> None:
@@ -171,3 +233,9 @@ class StepLog(TrainerCallback):
         self.progress.tell(state.global_step, f"{measure} {row[measure]:.3f}")
         if self.watch:
             self.watch(row)
+
+
+def _cut(path: Path, step: int) -> None:
+    """Leave the rows of ``path`` up to ``step``."""
+    rows = [row for row in read_jsonl(path) if row["step"] <= step]
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

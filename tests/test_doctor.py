@@ -43,11 +43,17 @@ def test_without_a_gpu_a_large_model_cannot_run_and_a_toy_model_can(diagnose):
     assert gpu_check(toy).found == "none, and none needed" and toy.plan == ()
 
 
-def test_several_gpus_that_could_share_the_model_are_told_of_but_do_not_make_it_run(diagnose):
+def test_eight_gpus_share_the_model_of_the_paper_profile(diagnose):
     diagnosis = diagnose("paper", *["NVIDIA A100-SXM4-80GB"] * 8)
-    assert gpu_check(diagnosis).verdict == "missing" and "divided among these" in gpu_check(diagnosis).found
-    assert any("CUDA_VISIBLE_DEVICES" in check.found for check in diagnosis.checks)
+    assert gpu_check(diagnosis).verdict == "ok" and "8 with" in gpu_check(diagnosis).found
+    assert not any("CUDA_VISIBLE_DEVICES" in check.found for check in diagnosis.checks)
     assert any(line.startswith("  8, divided among them") for line in diagnosis.plan)
+
+
+def test_a_profile_for_one_gpu_says_what_to_do_on_a_machine_with_several(diagnose):
+    diagnosis = diagnose("small", *["NVIDIA A100-SXM4-80GB"] * 2)
+    assert gpu_check(diagnosis).verdict == "ok"
+    assert any("CUDA_VISIBLE_DEVICES" in check.found for check in diagnosis.checks)
 
 
 def test_the_plan_is_for_one_four_and_eight_gpus_where_none_is_found(diagnose):

@@ -1,0 +1,40 @@
+"""A training stage as one of the processes that accelerate starts; or the path of a configuration for it.
+
+    python -m ladlib.launch fsdp2
+    accelerate launch … -m ladlib.launch sft --profile paper --data DIR --run results/runs/paper
+"""
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from ladlib.errors import UserError
+from ladlib.launch import ARMS, config, run_stage
+from ladlib.runs import RunFolder
+from ladlib.settings import Method, load_profile
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ladlib.launch", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for method in get_args(Method):
+        commands.add_parser(method, help="print the path of the configuration for accelerate")
+    for stage in ARMS:
+        one = commands.add_parser(stage, help="train")
+        one.add_argument("--profile", required=True)
+        one.add_argument("--data", type=Path, required=True, help="the folder that holds the datasets")
+        one.add_argument("--run", type=Path, required=True, help="the run folder")
+        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--model", default="", help="a folder or a hub id; the profile's base where left out")
+    given = parser.parse_args()
+    if given.command not in ARMS:
+        print(config(given.command))
+        return
+    try:
+        run_stage(given.command, load_profile(given.profile), given.data, RunFolder(given.run), given.seed, given.model)
+    except UserError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

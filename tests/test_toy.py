@@ -238,7 +238,9 @@ def test_a_part_in_anothers_place_is_often_of_its_colour_or_its_shape_and_not_of
         rng = random.Random(seed)
         before = random_scene(rng, 16)
         after = changed(before, rng, 2).at()
-        pairs += [(part, after[place]) for place, part in before.at().items() if place in after and part != after[place]]
+        pairs += [
+            (part, after[place]) for place, part in before.at().items() if place in after and part != after[place]
+        ]
     other = [(old, new) for old, new in pairs if not new.blemish and old.kind != new.kind]
     alike = [old.colour == new.colour or old.shape == new.shape for old, new in other]
     assert len(other) > 60 and 0.5 < sum(alike) / len(alike) < 0.85

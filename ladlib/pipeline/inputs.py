@@ -32,14 +32,16 @@ def inputs_sha256(
 ) -> str:
     """The hash of everything listed above; ``upstream`` maps earlier stages to their outputs' hashes."""
     modules = modules_of(notebook)
-    unused = {"data": {"sft_file"}} | ({} if PACKAGE / "endpoint" / "__init__.py" in modules else {"endpoint": True})
+    meets_large = PACKAGE / "endpoint" / "__init__.py" in modules
+    unused = {"data": {"sft_file"}} | ({} if meets_large else {"endpoint": True, "evaluate": {"large"}})
+    models = [profile.model.base, *([profile.model.large] if meets_large and profile.evaluate.large else [])]
     parts = {
         "notebook": _code(notebook),
         "parameters": {name: parameters[name] for name in parameters if name not in ("run", "data", "profile")},
         "files": _named_files(parameters) | _sft_file(profile),
         "profile": profile.model_dump(exclude=unused),
         "package": digest(PACKAGE, modules),
-        "model": digest(PACKAGE / "assets", [PACKAGE / "assets" / profile.model.base]),
+        "model": digest(PACKAGE / "assets", [PACKAGE / "assets" / name for name in models]),
         "data": _fingerprint(Path(data)) if data else "",
         "upstream": dict(upstream),
     }

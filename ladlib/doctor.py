@@ -88,7 +88,7 @@ def examine(profile: str, data: str = "", price: float = PRICE) -> Diagnosis:
     needs, gpus = cost.needs if cost else Needs(memory_gib=0, disk_gib=0), _found_gpus()
     checks = (
         _python(), _torch(), *_machine(needs), *_gpu_checks(settings, gpus),
-        *_weights(settings), *_datasets(settings, data), *_conversations(settings),
+        *_weights(settings), *_large(settings), *_datasets(settings, data), *_conversations(settings),
     )  # fmt: skip
     plan = _plan(settings, gpus, price)
     return Diagnosis(profile=settings.name, checks=checks, plan=plan, expected=_expected(cost, bool(plan)))
@@ -208,6 +208,14 @@ def _weights(settings: Profile) -> Iterator[Check]:
             subject="base model",
             found=f"{base} is not in the local cache; it is downloaded on first use",
         )
+
+
+def _large(settings: Profile) -> Iterator[Check]:
+    """The large model, where notebook 05 loads it."""
+    name = settings.model.large
+    shipped = resources.files("ladlib") / "assets" / name / "config.json"
+    if settings.evaluate.large and not (shipped.is_file() or Path(name).is_dir()):
+        yield Check(verdict="missing", subject="large model", found=f"{name} is not shipped with this installation")
 
 
 def _cached(model: str, revision: str) -> bool:

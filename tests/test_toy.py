@@ -62,10 +62,10 @@ def test_pictures_that_change_come_with_a_new_number_of_the_world(toy):
 
 
 def test_toy_datasets_of_other_sizes_or_an_earlier_world_are_not_taken_for_these(toy, monkeypatch):
-    with pytest.raises(UserError, match="other sizes or an earlier version"):
+    with pytest.raises(UserError, match="other sizes or seed, or an earlier version"):
         write_datasets(toy, SIZES.model_copy(update={"train": 3}))
     monkeypatch.setattr("ladlib.toy.write.WORLD", WORLD + 1)
-    with pytest.raises(UserError, match="other sizes or an earlier version"):
+    with pytest.raises(UserError, match="other sizes or seed, or an earlier version"):
         write_datasets(toy, SIZES)
 
 

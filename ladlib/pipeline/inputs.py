@@ -1,8 +1,9 @@
 """What a stage depends on, as one hash; a stage runs again when it differs from the recorded one.
 
 The parts: the notebook's code, its parameters with the contents of files that they name, the profile (its
-endpoint only where the notebook imports it; of data.sft_file the contents), every module of ladlib that the
-notebook imports (and what those import, with the files beside them), the shipped model, the dataset folder
+endpoint and evaluate.large only where the notebook may ask the large model; of data.sft_file the contents),
+every module of ladlib that the
+notebook imports (and what those import, with the files beside them), the shipped models, the dataset folder
 (names and sizes of its files), and the outputs of the stages before it. Where the run folder lies and which
 versions of other packages are installed are not part of it.
 """

@@ -132,7 +132,9 @@ def departures(profile: Profile) -> pd.DataFrame:
     sections = {name: getattr(profile, name) for name in ("data", "model", "sft", "grpo", "evaluate")}
     lora, file = profile.model.lora, profile.data.sft_file
     words = {
-        "writer": f"from {Path(file).name}" if file else "built from MMAD's annotations by rules",
+        "writer": f"from {Path(file).name}; each line says who wrote it"
+        if file
+        else "built from MMAD's annotations by rules; no language model writes and no person reviews them",
         "tuning": f"LoRA of rank {lora.rank}" if lora else "full-parameter",
         "vision": "frozen" if profile.model.freeze_vision else "trained",
         "sft_length": _length(profile.sft.steps, profile.sft.epochs),

@@ -2,10 +2,9 @@
 
 The parts: the notebook's code, its parameters with the contents of files that they name, the profile (its
 endpoint and evaluate.large only where the notebook may ask the large model; of data.sft_file the contents),
-every module of ladlib that the
-notebook imports (and what those import, with the files beside them), the shipped models, the dataset folder
-(names and sizes of its files), and the outputs of the stages before it. Where the run folder lies and which
-versions of other packages are installed are not part of it.
+every module of ladlib that the notebook imports (and what those import, with the files beside them), the
+shipped models, the dataset folder (names and sizes of its files), and the outputs of the stages before it.
+Where the run folder lies and which versions of other packages are installed are not part of it.
 """
 
 import ast

@@ -30,6 +30,7 @@ from ladlib.plan import (
 from ladlib.runs import hardware
 from ladlib.schema import Record
 from ladlib.settings import Profile, load_profile
+from ladlib.sft_file import read_written
 
 GIB = 2**30
 SLACK = 0.9  # a machine sold with 24 GB shows somewhat less than 24 GiB
@@ -96,7 +97,7 @@ def examine(profile: str, data: str = "", price: float = PRICE) -> Diagnosis:
     needs, gpus = cost.needs if cost else Needs(memory_gib=0, disk_gib=0), _found_gpus()
     checks = (
         _python(), _torch(), *_machine(needs), *_gpu_checks(settings, gpus),
-        *_weights(settings), *_datasets(settings, data),
+        *_weights(settings), *_large(settings), *_datasets(settings, data), *_conversations(settings),
     )  # fmt: skip
     plan = _plan(settings, gpus, price)
     return Diagnosis(profile=settings.name, checks=checks, plan=plan, expected=_expected(cost, bool(plan)))
@@ -221,6 +222,14 @@ def _weights(settings: Profile) -> Iterator[Check]:
         )
 
 
+def _large(settings: Profile) -> Iterator[Check]:
+    """The large model, where notebook 05 loads it."""
+    name = settings.model.large
+    shipped = resources.files("ladlib") / "assets" / name / "config.json"
+    if settings.evaluate.large and not (shipped.is_file() or Path(name).is_dir()):
+        yield Check(verdict="missing", subject="large model", found=f"{name} is not shipped with this installation")
+
+
 def _cached(model: str, revision: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
@@ -239,6 +248,17 @@ def _datasets(settings: Profile, data: str) -> Iterator[Check]:
             yield Check(verdict="ok", subject=dataset, found=str(find_dataset(Path(data), dataset)))
         except UserError as error:
             yield Check(verdict="missing", subject=dataset, found=str(error))
+
+
+def _conversations(settings: Profile) -> Iterator[Check]:
+    """The file of stage 1, where the profile names one."""
+    if not settings.data.sft_file:
+        return
+    try:
+        rows = read_written(Path(settings.data.sft_file))
+        yield Check(verdict="ok", subject="SFT file", found=f"{settings.data.sft_file}, {len(rows)} conversations")
+    except UserError as error:
+        yield Check(verdict="missing", subject="SFT file", found=str(error))
 
 
 def _expected(cost: Cost | None, calculated: bool) -> str:

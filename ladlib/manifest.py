@@ -1,9 +1,10 @@
-"""What a training stage is shown, file by file, and the proof that no image of the test set is among it. No torch.
+"""What a training stage is shown, file by file, and a check that no image of the test set is among it. No torch.
 
     rows = shown_files(pairs, Path("data"))              # raises where a file is one of MVTec LOCO AD's
     write_manifest(run.manifest("sft_grpo", 0), rows)
 
-The proof does not lean on names: a test image that was copied or renamed has the same bytes.
+The check does not lean on names: a test image that was copied or renamed has the same bytes. It needs the test set
+beside the training data, and does not know an image that was saved anew.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,11 +14,12 @@ import pandas as pd
 
 from ladlib.data import find_dataset
 from ladlib.data.images import sha256
+from ladlib.data.layout import is_image
 from ladlib.errors import UserError
-from ladlib.generations import image_hashes
 from ladlib.progress import Progress
 from ladlib.runs import write_text
 from ladlib.schema import Pair, Record
+from ladlib.sft_file import image_hashes
 
 
 class Shown(Record):
@@ -43,7 +45,7 @@ def shown_files(pairs: Iterable[Pair], root: Path | str) -> list[Shown]:
     progress = Progress("files", "pair", len(unique))
     rows = []
     for number, one in enumerate(unique, 1):
-        reference, test = image_hashes(one, find_dataset(root, one.test.dataset))
+        reference, test = image_hashes(one, root)
         rows.append(
             Shown(
                 dataset=one.test.dataset, category=one.test.category, defect=one.test.defect, label=one.test.label,
@@ -64,7 +66,7 @@ def _refuse_test_files(rows: Sequence[Shown], root: Path | str) -> None:
     names = {digest: name for row in rows for name, digest in _files(row).items()}
     sizes = {(find_dataset(root, row.dataset) / name).stat().st_size for row in rows for name in _files(row)}
     for image in _loco_images(root):
-        # Files of another length cannot have the same bytes: few of the 3,644 are ever read.
+        # Files of another length cannot have the same bytes: few are ever read.
         if image.stat().st_size in sizes and (digest := sha256(image)) in names:
             raise UserError(
                 f"{names[digest]} has the bytes of {'/'.join(image.parts[-4:])}, an image of the test set.",
@@ -81,4 +83,4 @@ def _loco_images(root: Path | str) -> list[Path]:
         folder = find_dataset(root, "mvtec_loco")
     except UserError:
         return []
-    return sorted(path for path in folder.glob("*/*/**/*") if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".bmp"})
+    return sorted(path for path in folder.glob("*/*/**/*") if is_image(path) and "ground_truth" not in path.parts)

@@ -93,7 +93,8 @@ def stage_lines(profile: Profile, conversations: int = 0, pairs: int = 0) -> dic
         f"at most {update.prompt} + {update.completion} tokens each",
         "04": f"{JUDGED_ARMS} models answer to {judged_images(profile)} pairs, at most {judged.prompt} + "
         f"{judged.completion} tokens each",
-        "05": "tables, figures and the report from stored answers",
+        "05": (f"the large model answers to {judged_images(profile)} pairs; " if profile.evaluate.large else "")
+        + "tables, figures and the report from stored answers",
     }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from ladlib.schema import Pair
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-KEPT = ("run.json", "metrics.json", "generations", "rationales", "samples", "logs", "tables", "figures")
+KEPT = ("run.json", "metrics.json", "generations", "rationales", "samples", "logs", "manifests", "tables", "figures")
 COLUMNS = ["method", "accuracy", "f1", "balanced_accuracy", "recall", "specificity", "auroc", "format", "label"]
 
 

@@ -97,6 +97,7 @@ class Evaluate(Record):
     batch_size: int = Field(gt=0)
     max_new_tokens: int = Field(gt=0)
     limit: int = Field(ge=0)  # test images per category and kind of anomaly
+    large: bool = False  # whether notebook 05 loads the large model on this machine
 
 
 class Parallel(Record):

@@ -1,5 +1,7 @@
 """Doctor on made-up GPUs: what fits, what is told, and that the verdict is what a run would meet."""
 
+from importlib.resources import files
+
 import pytest
 
 from ladlib import doctor
@@ -77,3 +79,11 @@ def test_sizes_that_are_not_known_are_a_note(diagnose, tmp_path):
     mine.write_text(text.replace("name: small", "name: mine").replace("Qwen/Qwen2.5-VL-3B-Instruct", "a/b"))
     diagnosis = diagnose(str(mine), "NVIDIA H200")
     assert gpu_check(diagnosis).verdict == "note" and "a/b" in gpu_check(diagnosis).found and diagnosis.plan == ()
+
+
+def test_a_large_model_that_is_to_answer_here_and_is_not_there_is_missing(tmp_path):
+    assert not [one for one in examine("toy").checks if one.subject == "large model"]
+    text = (files("ladlib") / "profiles" / "toy.yaml").read_text().replace("large: toy-large", "large: toy-huge")
+    (tmp_path / "mine.yaml").write_text(text)
+    check = next(one for one in examine(str(tmp_path / "mine.yaml")).checks if one.subject == "large model")
+    assert check.verdict == "missing" and "toy-huge" in check.found

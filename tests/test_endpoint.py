@@ -78,7 +78,7 @@ def test_1136_pairs_are_each_answered_exactly_once_whatever_goes_wrong_on_the_wa
     server.trouble = lambda number, attempt: (
         TROUBLES[number % every] if number % every < len(TROUBLES) and attempt <= 1 + number % 2 else ""
     )
-    path = evaluate(server, released, run, timeout=0.5, concurrency=16)
+    path = evaluate(server, released, run, timeout=2.0, concurrency=16)
     records = read_records(path)
     assert len(records) == 1136 and sorted(one.id for one in records) == ids(released)
     assert len(server.given) == 1136 and set(server.given.values()) == {1}, "no answer is paid twice"

@@ -12,7 +12,7 @@ FLOORS = {
     0: ("errors", "schema", "settings", "runs", "progress", "published_models", "sizes"),
     1: (
         "data", "toy", "prompts", "parsing", "conversations", "generations", "activations", "workload", "memory",
-        "hours", "plan", "sft_file", "review",
+        "hours", "plan", "sft_file", "review", "manifest",
     ),
     2: ("rewards", "alarms", "metrics", "statistics", "rationales", "models", "likelihood"),
     3: (

@@ -14,7 +14,7 @@ from ladlib.report.stored import read_run
 from ladlib.runs import RunFolder, read_jsonl
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-ARMS = ("base", "sft", "sft_grpo")
+ARMS = ("base", "sft", "sft_grpo", "large")
 
 
 def cells(notebook: Path, kind: str) -> list[dict]:

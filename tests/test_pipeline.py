@@ -251,3 +251,11 @@ def test_an_endpoint_is_an_input_of_the_notebook_that_asks_it_and_trains_nothing
     changes = {"endpoint.url": "http://localhost:8000/v1"}
     assert inputs(tmp_path / "train.ipynb") == inputs(tmp_path / "train.ipynb", changes=changes)
     assert inputs(tmp_path / "ask.ipynb") != inputs(tmp_path / "ask.ipynb", changes=changes)
+
+
+def test_a_large_model_that_answers_here_is_an_input_of_the_notebook_that_asks_it(tmp_path):
+    write_notebook(tmp_path / "train.ipynb", HEAD, "from ladlib import prompts")
+    write_notebook(tmp_path / "ask.ipynb", HEAD, "from ladlib import endpoint")
+    changes = {"evaluate.large": False}
+    assert inputs(tmp_path / "train.ipynb") == inputs(tmp_path / "train.ipynb", changes=changes)
+    assert inputs(tmp_path / "ask.ipynb") != inputs(tmp_path / "ask.ipynb", changes=changes)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import chat_server
 import pytest
@@ -19,11 +20,13 @@ from typer.testing import CliRunner
 
 from ladlib.cli import app
 from ladlib.conversations import make_conversations
+from ladlib.doctor import examine
 from ladlib.endpoint import client
 from ladlib.endpoint.writing import read_reply
 from ladlib.errors import UserError
 from ladlib.held_out import held_out
 from ladlib.pipeline.inputs import _sft_file
+from ladlib.report.tables import departures
 from ladlib.review import apply_review, write_page
 from ladlib.runs import read_jsonl
 from ladlib.settings import load_profile
@@ -421,13 +424,23 @@ def test_a_file_that_is_absent_damaged_or_about_absent_images_is_one_line(data, 
 
 
 def test_a_profile_names_the_file_relative_to_itself_and_what_it_holds_counts(data, tmp_path):
-    from importlib.resources import files
-
     sft(data, tmp_path / "sft.jsonl")
     text = (files("ladlib") / "profiles" / "smoke.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(text.replace("  sft_samples:", "  sft_file: sft.jsonl\n  sft_samples:"))
     profile = load_profile(str(tmp_path / "mine.yaml"))
     assert profile.data.sft_file == str(tmp_path / "sft.jsonl")
+    assert "from sft.jsonl;" in " ".join(departures(profile)["ours"]), "its name and not where it lies"
+    check = next(one for one in examine(str(tmp_path / "mine.yaml")).checks if one.subject == "SFT file")
+    assert check.verdict == "ok" and "4 conversations" in check.found
     before = _sft_file(profile)
     sft(data, tmp_path / "sft.jsonl", "--seed", 9)
     assert before != _sft_file(profile) and _sft_file(load_profile("smoke")) == {}
+
+
+def test_the_doctor_and_the_departures_without_a_file(tmp_path):
+    assert not [one for one in examine("smoke").checks if one.subject == "SFT file"]
+    assert "by rules;" in " ".join(departures(load_profile("smoke"))["ours"])
+    text = (files("ladlib") / "profiles" / "smoke.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(text.replace("  sft_samples:", "  sft_file: gone.jsonl\n  sft_samples:"))
+    check = next(one for one in examine(str(tmp_path / "mine.yaml")).checks if one.subject == "SFT file")
+    assert check.verdict == "missing" and "gone.jsonl" in check.found

@@ -62,10 +62,10 @@ def test_pictures_that_change_come_with_a_new_number_of_the_world(toy):
 
 
 def test_toy_datasets_of_other_sizes_or_an_earlier_world_are_not_taken_for_these(toy, monkeypatch):
-    with pytest.raises(UserError, match="other sizes or an earlier version"):
+    with pytest.raises(UserError, match="other sizes or seed, or an earlier version"):
         write_datasets(toy, SIZES.model_copy(update={"train": 3}))
     monkeypatch.setattr("ladlib.toy.write.WORLD", WORLD + 1)
-    with pytest.raises(UserError, match="other sizes or an earlier version"):
+    with pytest.raises(UserError, match="other sizes or seed, or an earlier version"):
         write_datasets(toy, SIZES)
 
 
@@ -238,7 +238,9 @@ def test_a_part_in_anothers_place_is_often_of_its_colour_or_its_shape_and_not_of
         rng = random.Random(seed)
         before = random_scene(rng, 16)
         after = changed(before, rng, 2).at()
-        pairs += [(part, after[place]) for place, part in before.at().items() if place in after and part != after[place]]
+        pairs += [
+            (part, after[place]) for place, part in before.at().items() if place in after and part != after[place]
+        ]
     other = [(old, new) for old, new in pairs if not new.blemish and old.kind != new.kind]
     alike = [old.colour == new.colour or old.shape == new.shape for old, new in other]
     assert len(other) > 60 and 0.5 < sum(alike) / len(alike) < 0.85

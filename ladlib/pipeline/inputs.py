@@ -1,10 +1,10 @@
 """What a stage depends on, as one hash; a stage runs again when it differs from the recorded one.
 
 The parts: the notebook's code, its parameters with the contents of files that they name, the profile (its
-endpoint only where the notebook imports it; of data.sft_file the contents), every module of ladlib that the
-notebook imports (and what those import, with the files beside them), the shipped model, the dataset folder
-(names and sizes of its files), and the outputs of the stages before it. Where the run folder lies and which
-versions of other packages are installed are not part of it.
+endpoint and evaluate.large only where the notebook may ask the large model; of data.sft_file the contents),
+every module of ladlib that the notebook imports (and what those import, with the files beside them), the
+shipped models, the dataset folder (names and sizes of its files), and the outputs of the stages before it.
+Where the run folder lies and which versions of other packages are installed are not part of it.
 """
 
 import ast
@@ -32,14 +32,16 @@ def inputs_sha256(
 ) -> str:
     """The hash of everything listed above; ``upstream`` maps earlier stages to their outputs' hashes."""
     modules = modules_of(notebook)
-    unused = {"data": {"sft_file"}} | ({} if PACKAGE / "endpoint" / "__init__.py" in modules else {"endpoint": True})
+    meets_large = PACKAGE / "endpoint" / "__init__.py" in modules
+    unused = {"data": {"sft_file"}} | ({} if meets_large else {"endpoint": True, "evaluate": {"large"}})
+    models = [profile.model.base, *([profile.model.large] if meets_large and profile.evaluate.large else [])]
     parts = {
         "notebook": _code(notebook),
         "parameters": {name: parameters[name] for name in parameters if name not in ("run", "data", "profile")},
         "files": _named_files(parameters) | _sft_file(profile),
         "profile": profile.model_dump(exclude=unused),
         "package": digest(PACKAGE, modules),
-        "model": digest(PACKAGE / "assets", [PACKAGE / "assets" / profile.model.base]),
+        "model": digest(PACKAGE / "assets", [PACKAGE / "assets" / name for name in models]),
         "data": _fingerprint(Path(data)) if data else "",
         "upstream": dict(upstream),
     }

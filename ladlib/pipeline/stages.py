@@ -29,13 +29,14 @@ class Stage:
 
 STAGES = (
     Stage("01_data_exploration", ("data",)),
-    Stage("02_sft", ("checkpoints/sft-seed{seed}", "logs/sft-seed{seed}.jsonl")),
+    Stage("02_sft", ("checkpoints/sft-seed{seed}", "logs/sft-seed{seed}.jsonl", "manifests/sft-seed{seed}.csv")),
     Stage(
         "03_grpo",
         (
             "checkpoints/sft_grpo-seed{seed}",
             "logs/sft_grpo-seed{seed}.jsonl",
             "logs/sft_grpo-seed{seed}-rollouts.jsonl",
+            "manifests/sft_grpo-seed{seed}.csv",
         ),
     ),
     Stage(

@@ -115,7 +115,7 @@ def _part(rng: random.Random, kind: tuple[str, str], cell: tuple[int, int]) -> P
 
 
 def _other(rng: random.Random, scene: Scene, old: Part | None, cell: tuple[int, int]) -> Part:
-    """A part for ``cell`` that is not ``old``: of a kind seen in the scene, one much like ``old``, or a quite new one."""
+    """A part for ``cell`` that is not ``old``: of a kind in the scene, one much like ``old``, or a quite new one."""
     if old is not None and not old.blemish and rng.random() < 0.2:
         return old.model_copy(update={"blemish": rng.choice(BLEMISHES)})
     known = [(part.colour, part.shape) for part in scene.parts]

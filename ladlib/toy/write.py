@@ -51,13 +51,15 @@ def write_datasets(out: Path, sizes: ToyData) -> None:
     """Draw toy MVTec AD, VisA, MVTec LOCO AD and MMAD into the new folder ``out``, whole or not at all.
 
     Nothing is done where ``out`` already holds just these. Raises :class:`UserError` where it holds
-    anything else, also toy datasets of other sizes or from before :data:`WORLD` was raised.
+    anything else, also toy datasets of other sizes or another seed, or from before :data:`WORLD` was raised.
     """
     marker = json.dumps({"world": WORLD} | sizes.model_dump(), indent=2) + "\n"
     if (out / DRAWN).is_file():
         if (out / DRAWN).read_text(encoding="utf-8") == marker:
             return
-        raise UserError(f"{out} holds toy datasets of other sizes or an earlier version.", "Delete it or name another.")
+        raise UserError(
+            f"{out} holds toy datasets of other sizes or seed, or an earlier version.", "Delete it or name another."
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} holds something other than these toy datasets.", "Name a new or empty folder.")
     partial = out.with_name(f".{out.name}.partial")

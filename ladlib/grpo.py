@@ -14,7 +14,6 @@ the parser and nowhere else. Departures from the paper, whose hyper-parameters a
 4. Each step sees logical and good pairs in turn, so that a step's labels are balanced.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ from ladlib.training import (
     StepLog,
     accumulation,
     common_arguments,
+    count_devices,
     fit_and_save,
     lazy_rows,
     load_policy,
@@ -112,10 +112,10 @@ def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig
     A step sees ``prompts_per_step * group_size`` completions over all devices, in micro-batches.
     """
     grpo, common = profile.grpo, common_arguments(profile, profile.grpo, folder, seed, policy)
-    devices = int(os.environ.get("WORLD_SIZE", 1))  # set by accelerate launch and torchrun
-    if grpo.prompts_per_step % devices:
-        raise UserError(f"grpo.prompts_per_step is no multiple of {devices} devices.", "Change it in the profile.")
-    completions = grpo.prompts_per_step * grpo.group_size // devices
+    if grpo.prompts_per_step % count_devices():
+        told = f"grpo.prompts_per_step {grpo.prompts_per_step} is no multiple of {count_devices()} devices."
+        raise UserError(told, "Change it in the profile.")
+    completions = grpo.prompts_per_step * grpo.group_size
     return GRPOConfig(
         **common,
         gradient_accumulation_steps=accumulation(completions, grpo.micro_batch_size, "prompts_per_step * group_size ="),

@@ -52,7 +52,7 @@ def stage_hours(
     where 0. Saving, loading and the exchange between GPUs are left out."""
     sizes, steps = sizes_of(profile.model.base), grpo_steps(profile, pairs)
     sft, step = sft_batch(profile, sizes), rollout_batch(profile, sizes, devices)
-    rows = profile.sft.batch_size / sft.rows
+    rows = profile.sft.batch_size / sft.rows / devices
     training = sft_steps(profile, devices, conversations) * rows * _training_work(profile, sizes, sft)
     kl = _forward_work(sizes, step, step.tokens) if profile.grpo.beta else 0
     update = steps * (_training_work(profile, sizes, step) + kl)

@@ -66,7 +66,7 @@ class Sft(Record):
     epochs: float = Field(gt=0)
     steps: int = Field(ge=0)
     learning_rate: float = Field(gt=0)
-    batch_size: int = Field(gt=0)  # conversations of one optimizer step on one device
+    batch_size: int = Field(gt=0)  # conversations of one optimizer step, over all devices
     micro_batch_size: int = Field(gt=0)
     warmup: float = Field(ge=0, le=1)  # share of the steps
     save_steps: int = Field(20, gt=0)  # after so many, all is kept that a killed training needs to go on

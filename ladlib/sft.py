@@ -50,7 +50,9 @@ def train(
     if trainer.is_world_process_zero():
         write_manifest(run.manifest(arm, seed), shown)
     trainer.add_callback(StepLog(run.log(arm, seed), arm, _Row()))
-    return fit_and_save(trainer, run.checkpoint(arm, seed), origin(profile, profile.sft, model, seed, [*shown, *conversations]))
+    return fit_and_save(
+        trainer, run.checkpoint(arm, seed), origin(profile, profile.sft, model, seed, [*shown, *conversations])
+    )
 
 
 def make_trainer(

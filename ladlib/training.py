@@ -83,16 +83,28 @@ def common_arguments(profile: Profile, stage: Sft | Grpo, folder: Path, seed: in
         learning_rate=stage.learning_rate, warmup_steps=stage.warmup, max_steps=stage.steps or -1,
         num_train_epochs=stage.epochs, per_device_train_batch_size=stage.micro_batch_size,
         bf16=profile.model.dtype == "bfloat16", gradient_checkpointing=count_parameters(policy) > LARGE,
-        logging_steps=1, logging_first_step=True, save_strategy="steps", save_steps=stage.save_steps, save_total_limit=1, report_to="none", disable_tqdm=True,
+        save_strategy="steps", save_steps=stage.save_steps, save_total_limit=1,
+        logging_steps=1, logging_first_step=True, report_to="none", disable_tqdm=True,
+        ddp_find_unused_parameters=False,  # all that is trained is used in each pass
         remove_unused_columns=False,  # the columns are read by the transform and by the rewards
     )  # fmt: skip
 
 
+def count_devices() -> int:
+    """How many processes train together: ``accelerate launch`` and torchrun tell each of them."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 def accumulation(whole: int, micro: int, what: str) -> int:
-    """How many micro-batches make up a whole batch. Raises :class:`UserError` where it does not come out even."""
-    if whole % micro:
-        raise UserError(f"{what} {whole} is no multiple of micro_batch_size {micro}.", "Change one of them.")
-    return whole // micro
+    """How many micro-batches each device makes of a whole batch, which is divided among all of them.
+
+    Raises :class:`UserError` where it does not come out even.
+    """
+    devices = count_devices()
+    if whole % (micro * devices):
+        each = f"micro_batch_size {micro}" + (f" on each of {devices} devices" if devices > 1 else "")
+        raise UserError(f"{what} {whole} is no multiple of {each}.", "Change one of them.")
+    return whole // (micro * devices)
 
 
 def rows_of(pairs: list[Pair], root: Path | str) -> list[dict]:
@@ -136,7 +148,7 @@ def origin(profile: Profile, stage: Sft | Grpo, model: str, seed: int, shown: Se
     rows = "\n".join(one.model_dump_json() for one in shown)
     return {
         "model": fingerprint(model, profile.model.revision), "seed": seed,
-        "shown": hashlib.sha256(rows.encode()).hexdigest(), "devices": int(os.environ.get("WORLD_SIZE", 1)),
+        "shown": hashlib.sha256(rows.encode()).hexdigest(), "devices": count_devices(),
         "data": profile.data.model_dump(include={"min_pixels", "max_pixels"}),
         "settings": profile.model.model_dump() | stage.model_dump(),
     }  # fmt: skip

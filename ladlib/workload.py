@@ -66,8 +66,8 @@ def _batch(profile: Profile, sizes: Sizes, rows: int, text: int, completion: int
 def sft_steps(profile: Profile, devices: int = 1, samples: int = 0) -> int:
     """Optimizer steps of stage 1 on ``samples`` conversations, the profile's number where 0."""
     sft, samples = profile.sft, samples or profile.data.sft_samples
-    batches = math.ceil(samples / (sft.micro_batch_size * devices))
-    an_epoch = math.ceil(batches / (sft.batch_size // sft.micro_batch_size))
+    at_once = sft.micro_batch_size * devices
+    an_epoch = math.ceil(math.ceil(samples / at_once) / (sft.batch_size // at_once))
     return sft.steps or math.ceil(sft.epochs * an_epoch)
 
 

@@ -33,7 +33,7 @@ def data(tmp_path_factory):
 
 def start(stage, data, folder, processes, **environment):
     """The stage in so many processes, each optimizer step over the same two conversations or pairs."""
-    profile = tiny_profile(**COMMON, sft__batch_size=2 // processes)
+    profile = tiny_profile(**COMMON, sft__batch_size=2)
     folder.mkdir(exist_ok=True)
     (folder / "profile.yaml").write_text(yaml.safe_dump(profile.model_dump()))
     given = ["--profile", folder / "profile.yaml", "--data", data, "--run", folder, "--model", tiny_base()]

@@ -59,8 +59,9 @@ def count_processes(profile: Profile) -> int:
 
 
 def launcher(method: Method, processes: int) -> list[str]:
-    """The command line up to what is to be launched. Without a GPU, ``method`` is DistributedDataParallel with gloo."""
-    how = ["--config_file", str(config(method))] if torch.cuda.is_available() else ["--cpu", "--mixed_precision", "no"]
+    """The command line up to what is to be launched. Without a GPU, each process holds all of the model (gloo)."""
+    gpu = torch.cuda.is_available()
+    how = ["--config_file", str(config(method if gpu else "ddp")), *([] if gpu else ["--mixed_precision", "no"])]
     free_port = ["--main_process_port", "0"]
     return [sys.executable, "-m", "accelerate.commands.launch", *how, *free_port, "--num_processes", str(processes)]
 

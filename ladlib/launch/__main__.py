@@ -1,10 +1,14 @@
 """A training stage as one of the processes that accelerate starts; or the path of a configuration for it.
 
-    python -m ladlib.launch fsdp2
-    accelerate launch … -m ladlib.launch sft --profile paper --data DIR --run results/runs/paper
+python -m ladlib.launch fsdp2
+accelerate launch … -m ladlib.launch sft --profile paper --data DIR --run results/runs/paper
 """
 
 import argparse
+import io
+import os
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import get_args
 
@@ -30,8 +34,12 @@ def main() -> None:
     if given.command not in ARMS:
         print(config(given.command))
         return
+    told = sys.stdout if os.environ.get("RANK", "0") == "0" else io.StringIO()  # one process speaks for all
     try:
-        run_stage(given.command, load_profile(given.profile), given.data, RunFolder(given.run), given.seed, given.model)
+        with redirect_stdout(told):
+            run_stage(
+                given.command, load_profile(given.profile), given.data, RunFolder(given.run), given.seed, given.model
+            )
     except UserError as error:
         raise SystemExit(str(error)) from error
 

@@ -81,9 +81,17 @@ def test_an_image_that_does_not_decode_is_named(pushpins):
     assert message == "1 images do not decode: test/good/007.png."
 
 
-def test_a_cut_off_image_is_found_only_when_everything_is_decoded(pushpins):
+def test_a_cut_off_image_is_named_and_one_with_bytes_behind_its_end_is_not(pushpins):
+    cut, longer = (pushpins / "test" / "good" / name for name in ("007.png", "008.png"))
+    cut.write_bytes(cut.read_bytes()[:45])
+    longer.write_bytes(longer.read_bytes() + b"a camera's note")
+    assert of(check(pushpins.parent), "pushpins", "error") == ["1 images do not decode: test/good/007.png."]
+
+
+def test_an_image_broken_in_the_middle_is_found_when_everything_is_decoded(pushpins):
     path = pushpins / "test" / "good" / "007.png"
-    path.write_bytes(path.read_bytes()[:45])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:45] + bytes(4) + whole[49:])
     assert of(check(pushpins.parent), "pushpins", "error") == []
     (message,) = of(check(pushpins.parent, decode=True), "pushpins", "error")
     assert "test/good/007.png" in message

@@ -24,7 +24,7 @@ CHECKS: dict[str, Callable[[Path, bool], list[Finding]]] = {
 def check(root: Path | str, decode: bool = False) -> list[Finding]:
     """Findings about every dataset in ``root``, or about ``root`` where it is a dataset itself.
 
-    Opens the header of every image; with ``decode`` all of every image and mask (slow). Raises
+    Opens the header of every image and looks at its end; with ``decode`` all of every image and mask (slow). Raises
     :class:`UserError` where ``root`` holds nothing that can be recognised.
     """
     root = Path(root)

@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from ladlib.data.images import open_image, read_size
+from ladlib.data.images import has_end, open_image, read_size
 from ladlib.errors import UserError
 from ladlib.schema import Record
 
@@ -63,7 +63,7 @@ class Findings:
             self.warning(f"{place}: {len(extra)} {what} that were not published: {spans(extra)}.", "Remove them.")
 
     def unreadable(self, images: Sequence[Path], decode: bool) -> None:
-        """Open every image's header, or with ``decode`` all of it, and name those that fail."""
+        """Look at every image's beginning and end, or with ``decode`` at all of it, and name those that fail."""
         bad = [path for path in images if not _opens(path, decode)]
         if bad:
             names = ", ".join("/".join(path.parts[-3:]) for path in bad)
@@ -72,7 +72,9 @@ class Findings:
 
 def _opens(path: Path, decode: bool) -> bool:
     try:
-        open_image(path) if decode else read_size(path)
+        read_size(path)
+        if decode or not has_end(path):
+            open_image(path)
     except UserError:
         return False
     return True

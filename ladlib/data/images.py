@@ -20,6 +20,8 @@ MAX_RATIO = 200  # of the sides, the limit of smart_resize
 # What Pillow raises for a file that is no image, is cut off, or has broken metadata.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 
+ENDS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # the last bytes of a PNG and of a JPEG file
+
 
 def open_image(path: Path | str) -> Image.Image:
     """The image at ``path`` as 8-bit RGB, upright.
@@ -49,6 +51,13 @@ def read_size(path: Path | str) -> tuple[int, int]:
         raise UserError(f"{path} is too large: {error}", "Give a smaller image.") from error
     except DAMAGE as error:
         raise UserError(f"{path} is not an image.", "Copy or export it again.") from error
+
+
+def has_end(path: Path) -> bool:
+    """Whether a file ends as PNG or JPEG does. One that was cut off does not; to a whole one bytes may be added."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - max(map(len, ENDS))))
+        return file.read().endswith(ENDS)
 
 
 def _existing(path: Path | str) -> Path:

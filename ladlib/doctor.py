@@ -97,7 +97,8 @@ def examine(profile: str, data: str = "", price: float = PRICE) -> Diagnosis:
     needs, gpus = cost.needs if cost else Needs(memory_gib=0, disk_gib=0), _found_gpus()
     checks = (
         _python(), _torch(), *_machine(needs), *_gpu_checks(settings, gpus),
-        *_weights(settings), *_large(settings), *_datasets(settings, data), *_conversations(settings),
+        *_weights(settings), *_large(settings), *_engine(settings), *_datasets(settings, data),
+        *_conversations(settings),
     )  # fmt: skip
     plan = _plan(settings, gpus, price)
     return Diagnosis(profile=settings.name, checks=checks, plan=plan, expected=_expected(cost, bool(plan)))
@@ -228,6 +229,17 @@ def _large(settings: Profile) -> Iterator[Check]:
     shipped = resources.files("ladlib") / "assets" / name / "config.json"
     if settings.evaluate.large and not (shipped.is_file() or Path(name).is_dir()):
         yield Check(verdict="missing", subject="large model", found=f"{name} is not shipped with this installation")
+
+
+def _engine(settings: Profile) -> Iterator[Check]:
+    """vLLM, where a stage of the profile uses it."""
+    if settings.grpo.engine != "transformers" and find_spec("vllm") is None:
+        found = (
+            f"none in this environment, and grpo.engine is {settings.grpo.engine}; TRL's own server needs it here too"
+        )
+        yield Check(verdict="missing", subject="vLLM", found=found)
+    if settings.evaluate.engine == "vllm" and not shutil.which("vllm"):
+        yield Check(verdict="missing", subject="vLLM", found="no command `vllm`, and evaluate.engine is vllm")
 
 
 def _cached(model: str, revision: str) -> bool:

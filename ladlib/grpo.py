@@ -25,14 +25,15 @@ from trl import GRPOConfig, GRPOTrainer
 from ladlib import prompts
 from ladlib.alarms import Alarms
 from ladlib.conversations import balanced_pairs
+from ladlib.engine.rollouts import hold_against_transformers
 from ladlib.errors import UserError
 from ladlib.manifest import shown_files, write_manifest
-from ladlib.models import PairProcessor, decode
+from ladlib.models import VISION_TOKENS, PairProcessor, decode
 from ladlib.parsing import parse_answer
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.runs import RunFolder, append_json
 from ladlib.schema import Pair
-from ladlib.settings import Profile
+from ladlib.settings import Grpo, Profile
 from ladlib.training import (
     Resuming,
     StepLog,
@@ -123,9 +124,17 @@ def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig
         temperature=grpo.temperature, top_p=1.0, top_k=0,
         beta=grpo.beta, epsilon=grpo.epsilon, num_iterations=1, loss_type="grpo", scale_rewards="group",
         reward_weights=[grpo.accuracy_weight, grpo.format_weight],
-        generation_kwargs={"suppress_tokens": policy.generation_config.suppress_tokens},  # TRL bans one of the five
-        lr_scheduler_type="linear", disable_dropout=True, shuffle_dataset=False, use_vllm=False,
+        lr_scheduler_type="linear", disable_dropout=True, shuffle_dataset=False, **_engine(grpo, policy),
     )  # fmt: skip
+
+
+def _engine(grpo: Grpo, policy) -> dict:
+    """What draws the completions, and that it draws no vision token: TRL bans one of the five."""
+    if grpo.engine == "transformers":
+        return dict(use_vllm=False, generation_kwargs={"suppress_tokens": policy.generation_config.suppress_tokens})
+    mode = grpo.engine.removeprefix("vllm_")
+    server = {"vllm_server_base_url": grpo.vllm_url} if grpo.vllm_url else {}
+    return dict(use_vllm=True, vllm_mode=mode, generation_kwargs={"bad_words": list(VISION_TOKENS)}, **server)
 
 
 class TimedTrainer(Resuming, GRPOTrainer):
@@ -139,10 +148,14 @@ class TimedTrainer(Resuming, GRPOTrainer):
         super().__init__(*args, **kwargs)
         self.rollouts = rollouts  # where groups are written, if anywhere
         self._spent: dict[str, float] = {}  # seconds of the parts of the present step
+        self._is_believed = not self.use_vllm
 
-    def _generate(self, *args, **kwargs):
+    def _generate(self, prompts: list):
+        if not self._is_believed:
+            hold_against_transformers(self, prompts)
+            self._is_believed = True
         with self._timed("generate"):
-            return super()._generate(*args, **kwargs)
+            return super()._generate(prompts)
 
     def _calculate_rewards(self, *args, **kwargs):
         with self._timed("reward"):

@@ -29,6 +29,7 @@ from transformers.utils.logging import disable_progress_bar
 from ladlib.data.images import sha256
 from ladlib.errors import UserError
 from ladlib.published_models import PublishedModel
+from ladlib.runs import write_text
 from ladlib.schema import Finish
 from ladlib.settings import Data, Model
 
@@ -48,6 +49,14 @@ class PairProcessor(Qwen2_5_VLProcessor):
 
     def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs) -> None:
         super().__init__(image_processor, tokenizer, video_processor=None, chat_template=chat_template, **kwargs)
+
+    def save_pretrained(self, save_directory: Path | str, **_: object) -> list[str]:
+        """Tokenizer and image settings as in Qwen's repositories, so that other programs read the folder too."""
+        image = self.image_processor.to_dict() | {"processor_class": "Qwen2_5_VLProcessor"}
+        path = Path(save_directory, "preprocessor_config.json")
+        written = self.tokenizer.save_pretrained(save_directory)
+        write_text(path, json.dumps(image, indent=2) + "\n")
+        return [*written, str(path)]
 
 
 def locate(name: str) -> str:

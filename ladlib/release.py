@@ -24,9 +24,10 @@ from ladlib.report.study import arms_and_seeds, write_study
 from ladlib.report.study_arms import arms_frame, arms_text
 from ladlib.report.study_bars import bars_frame, bars_text
 from ladlib.report.study_spoken import read_summaries
-from ladlib.report.tables import blocks, comparison, markdown
+from ladlib.report.tables import blocks, comparison, departures, markdown, readable
 from ladlib.runs import RELEASED, STUDY, RunFolder, write_text
 from ladlib.schema import Pair
+from ladlib.settings import load_profile
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -64,10 +65,12 @@ def products(data: Path) -> Figure:
 def with_blocks(text: str) -> str:
     """``text`` with its generated blocks filled from what is released. Raises KeyError for an unknown block."""
     toy = RunFolder(RELEASED / "toy")
-    makers = {"results": (results, toy), "seconds": (seconds, toy), "study": (study, STUDY), "bars": (bars, STUDY)}
+    made = {"results": (results, toy), "seconds": (seconds, toy), "study": (study, STUDY), "bars": (bars, STUDY)}
 
     def fill(match: re.Match) -> str:
-        make, released = makers[match[2]]
+        if match[2] == "departures":
+            return f"{match[1]}\n{appendix()}{match[3]}"
+        make, released = made[match[2]]
         return f"{match[1]}\n{make(released) if released.run_json.exists() else ''}{match[3]}"
 
     return re.sub(r"(<!-- (\w+) -->)\n.*?(<!-- end -->)", fill, text, flags=re.DOTALL)
@@ -100,6 +103,11 @@ def bars(released: RunFolder) -> str:
     stored = read_run(released)
     summaries = read_summaries(released, arms_and_seeds(stored))
     return markdown(bars_text(bars_frame(stored, summaries)))
+
+
+def appendix() -> str:
+    """What the paper leaves open and the paper profile does, as Markdown."""
+    return markdown(readable(departures(load_profile("paper")).drop(columns="tag")))
 
 
 if __name__ == "__main__":

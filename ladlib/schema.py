@@ -132,3 +132,4 @@ class RunRecord(Record):
     commit: str = ""
     hardware: dict[str, str | int | float] = {}
     stages: tuple[StageRecord, ...] = ()
+    departures: tuple[dict[str, str], ...] = ()  # rows of :func:`ladlib.report.tables.departures`

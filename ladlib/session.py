@@ -16,6 +16,7 @@ from typing import get_args
 
 from ladlib.data import read_dataset
 from ladlib.errors import UserError
+from ladlib.report.tables import departures
 from ladlib.runs import RunFolder
 from ladlib.schema import Dataset, RunRecord, Sample
 from ladlib.settings import Profile, load_profile
@@ -94,6 +95,8 @@ def start(
     folder = RunFolder(from_root(run or f"{RUNS}/{settings.name}"))
     values = settings.model_dump()
     record = folder.open(settings.name, seed, data=data, **{name: _value(values, name) for name in given})
+    record = record.model_copy(update={"departures": tuple(departures(settings).to_dict("records"))})
+    folder.write(record)
     return Session(settings, folder, _data(settings, data, folder), seed, record, tuple(changed))
 
 

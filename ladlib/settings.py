@@ -87,6 +87,8 @@ class Grpo(Record):
     max_completion_tokens: int = Field(gt=0)
     warmup: float = Field(ge=0, le=1)
     save_steps: int = Field(20, gt=0)  # as above
+    engine: Literal["transformers", "vllm_server", "vllm_colocate"] = "transformers"  # draws the completions
+    vllm_url: str = ""  # of `trl vllm-serve`, where the engine is vllm_server
     accuracy_weight: float = Field(ge=0)
     format_weight: float = Field(ge=0)
 
@@ -97,6 +99,7 @@ class Evaluate(Record):
     batch_size: int = Field(gt=0)
     max_new_tokens: int = Field(gt=0)
     limit: int = Field(ge=0)  # test images per category and kind of anomaly
+    engine: Literal["transformers", "vllm"] = "transformers"  # of the arms that are trained here
     large: bool = False  # whether notebook 05 loads the large model on this machine
 
 

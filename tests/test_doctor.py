@@ -3,10 +3,12 @@
 from importlib.resources import files
 
 import pytest
+import yaml
 
 from ladlib import doctor
 from ladlib.doctor import FoundGpu, examine
 from ladlib.memory import CALCULATED
+from ladlib.settings import load_profile
 
 GIB_OF = {"NVIDIA GeForce RTX 4090": 23.5, "NVIDIA A100-SXM4-80GB": 79.1, "NVIDIA H200": 139.7}
 
@@ -87,3 +89,12 @@ def test_a_large_model_that_is_to_answer_here_and_is_not_there_is_missing(tmp_pa
     (tmp_path / "mine.yaml").write_text(text)
     check = next(one for one in examine(str(tmp_path / "mine.yaml")).checks if one.subject == "large model")
     assert check.verdict == "missing" and "toy-huge" in check.found
+
+
+def test_vllm_is_missed_only_where_a_profile_asks_for_it(tmp_path):
+    values = load_profile("smoke").model_dump()
+    values["evaluate"]["engine"], values["grpo"]["engine"] = "vllm", "vllm_colocate"
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    missed = [check.found for check in examine(str(tmp_path / "mine.yaml")).checks if check.subject == "vLLM"]
+    assert len(missed) == 2 and "grpo.engine is vllm_colocate" in missed[0] and "no command `vllm`" in missed[1]
+    assert not any(check.subject == "vLLM" for check in examine("smoke").checks)

@@ -17,7 +17,7 @@ FLOORS = {
     2: ("rewards", "alarms", "metrics", "statistics", "rationales", "models", "likelihood"),
     3: (
         "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "session", "held_out",
-        "sampling",
+        "sampling", "engine", "launch",
     ),
     4: ("pipeline", "study", "verify", "cli", "doctor", "release", "__main__"),
 }  # fmt: skip

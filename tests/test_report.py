@@ -177,6 +177,17 @@ def test_departures_are_filled_from_the_profile(profile):
     frame = departures(profile).set_index("item")
     assert frame.loc["Completions a prompt (G)", "ours"] == str(profile.grpo.group_size)
     assert not frame["ours"].str.contains(r"[{}]|^$").any()
+    assert frame.loc["SFT learning rate", "parameter"] == "sft.learning_rate, sft.warmup"
+    assert frame.loc["GRPO trained weights", "parameter"] == "model.lora, model.freeze_vision"
+
+
+def test_every_parameter_that_changes_a_departure_is_a_field_of_the_profile():
+    values = load_profile("paper").model_dump()
+    named = {name for cell in departures(load_profile("paper"))["parameter"] for name in cell.split(", ") if name}
+    assert len(named) > 20
+    for name in named:
+        section, field = name.split(".")
+        assert field in values[section], name
 
 
 def test_text_in_a_table_cannot_break_markdown_or_latex(tmp_path):

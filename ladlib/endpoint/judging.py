@@ -11,7 +11,7 @@ from ladlib.errors import UserError
 from ladlib.generations import Generations
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.schema import Generation, Pair
-from ladlib.settings import Profile
+from ladlib.settings import Endpoint, Profile
 
 
 def evaluate(
@@ -30,11 +30,16 @@ def evaluate(
     kept = Generations.open(profile, data_root, run, seed, arm=arm, inputs=inputs, limit=limit)
     if kept.left:
         served = f"{model}, {profile.endpoint.label or 'quantisation and engine not stated'}"
-        with closing(Client(profile.endpoint)) as client:
-            print(_announced(kept, served), flush=True)
-            Asking(_work(kept, model, served, client), client).all()
+        print(_announced(kept, served), flush=True)
+        answer_all(kept, profile.endpoint, model, served)
         print(estimate.summary(arm, profile.endpoint, read_jsonl(kept.path)))
     return kept.path
+
+
+def answer_all(kept: Generations, reached: Endpoint, model: str, served: str = "") -> None:
+    """Have the ``model`` at ``reached`` answer to all pairs that are left. Raises as :func:`evaluate`."""
+    with closing(Client(reached)) as client:
+        Asking(_work(kept, model, served, client), client).all()
 
 
 def _announced(kept: Generations, served: str) -> str:

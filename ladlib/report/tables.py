@@ -7,6 +7,7 @@ its accuracies), the full test set beside them. Several seeds of an arm are aver
 import shutil
 from io import StringIO
 from pathlib import Path
+from string import Formatter
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -41,6 +42,11 @@ SHORT = {
     "accuracy_all": "Acc all",
     "f1_all": "F1 all",
 }
+PARAMETERS = {
+    "writer": ["data.sft_file"], "tuning": ["model.lora"], "vision": ["model.freeze_vision"],
+    "sft_length": ["sft.epochs", "sft.steps"], "grpo_length": ["grpo.epochs", "grpo.steps"],
+}  # fmt: skip
+"""What the words in ``departures.csv`` that are no field of a profile are made from."""
 SHARES = ("accuracy", "f1", "balanced_accuracy", "recall", "specificity", "auroc")
 MISSING = "–"
 
@@ -124,12 +130,12 @@ def categories(stored: Stored) -> pd.DataFrame:
 
 
 def departures(profile: Profile) -> pd.DataFrame:
-    """What the paper says, what its siblings do, and what this profile does instead.
+    """What the paper says, what its siblings do, what this profile does instead, and which of its values change it.
 
-    The last column is filled from the profile's own values, so it cannot go stale.
+    The last two columns come from the profile's own values and their names, so they cannot go stale.
     """
     frame = published.read("departures").fillna("")
-    sections = {name: getattr(profile, name) for name in ("data", "model", "sft", "grpo", "evaluate")}
+    sections = {name: getattr(profile, name) for name in ("data", "model", "sft", "grpo", "evaluate", "parallel")}
     lora, file = profile.model.lora, profile.data.sft_file
     words = {
         "writer": f"from {Path(file).name}; each line says who wrote it"
@@ -140,7 +146,15 @@ def departures(profile: Profile) -> pd.DataFrame:
         "sft_length": _length(profile.sft.steps, profile.sft.epochs),
         "grpo_length": _length(profile.grpo.steps, profile.grpo.epochs),
     }
-    return frame.assign(ours=[text.format(**sections, **words) for text in frame["ours"]])
+    texts = frame["ours"]
+    ours = [text.format(**sections, **words) for text in texts]
+    return frame.assign(ours=ours, parameter=[", ".join(_parameters(text)) for text in texts])
+
+
+def _parameters(text: str) -> list[str]:
+    """The fields of a profile that a row of ``departures.csv`` is filled from."""
+    named = [name for _, name, _, _ in Formatter().parse(text) if name]
+    return [field for name in named for field in PARAMETERS.get(name, [name])]
 
 
 def _length(steps: int, epochs: float) -> str:
@@ -157,7 +171,9 @@ def blocks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """The same table as text: headings for keys, one decimal, a dash where there is no value."""
     shown = frame.drop(columns="block", errors="ignore")
-    return shown.map(_cell).rename(columns=HEADINGS | {"ours": "here", "sibling": "sibling projects"})
+    return shown.map(_cell).rename(
+        columns=HEADINGS | {"ours": "here", "sibling": "sibling projects", "parameter": "changed by"}
+    )
 
 
 def _cell(value: object) -> str:

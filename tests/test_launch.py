@@ -105,10 +105,17 @@ def test_accelerate_reads_the_configurations(method, kind):
     assert read.distributed_type == kind and read.mixed_precision == "bf16"
 
 
-def test_fsdp_divides_the_layers_that_the_3b_has():
-    names = {type(module).__name__ for module in outline(PUBLISHED["Qwen/Qwen2.5-VL-3B-Instruct"]).modules()}
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_fsdp_divides_all_layers_of_the_models_and_gathers_the_rest_as_one(name):
+    model = outline(PUBLISHED[name])
     wrapped = yaml.safe_load(launch.config("fsdp2").read_text())["fsdp_config"]["fsdp_transformer_layer_cls_to_wrap"]
-    assert set(wrapped.split(",")) <= names
+    layers = [module for module in model.modules() if type(module).__name__ in wrapped.split(",")]
+    config = model.config
+    assert len(layers) == config.text_config.num_hidden_layers + config.vision_config.depth
+    inside = {id(weight) for layer in layers for weight in layer.parameters()}
+    outside = {key for key, weight in model.named_parameters() if id(weight) not in inside}
+    rest = ("visual.patch_embed", "visual.merger", "language_model.embed_tokens", "language_model.norm", "lm_head")
+    assert all(any(part in key for part in rest) for key in outside)
 
 
 def test_the_paper_profile_divides_the_model_among_all_gpus():

@@ -1,6 +1,6 @@
 """What a run has to do: rows, tokens and patches of a pass, steps of a stage.
 
-    sft_steps(load_profile("paper"), devices=8)    # 141
+    sft_steps(load_profile("paper"), devices=8)    # 564
 
 Images and completions are taken at their longest.
 """

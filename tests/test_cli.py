@@ -120,7 +120,7 @@ def test_a_dry_run_of_the_paper_profile_prints_the_plan_without_datasets_and_wit
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert told.returncode == 0 and "heavy []" in told.stdout, told.stderr
-    for word in ("3000 conversations, 1125 steps", "calculated, not measured", "GPU hours", "Where it does not fit"):
+    for word in ("3000 conversations, 564 steps", "calculated, not measured", "GPU hours", "Where it does not fit"):
         assert word in told.stdout
     assert "reference" not in told.stdout.split("Memory on each GPU")[1].split("Hours")[0]
     assert list(tmp_path.iterdir()) == []

@@ -32,7 +32,7 @@ def test_prompts_have_the_text_tokens_that_were_counted_with_qwens_tokenizer(ima
 def test_steps_are_those_of_the_profile_or_of_its_epochs():
     toy = load_profile("toy")
     assert (sft_steps(toy), grpo_steps(toy)) == (toy.sft.steps, toy.grpo.steps)
-    assert sft_steps(PAPER) == 3 * 375 and sft_steps(PAPER, devices=8) == 3 * 47
+    assert sft_steps(PAPER) == sft_steps(PAPER, devices=8) == 3 * 188
     assert grpo_steps(PAPER) == 2 * 62 and grpo_steps(PAPER, pairs=160) == 2 * 10
 
 
@@ -45,7 +45,7 @@ def test_every_test_image_is_judged_unless_the_profile_limits_them():
 def test_hours_of_training_are_operations_over_speed():
     layers = 36 * (2 * 2048 * (2048 + 256) + 3 * 2048 * 11008)
     tokens, patches = 2 * 512 + 220, 2 * 2048
-    work = 9000 * (8 * layers * tokens + 2 * sizes_of(PAPER.model.base).vision * patches)
+    work = 3 * 188 * 16 * (8 * layers * tokens + 2 * sizes_of(PAPER.model.base).vision * patches)
     assert stage_hours(PAPER, IDEAL)["SFT"] == pytest.approx(work / (100e12 * 0.35) / 3600)
 
 
@@ -96,7 +96,7 @@ def test_small_fits_its_24_gb_and_the_paper_needs_more_than_80():
 
 
 def test_stages_are_told_with_the_profiles_counts_or_the_datasets():
-    assert stage_lines(PAPER)["02"].startswith("3000 conversations, 1125 steps of 8")
+    assert stage_lines(PAPER)["02"].startswith("3000 conversations, 564 steps of 16")
     assert stage_lines(PAPER, conversations=80, pairs=32)["03"].startswith("32 pairs, 4 steps of 128")
     assert set(stage_lines(PAPER)) == {stage.number for stage in STAGES}
 

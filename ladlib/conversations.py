@@ -29,6 +29,7 @@ from ladlib.data.images import fit, open_image
 from ladlib.data.mmad import Question
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError
+from ladlib.reading import read_text
 from ladlib.schema import Conversation, Dataset, Pair
 from ladlib.settings import Data, Profile
 from ladlib.sft_file import read_written, refuse_absent
@@ -103,7 +104,19 @@ def make_conversations(profile: Profile, root: Path | str, seed: int) -> list[Co
     if file and not made:
         raise UserError(f"All of {file} is about images of the validation split.", "Build it with this profile.")
     rng.shuffle(made)
-    return made[: profile.data.sft_samples]
+    chosen = made[: profile.data.sft_samples]
+    _refuse_special_tokens(chosen)
+    return chosen
+
+
+def _refuse_special_tokens(conversations: Sequence[Conversation]) -> None:
+    """An image token in a text stands for an image that is not there, and ends the training in the middle."""
+    for one in conversations:
+        if "<|" in one.question + one.answer:
+            raise UserError(
+                f"A conversation about {one.pair.id} holds '<|', which begins a special token.",
+                "Take it out of MMAD's annotations, or of the file of conversations.",
+            )
 
 
 def _from_file(file: Path, root: Path | str) -> list[Conversation]:
@@ -226,7 +239,7 @@ def _captions(root: Path | str) -> dict[tuple[str, str], str]:
         return {}
     folder = find_dataset(root, "mmad")
     files = {mmad.locate(path.relative_to(folder).as_posix()): path for path in sorted(folder.glob("*/*/*/*/*.txt"))}
-    return {key: path.read_text(encoding="utf-8").strip() for key, path in files.items() if key}
+    return {key: read_text(path, "Copy it from the release of MMAD.").strip() for key, path in files.items() if key}
 
 
 def _shortened(text: str) -> str:

@@ -27,6 +27,7 @@ from ladlib.plan import (
     most,
     nearest_gpu,
 )
+from ladlib.published_models import commit_of
 from ladlib.runs import hardware
 from ladlib.schema import Record
 from ladlib.settings import Profile, load_profile
@@ -213,7 +214,7 @@ def _weights(settings: Profile) -> Iterator[Check]:
         yield Check(verdict="ok", subject="base model", found=f"the folder {base}")
     elif "/" not in base:
         yield Check(verdict="missing", subject="base model", found=f"{base} is not shipped with this installation")
-    elif _cached(base, settings.model.revision):
+    elif _cached(base, commit_of(base, settings.model.revision)):
         yield Check(verdict="ok", subject="base model", found=f"{base}, in the local cache")
     else:
         yield Check(

@@ -8,7 +8,7 @@ answers' probabilities after ``<answer>`` (:mod:`ladlib.likelihood`).
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,18 +66,20 @@ def evaluate(
     the same model made of the same images before are kept. Raises :class:`UserError` for data or a model
     that is not there, and where the profile's engine is vLLM as :func:`ladlib.engine.serving.evaluate`.
     """
-    inputs, model = _inputs(profile, model), model or profile.model.base
+    inputs, model = model_inputs(profile, model), model or profile.model.base
     if profile.evaluate.engine == "vllm":
         return serving.evaluate(profile, data_root, run, seed, arm=arm, model=model, inputs=inputs, limit=limit)
     kept = Generations.open(profile, data_root, run, seed, arm=arm, inputs=inputs, limit=limit)
     if kept.left:
         judge, processor = load(profile, model)
-        batches = make_batches(kept.left, kept.folder, profile.data, profile.evaluate.batch_size)
-        progress, done = Progress(arm, "batch", len(batches)), len(kept.pairs) - len(kept.left)
+        left = {one.id for one in kept.left}
+        batches = make_batches(kept.pairs, left, kept.folder, profile.data, profile.evaluate.batch_size)
+        progress, done = Progress(arm, "batch", len(batches)), len(kept.pairs) - len(left)
         for number, batch in enumerate(batches, 1):
             for record in _judge(kept, judge, processor, batch):
-                kept.keep(record)
-            done += len(batch)
+                if record.id in left:
+                    kept.keep(record)
+                    done += 1
             progress.tell(number, f"{done} of {len(kept.pairs)} pairs")
     return kept.path
 
@@ -88,29 +90,34 @@ def load(profile: Profile, model: str = "") -> tuple[Qwen2_5_VLForConditionalGen
     return load_model(name, profile.model).eval(), load_processor(name, profile.data, profile.model.revision)
 
 
-def make_batches(pairs: Sequence[Pair], folder: Path, data: Data, size: int) -> list[list[Pair]]:
-    """Batches of ``size`` pairs whose images are of like size, so that little is padded."""
+def make_batches(pairs: Sequence[Pair], left: Collection[str], folder: Path, data: Data, size: int) -> list[list[Pair]]:
+    """Batches of ``size`` pairs whose images are of like size, so that little is padded: those with a pair ``left``.
+
+    A batch is judged whole, whatever of it is left: a numeric type with few digits lets an answer hang on its
+    neighbours in the batch, and it shall not hang on when a run was killed.
+    """
 
     def sizes(one: Pair) -> tuple:
         paths = (folder / one.reference, folder / one.test.image)
         return *(seen_size(path, data.min_pixels, data.max_pixels) for path in paths), one.id
 
     ordered = sorted(pairs, key=sizes)
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return [batch for batch in batches if any(one.id in left for one in batch)]
 
 
-def render_prompt(processor: PairProcessor) -> str:
+def render_prompt(processor: PairProcessor, question: str = prompts.QUESTION) -> str:
     """The task's prompt in the chat template, each image one placeholder."""
-    return prompts.prompt_text(processor, prompts.QUESTION, images=2)
+    return prompts.prompt_text(processor, question, images=2)
 
 
 @torch.inference_mode()
 def answer(
     model: Qwen2_5_VLForConditionalGeneration, processor: PairProcessor, images: Sequence[Sequence[Image.Image]],
-    max_new_tokens: int,
+    max_new_tokens: int, question: str = prompts.QUESTION,
 ) -> list[Completion]:  # fmt: skip
     """Greedy answers to a batch of (reference image, test image), already resized."""
-    texts = [render_prompt(processor)] * len(images)
+    texts = [render_prompt(processor, question)] * len(images)
     inputs = processor(text=texts, images=[list(two) for two in images], padding=True, return_tensors="pt")
     inputs = inputs.to(model.device)
     output = model.generate(**inputs, max_new_tokens=max_new_tokens)
@@ -142,7 +149,7 @@ def _judge(
         yield kept.record(one, seen, prompt, found, seconds)
 
 
-def _inputs(profile: Profile, model: str) -> dict:
+def model_inputs(profile: Profile, model: str) -> dict:
     """What an answer depends on beside the prompt and the images."""
     name = model or profile.model.base
     return {"model": fingerprint(name, profile.model.revision), "dtype": profile.model.dtype}

@@ -10,7 +10,7 @@ Whoever answers, a model on this machine (:mod:`ladlib.evaluate`) or one behind 
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from ladlib.data.images import sha256
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
-from ladlib.runs import RunFolder, append_json, read_jsonl, write_text
+from ladlib.reading import read_json
+from ladlib.runs import DAMAGED, RunFolder, append_json, read_jsonl, write_text
 from ladlib.schema import Finish, Generation, Pair
 from ladlib.settings import Profile
 
@@ -66,7 +67,13 @@ class Generations:
         folder, path = find_dataset(data_root, "mvtec_loco"), run.generations(arm, seed)
         pairs = pair(read_dataset(data_root, "mvtec_loco"), profile.data.reference_seed)
         pairs = select(pairs, profile.evaluate.limit if limit is None else limit)
-        done = _resume(path, dict(inputs) | _inputs(profile), folder, pairs)
+        known = {one.id: one for one in pairs}
+        kept = resume(
+            path,
+            dict(inputs) | inputs_of(profile),
+            lambda row: row["id"] not in known or holds(row, known[row["id"]], folder),
+        )
+        done = {row["id"] for row in kept} & set(known)
         if done:
             print(f"{arm}: {len(done)} of {len(pairs)} pairs were judged before")
         left = tuple(one for one in pairs if one.id not in done)
@@ -123,28 +130,36 @@ def holds(row: Mapping, one: Pair, folder: Path) -> bool:
     return tuple(row["images_sha256"]) == image_hashes(one, folder)
 
 
-def _inputs(profile: Profile) -> dict:
+def inputs_of(profile: Profile) -> dict:
     """What every answer depends on beside the model and the images."""
     values = {"question": prompts.QUESTION, "max_new_tokens": profile.evaluate.max_new_tokens}
     return values | profile.data.model_dump(include={"min_pixels", "max_pixels"})
 
 
-def _resume(path: Path, inputs: dict, folder: Path, pairs: Sequence[Pair]) -> set[str]:
-    """The ids of ``pairs`` whose records in ``path`` still hold; ``path`` is left with records that hold.
+def resume(path: Path, inputs: dict, still_holds: Callable[[dict], bool]) -> list[dict]:
+    """The records in ``path`` that were made with ``inputs`` and still hold; ``path`` is left with these.
 
     Records of another model, prompt or image are removed, and so is a line cut off while being written.
     """
     note = path.with_suffix(".inputs.json")
-    made = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
-    rows, known = read_jsonl(path), {one.id: one for one in pairs}
-    fits = [made == inputs and (row["id"] not in known or holds(row, known[row["id"]], folder)) for row in rows]
+    made = read_json(note, DAMAGED) if note.exists() else {}
+    rows = read_jsonl(path)
+    _refuse_foreign(rows, path)
+    fits = [made == inputs and still_holds(row) for row in rows]
     kept = [row for row, fit in zip(rows, fits, strict=True) if fit]
     _refuse_to_lose([row for row, fit in zip(rows, fits, strict=True) if not fit], made, path)
     if path.is_file():
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
     if made != inputs:
         write_text(note, json.dumps(inputs, indent=2) + "\n")
-    return {row["id"] for row in kept} & set(known)
+    return kept
+
+
+def _refuse_foreign(rows: Sequence[Mapping], path: Path) -> None:
+    """What is no record at all is not overwritten: the file may be somebody's."""
+    for number, row in enumerate(rows, 1):
+        if lacking := [name for name in ("id", "reference", "label", "images_sha256") if name not in row]:
+            raise UserError(f"{path}, record {number} has no {lacking[0]}.", DAMAGED)
 
 
 def _refuse_to_lose(rows: Sequence[Mapping], made: Mapping, path: Path) -> None:

@@ -82,7 +82,9 @@ def train(
     if trainer.is_world_process_zero():
         write_manifest(run.manifest(arm, seed), shown)
     trainer.rollouts = run.rollouts(arm, seed)
-    trainer.add_callback(StepLog(run.log(arm, seed), arm, _row, watch=Alarms(), beside=trainer.rollouts))
+    trainer.add_callback(
+        StepLog(run.log(arm, seed), arm, _row, Alarms("GRPO", profile.grpo.stop_on_alarm), beside=trainer.rollouts)
+    )
     return fit_and_save(trainer, run.checkpoint(arm, seed), origin(profile, profile.grpo, model, seed, shown))
 
 

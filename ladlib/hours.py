@@ -10,17 +10,18 @@ what starting its kernels takes, whichever is more. Under autocast the weights a
 bfloat16 and read again at every token. Completions run to their limit: the longest of a batch decides.
 """
 
+from dataclasses import replace
+
 from ladlib.activations import BFLOAT16, FLOAT32
 from ladlib.memory import cache_bytes
 from ladlib.schema import Record
 from ladlib.settings import Profile
 from ladlib.sizes import Sizes, sizes_of
-from ladlib.workload import Batch, evaluation_batch, grpo_steps, judged_images, rollout_batch, sft_batch, sft_steps
+from ladlib.workload import Batch, all_answers, evaluation_batch, grpo_steps, rollout_batch, sft_batch, sft_steps
 
 UTILISATION = 0.35  # of the peak; assumed: PaLM (arXiv 2204.02311, table 3) reaches 46 % with tuned kernels
 LAUNCH = 0.0007  # seconds a layer and decoded token; assumed: some 40 kernels and their Python, not compiled
 PRICE = 2.50  # US dollars an hour of one GPU; assumed, see `ladlib doctor --price`
-JUDGED_ARMS = 3  # base, SFT, SFT + GRPO
 
 
 class Gpu(Record):
@@ -79,11 +80,16 @@ def _forward_work(sizes: Sizes, batch: Batch, tokens: int) -> float:
 
 
 def _evaluation_seconds(profile: Profile, sizes: Sizes, gpu: Gpu) -> float:
-    """Answers, and the second pass that reads P(yes)."""
-    batch = evaluation_batch(profile, sizes)
+    """All answers of notebook 04, those under other conditions with them; their other numeric type is not counted."""
+    batch, (together, alone) = evaluation_batch(profile, sizes), all_answers(profile)
+    single = replace(batch, rows=1)
+    return together / batch.rows * _answer_seconds(sizes, batch, gpu) + alone * _answer_seconds(sizes, single, gpu)
+
+
+def _answer_seconds(sizes: Sizes, batch: Batch, gpu: Gpu) -> float:
+    """A batch of answers, and the second pass that reads P(yes)."""
     second = _seconds(_forward_work(sizes, batch, batch.tokens), gpu)
-    batches = JUDGED_ARMS * judged_images(profile) / batch.rows
-    return batches * (_generation_seconds(sizes, batch, gpu, BFLOAT16) + second)
+    return _generation_seconds(sizes, batch, gpu, BFLOAT16) + second
 
 
 def _generation_seconds(sizes: Sizes, batch: Batch, gpu: Gpu, item: int) -> float:

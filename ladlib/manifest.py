@@ -3,19 +3,22 @@
     rows = shown_files(pairs, Path("data"))              # raises where a file is one of MVTec LOCO AD's
     write_manifest(run.manifest("sft_grpo", 0), rows)
 
-The check does not lean on names: a test image that was copied or renamed has the same bytes. It needs the test set
-beside the training data, and does not know an image that was saved anew.
+The check does not lean on names: a test image that was copied or renamed has the same bytes, and one that was saved
+anew looks the same (:mod:`ladlib.data.near`). It needs the test set beside the training data.
 """
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ladlib.data import find_dataset
 from ladlib.data.images import sha256
 from ladlib.data.layout import is_image
+from ladlib.data.near import NEAR, hashes, nearest
 from ladlib.errors import UserError
+from ladlib.plain import no_formula
 from ladlib.progress import Progress
 from ladlib.runs import write_text
 from ladlib.schema import Pair, Record
@@ -38,8 +41,8 @@ class Shown(Record):
 def shown_files(pairs: Iterable[Pair], root: Path | str) -> list[Shown]:
     """A row for each of ``pairs``, once, in their order.
 
-    Raises :class:`UserError` for a missing image and where one has the bytes of an image of MVTec LOCO AD below
-    ``root``. Where that dataset is not there, names alone tell (:func:`ladlib.conversations.refuse_loco`).
+    Raises :class:`UserError` for a missing image and where one has the bytes or the looks of an image of MVTec LOCO AD
+    below ``root``. Where that dataset is not there, names alone tell (:func:`ladlib.conversations.refuse_loco`).
     """
     unique = list({(one.test.dataset, one.id): one for one in pairs}.values())
     progress = Progress("files", "pair", len(unique))
@@ -54,12 +57,14 @@ def shown_files(pairs: Iterable[Pair], root: Path | str) -> list[Shown]:
         )  # fmt: skip
         progress.tell(number)
     _refuse_test_files(rows, root)
+    _refuse_lookalikes(rows, root)
     return rows
 
 
 def write_manifest(path: Path, rows: Sequence[Shown]) -> None:
     """``rows`` as a CSV file."""
-    write_text(path, pd.DataFrame([row.model_dump() for row in rows]).to_csv(index=False, lineterminator="\n"))
+    safe = [{name: no_formula(value) for name, value in row.model_dump().items()} for row in rows]
+    write_text(path, pd.DataFrame(safe).to_csv(index=False, lineterminator="\n"))
 
 
 def _refuse_test_files(rows: Sequence[Shown], root: Path | str) -> None:
@@ -72,6 +77,32 @@ def _refuse_test_files(rows: Sequence[Shown], root: Path | str) -> None:
                 f"{names[digest]} has the bytes of {'/'.join(image.parts[-4:])}, an image of the test set.",
                 "Take it out of the training data.",
             )
+
+
+def _refuse_lookalikes(rows: Sequence[Shown], root: Path | str) -> None:
+    tested = _hashed(_loco_images(root), "test set")
+    if not tested:
+        return
+    shown = {find_dataset(root, row.dataset) / name: name for row in rows for name in _files(row)}
+    known, others = list(tested), np.stack(list(tested.values()))
+    for path, found in _hashed(list(shown), "training set").items():
+        place, bits = nearest(found, others)
+        if bits <= NEAR:
+            raise UserError(
+                f"{shown[path]} looks like {'/'.join(known[place].parts[-4:])}, an image of the test set "
+                f"({bits} of 255 bits differ).",
+                "Take it out of the training data.",
+            )
+
+
+def _hashed(paths: Sequence[Path], title: str) -> dict[Path, np.ndarray]:
+    """The perceptual hashes of those images that have one."""
+    progress, found = Progress(f"looks of the {title}", "image", len(paths)), {}
+    for number, (path, one) in enumerate(zip(paths, hashes(paths), strict=True), 1):
+        progress.tell(number)
+        if one is not None:
+            found[path] = one
+    return found
 
 
 def _files(row: Shown) -> dict[str, str]:

@@ -6,17 +6,22 @@ rambles. The answer is read from the stored text through :mod:`ladlib.parsing`, 
 decides. Measures named ``lenient_…`` read it through :func:`ladlib.parsing.lenient_answer` instead (the first yes
 or no anywhere; none at all is wrong): they tell a gain in judgement from a gain in form, and are no headline.
 
-Values are shares in 0..1. Where a value is not defined:
+Values are shares in 0..1, ``mcc`` within -1..1. What is not defined is ``None``, and a dash in every table, never 0:
 
-- ``precision`` is 0 where nothing was called anomalous, ``f1`` 0 where no anomaly was found, ``mcc`` 0 where
-  a row or column of the confusion matrix is empty (scikit-learn's conventions);
-- ``recall`` without an anomalous image, ``specificity`` without a good one, and both balanced
-  accuracies, ``auroc``, ``average_precision`` without both are ``None``;
-- ``auroc`` and ``average_precision`` are ``None``, too, where P(anomalous) is not known (:func:`ranks`);
-- a mean over categories is ``None`` where one of them is.
+- ``precision`` where nothing was called anomalous, ``recall`` without an anomalous image, ``specificity`` without
+  a good one, ``f1`` where there is neither (no TP, FP or FN), ``mcc`` where a row or column of the confusion
+  matrix is empty (0 / 0 in each case; scikit-learn writes 0 there);
+- both balanced accuracies, ``auroc``, ``average_precision`` and ``f1_max_tuned_on_test`` without both kinds of image;
+- what is read from P(anomalous), these last three and ``ece``, where that is not known (:func:`ranks`);
+- a mean over categories where one of them is.
+
+``f1_max_tuned_on_test`` is the best F1 that any threshold on P(anomalous) reaches on the very images it is scored
+on: an upper bound that no one could have known beforehand, named so that it is not read as F1.
+``ece``: :func:`ladlib.calibration.expected_calibration_error`.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -24,12 +29,13 @@ from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
     matthews_corrcoef,
-    precision_score,
+    precision_recall_curve,
     roc_auc_score,
 )
 
+from ladlib.calibration import expected_calibration_error
 from ladlib.parsing import lenient_answer, parse
-from ladlib.schema import ARMS, TRIVIAL_ARMS, Anomaly, Answer, Generation
+from ladlib.schema import ARMS, NEIGHBOURS, TRIVIAL_ARMS, Anomaly, Answer, Detection, Generation
 
 SUBSETS: dict[str, tuple[Anomaly, ...]] = {
     "logical": ("good", "logical"),  # the paper's protocol, inferred from its accuracies
@@ -39,7 +45,8 @@ SUBSETS: dict[str, tuple[Anomaly, ...]] = {
 COUNTS = ("n", "tp", "fp", "tn", "fn", "unparsed")
 MEASURES = (
     "accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy", "mcc", "auroc",
-    "average_precision", "format_rate", "lenient_accuracy", "lenient_balanced_accuracy",
+    "average_precision", "f1_max_tuned_on_test", "ece", "format_rate", "lenient_accuracy",
+    "lenient_balanced_accuracy",
 )  # fmt: skip
 
 
@@ -74,6 +81,29 @@ def score_trivial(generations: Iterable[Generation]) -> list[dict]:
     """
     images = list({(one.dataset, one.id): judge(one) for one in generations}.values())
     return [row for arm in TRIVIAL_ARMS for row in _arm_rows(arm, 0, images, trivial=True)] if images else []
+
+
+def score_detections(detections: Iterable[Detection]) -> list[dict]:
+    """Rows of the nearest-neighbour detector, which answers every image and writes nothing.
+
+    It is ranked by distance / (distance + threshold): one half at the threshold of each category, whatever the
+    scale there. That is no probability, so there is no ``ece``.
+    """
+    return [row | {"ece": None} for row in _arm_rows(NEIGHBOURS, 0, [_detected(one) for one in detections])]
+
+
+def _detected(one: Detection) -> Judged:
+    called = one.distance > one.threshold
+    return Judged(
+        category=one.category,
+        anomaly=one.anomaly,
+        anomalous=one.label == "yes",
+        called=called,
+        called_leniently=called,
+        score=one.distance / (one.distance + one.threshold) if one.distance else 0.0,
+        unparsed=False,
+        well_formed=None,
+    )
 
 
 def judge(generation: Generation) -> Judged:
@@ -125,7 +155,8 @@ def _arm_rows(arm: str, seed: int, images: list[Judged], trivial: bool = False) 
         chosen = [image for image in images if image.anomaly in anomalies]
         cells = {name: [one for one in chosen if one.category == name] for name in _categories(chosen)}
         pooled = {"pooled": chosen} if chosen else {}
-        measured = {name: measure(_trivial(arm, cell) if trivial else cell) for name, cell in (cells | pooled).items()}
+        answered = {name: _trivial(arm, cell) if trivial else cell for name, cell in (cells | pooled).items()}
+        measured = {name: _measured(tuple(cell)) for name, cell in answered.items()}
         if cells:
             measured["mean"] = _mean([measured[name] for name in cells])
         key = {"arm": arm, "seed": seed, "subset": subset}
@@ -163,18 +194,29 @@ def measure(images: Sequence[Judged]) -> dict:
         "n": _count(sum(weight)), "tp": tp, "fp": fp, "tn": tn, "fn": fn,
         "unparsed": sum(one.unparsed for one in images),
         "accuracy": _accuracy(tn, fp, fn, tp),
-        "precision": float(precision_score(**known, y_pred=called, zero_division=0)),
+        "precision": _ratio(tp, tp + fp),
         "recall": recall,
-        "f1": _ratio(2 * tp, 2 * tp + fp + fn) or 0.0,
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
         "specificity": specificity,
         "balanced_accuracy": _balanced(tn, fp, fn, tp),
-        "mcc": float(matthews_corrcoef(**known, y_pred=called)) if both and (tp + fp) and (tn + fn) else 0.0,
+        "mcc": float(matthews_corrcoef(**known, y_pred=called)) if both and tp + fp and tn + fn else None,
         "auroc": float(roc_auc_score(**known, y_score=ranked)) if ranking else None,
         "average_precision": float(average_precision_score(**known, y_score=ranked)) if ranking else None,
+        "f1_max_tuned_on_test": best_f1(**known, y_score=ranked) if ranking else None,
+        "ece": None if ranked is None else expected_calibration_error(truth, ranked, weight),
         "format_rate": _share(one.well_formed for one in images),
         "lenient_accuracy": _accuracy(*lenient),
         "lenient_balanced_accuracy": _balanced(*lenient),
     }  # fmt: skip
+
+
+_measured = lru_cache(maxsize=4096)(measure)  # a run is scored for its report, its claims and the terminal alike
+
+
+def best_f1(y_true: Sequence[bool], y_score: Sequence[float], sample_weight: Sequence[float] | None = None) -> float:
+    """The largest F1 = 2 precision recall / (precision + recall) over all thresholds on ``y_score``."""
+    precision, recall, _ = precision_recall_curve(y_true, y_score, sample_weight=sample_weight)
+    return float(np.max(2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)))
 
 
 def _confusion(truth: list[bool], called: list[bool], weight: list[float]) -> tuple[int | float, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoTokenizer,
     GenerationConfig,
@@ -28,7 +28,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from ladlib.data.images import sha256
 from ladlib.errors import UserError
-from ladlib.published_models import PublishedModel
+from ladlib.published_models import PINNED, PublishedModel, commit_of
+from ladlib.reading import read_json
 from ladlib.runs import write_text
 from ladlib.schema import Finish
 from ladlib.settings import Data, Model
@@ -37,6 +38,8 @@ disable_progress_bar()  # a bar a file would fill logs and notebooks
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
+KIND = "qwen2_5_vl"
+COPY = "Copy or train it again; weights are read from safetensors files only."
 TOY_MODELS = ("toy-base", "toy-large")
 
 
@@ -85,16 +88,29 @@ def _found(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if Path(name).is_dir() or name in TOY_MODELS:
+            raise UserError(f"The model in {name} cannot be read: {_first_line(error)}", COPY) from error
         raise UserError(
             f"The model {name} is neither a folder nor to be had from the hub.", "Check the name and the network."
         ) from error
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(f"The files of {name} are damaged: {_first_line(error)}", COPY) from error
 
 
-def load_processor(name: str, data: Data, revision: str = "main") -> PairProcessor:
+def _first_line(error: Exception) -> str:
+    return f"{(str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip('.')}."
+
+
+def load_processor(name: str, data: Data, revision: str = PINNED) -> PairProcessor:
     """The processor of a model, with the profile's band of pixels and left padding."""
     with _found(name):
-        tokenizer = AutoTokenizer.from_pretrained(locate(name), revision=revision)
+        tokenizer = _tokenizer(locate(name), revision)
     return make_processor(tokenizer, data.min_pixels, data.max_pixels)
+
+
+def _tokenizer(name: str, revision: str) -> PreTrainedTokenizerBase:
+    """A folder's own code is never run: without this word a person would be asked whether to."""
+    return AutoTokenizer.from_pretrained(name, revision=commit_of(name, revision), trust_remote_code=False)
 
 
 def make_processor(tokenizer: PreTrainedTokenizerBase, min_pixels: int, max_pixels: int) -> PairProcessor:
@@ -112,17 +128,27 @@ def load_model(name: str, model: Model, *, device: str | None = None) -> Qwen2_5
     folder = locate(name)
     if (Path(folder) / "adapter_config.json").is_file():
         return _with_adapter(load_model(_base_of(folder), model, device=device), folder)
+    _refuse_other_kind(Path(folder) / "config.json")
     with _found(name):
         loaded, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder,
-            revision=model.revision,
+            revision=commit_of(folder, model.revision),
             dtype=getattr(torch, model.dtype),
             attn_implementation=model.attention,
             output_loading_info=True,
+            use_safetensors=True,  # the other format is pickle, which runs what it is told to
         )
+        tokenizer = _tokenizer(folder, model.revision)
     _check_keys(name, report)
-    loaded.generation_config = generation_config(loaded, AutoTokenizer.from_pretrained(folder, revision=model.revision))
+    loaded.generation_config = generation_config(loaded, tokenizer)
     return loaded.to(device or best_device())
+
+
+def _refuse_other_kind(file: Path) -> None:
+    """Transformers only warns of another kind of model, then makes a random one of seven billion weights."""
+    config = read_json(file, COPY) if file.is_file() else {"model_type": KIND}
+    if not isinstance(config, dict) or config.get("model_type") != KIND:
+        raise UserError(f"{file} is not that of a Qwen2.5-VL.", "Give the folder of such a model.")
 
 
 def outline(published: PublishedModel) -> Qwen2_5_VLForConditionalGeneration:
@@ -159,11 +185,11 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str,
     return text, "length" if end is None else "stop"
 
 
-def fingerprint(name: str, revision: str = "main") -> str:
+def fingerprint(name: str, revision: str = PINNED) -> str:
     """SHA-256 of a model folder's weights and configuration, its adapter's base included; of a hub id, its name."""
     folder = Path(locate(name))
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json"), *folder.glob("tokenizer.json")])
-    parts = [f"{file.name}:{sha256(file)}" for file in files] or [f"{name}@{revision}"]
+    parts = [f"{file.name}:{sha256(file)}" for file in files] or [f"{name}@{commit_of(name, revision)}"]
     if (folder / "adapter_config.json").is_file():
         parts.append(fingerprint(_base_of(str(folder)), revision))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -181,8 +207,11 @@ def count_parameters(model: torch.nn.Module) -> int:
 
 def _base_of(folder: str) -> str:
     """What the adapter in ``folder`` was trained on; a checkpoint beside it is found wherever the run lies now."""
-    config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
-    base = config["base_model_name_or_path"]
+    file = Path(folder) / "adapter_config.json"
+    config = read_json(file, COPY)
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{file} does not say what the adapter was trained on.", COPY)
     beside = Path(folder).parent / Path(base).name
     return str(beside) if beside.is_dir() else base
 
@@ -198,8 +227,12 @@ def _check_keys(name: str, report: dict) -> None:
 
 def _with_adapter(model: Qwen2_5_VLForConditionalGeneration, adapter: str | Path) -> Qwen2_5_VLForConditionalGeneration:
     """``model`` with the LoRA adapter merged in, if the adapter does anything at all."""
-    wrapped = PeftModel.from_pretrained(model, str(adapter))
-    if not _adapter_acts(Path(adapter)):
+    file = Path(adapter) / "adapter_model.safetensors"
+    if not file.is_file():
+        raise UserError(f"{file} is missing.", COPY)
+    with _found(str(adapter)):
+        wrapped, acts = PeftModel.from_pretrained(model, str(adapter)), _adapter_acts(file)
+    if not acts:
         raise UserError(
             f"The adapter {adapter} changes nothing.", "It was saved before training, or its keys do not match."
         )
@@ -209,7 +242,7 @@ def _with_adapter(model: Qwen2_5_VLForConditionalGeneration, adapter: str | Path
     return merged
 
 
-def _adapter_acts(folder: Path) -> bool:
+def _adapter_acts(weights: Path) -> bool:
     """Whether any B matrix differs from the zeros that LoRA starts from."""
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+    with safe_open(weights, framework="pt") as file:
         return any(file.get_tensor(key).any() for key in file.keys() if "lora_B" in key)  # noqa: SIM118

@@ -8,11 +8,13 @@ Nothing is loaded for it: no model, no torch. Memory and hours are calculated (:
 
 from collections.abc import Iterator, Sequence
 
-from ladlib.hours import GPUS, JUDGED_ARMS, LAUNCH, PRICE, UTILISATION, Gpu, stage_hours
+from ladlib.hours import GPUS, LAUNCH, PRICE, UTILISATION, Gpu, stage_hours
 from ladlib.memory import CALCULATED, CONTEXT, GIB, LOSSES, Memory, Sharding, stage_memory
 from ladlib.settings import Profile
 from ladlib.sizes import sizes_of
 from ladlib.workload import (
+    JUDGED_ARMS,
+    answers_again,
     evaluation_batch,
     grpo_steps,
     judged_images,
@@ -92,7 +94,7 @@ def stage_lines(profile: Profile, conversations: int = 0, pairs: int = 0) -> dic
         "03": f"{pairs or stated.grpo_pairs} pairs, {grpo_steps(profile, pairs)} steps of {completions} completions, "
         f"at most {update.prompt} + {update.completion} tokens each",
         "04": f"{JUDGED_ARMS} models answer to {judged_images(profile)} pairs, at most {judged.prompt} + "
-        f"{judged.completion} tokens each",
+        f"{judged.completion} tokens each; the last one to {sum(answers_again(profile))} under other conditions",
         "05": (f"the large model answers to {judged_images(profile)} pairs; " if profile.evaluate.large else "")
         + "tables, figures and the report from stored answers",
     }  # fmt: skip

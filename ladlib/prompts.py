@@ -6,13 +6,37 @@ The paper's wording is unknown; only its template is quoted: ``<think>...</think
 
 Message = dict[str, object]
 
-# The reference comes first: many test images share it, so the shared prefix is longest.
-QUESTION = (
-    "The first image shows a normal product. Does the second image break its logic: is a part missing, extra or "
+_TASK = (
+    "The {normal} image shows a normal product. Does the {judged} image break its logic: is a part missing, extra or "
     "swapped, is there a wrong number of parts, or is a relation between parts broken? "
+)
+_FORM = (
     "First output the thinking process in <think> </think> tags, then output the final answer, yes or no, "
     "in <answer> </answer> tags."
 )
+
+# The reference comes first: many test images share it, so the shared prefix is longest.
+QUESTION = _TASK.format(normal="first", judged="second") + _FORM
+
+# The same question of two images that come the other way round.
+TEST_FIRST = _TASK.format(normal="second", judged="first") + _FORM
+
+# The task in other words, to see how far an answer hangs on them: the same form, and yes is anomalous in all.
+WORDINGS = {
+    "short": "The first image shows a normal product. Is the second image anomalous? " + _FORM,
+    "compare": (
+        "Compare the second image with the first, which shows a normal product. Do its parts differ in kind, in "
+        "number or in how they are arranged? " + _FORM
+    ),
+    "inspector": (
+        "You inspect products. The first image is a good one. Would you reject the product in the second image "
+        "because a part is missing, extra, swapped or in a wrong place? " + _FORM
+    ),
+    "rules": (
+        "The product in the first image follows all rules of its kind. Does the product in the second image break "
+        "one of these rules? " + _FORM
+    ),
+}
 
 ANSWER_OPENING = "<answer>"  # P(yes) is read from the token after it
 

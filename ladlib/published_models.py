@@ -21,6 +21,7 @@ class PublishedModel(Record):
     vocabulary: int  # rows of the embedding, more than the tokenizer has tokens
     tied: bool  # the output layer is the embedding
     vision_intermediate: int
+    revision: str  # the commit of its repository on the hub that the profiles load
     billions: float  # parameters as published, shared ones counted once
 
     def config(self) -> dict:
@@ -45,12 +46,24 @@ PUBLISHED = {
     "Qwen/Qwen2.5-VL-3B-Instruct": PublishedModel(
         layers=36, hidden=2048, intermediate=11008, heads=16, key_value_heads=2, vocabulary=151_936, tied=True,
         vision_intermediate=3420,
+        revision="66285546d2b821cf421d4f5eb2576359d3770cd3",
         billions=3.754622976,  # its weights at revision 66285546: 7,509,245,952 bytes of bfloat16
     ),
     "Qwen/Qwen2.5-VL-72B-Instruct": PublishedModel(
         layers=80, hidden=8192, intermediate=29568, heads=64, key_value_heads=8, vocabulary=152_064, tied=False,
         vision_intermediate=3456,
+        revision="89c86200743eec961a297729e7990e8f2ddbc4c5",
         billions=73.4,  # its page on the hub, rounded there
     ),
 }  # fmt: skip
 """By their names on the hub."""
+
+
+PINNED = "pinned"
+
+
+def commit_of(model: str, revision: str) -> str:
+    """``revision``; for "pinned" the commit of ``model`` above, or "main" for a model that is not there."""
+    if revision != PINNED:
+        return revision
+    return PUBLISHED[model].revision if model in PUBLISHED else "main"

@@ -12,33 +12,40 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair
+from ladlib.doctor import load_cost
 from ladlib.report import write_report
+from ladlib.report.claims import claims_frame, claims_text, path
 from ladlib.report.figures import save
 from ladlib.report.samples import one_a_defect, pair_gallery
 from ladlib.report.stored import read_run
 from ladlib.report.study import arms_and_seeds, write_study
 from ladlib.report.study_arms import arms_frame, arms_text
-from ladlib.report.study_bars import bars_frame, bars_text
 from ladlib.report.study_spoken import read_summaries
 from ladlib.report.tables import blocks, comparison, departures, markdown, readable
 from ladlib.runs import RELEASED, STUDY, RunFolder, write_text
 from ladlib.schema import Pair
+from ladlib.seals import seal_all
 from ladlib.settings import load_profile
+from ladlib.verify import verify
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-KEPT = ("run.json", "metrics.json", "generations", "rationales", "samples", "logs", "manifests", "tables", "figures")
+KEPT = (
+    "run.json", "metrics.json", "generations", "sensitivity", "baselines", "rationales", "samples", "logs",
+    "manifests", "tables", "figures",
+)  # fmt: skip
 COLUMNS = ["method", "accuracy", "f1", "balanced_accuracy", "recall", "specificity", "auroc", "format", "label"]
 
 
 def release(run: RunFolder, released: RunFolder) -> None:
     """Copy ``run`` to ``released`` in place of what was there, rollouts of the study left out for their size."""
     is_study = released.root == STUDY.root
-    write_report(run)
+    write_report(run, hold=verify)
     if is_study:
         write_study(run)
     shutil.rmtree(released.root, ignore_errors=True)
@@ -52,6 +59,7 @@ def release(run: RunFolder, released: RunFolder) -> None:
             shutil.copy2(source, target)
     if not is_study:
         save(products(run.data), released, "products")
+    seal_all(released)
 
 
 def products(data: Path) -> Figure:
@@ -65,7 +73,7 @@ def products(data: Path) -> Figure:
 def with_blocks(text: str) -> str:
     """``text`` with its generated blocks filled from what is released. Raises KeyError for an unknown block."""
     toy = RunFolder(RELEASED / "toy")
-    made = {"results": (results, toy), "seconds": (seconds, toy), "study": (study, STUDY), "bars": (bars, STUDY)}
+    made = {"results": (results, toy), "seconds": (seconds, toy), "study": (study, STUDY), "claims": (claims, STUDY)}
 
     def fill(match: re.Match) -> str:
         if match[2] == "departures":
@@ -85,12 +93,11 @@ def results(released: RunFolder) -> str:
 
 
 def seconds(released: RunFolder) -> str:
-    """How long each notebook took, and on what."""
-    record = released.read()
+    """How long each notebook of the run's profile takes, and on what: profiles/cost.yaml."""
+    cost = load_cost(released.read().profile)
     lines = ["| notebook | toy profile |", "|---|---|"]
-    lines += [f"| `{stage.name}` | {stage.seconds:.0f} s |" for stage in record.stages]
-    machine = f"{record.hardware['cores']} cores, {record.hardware['memory_gib']} GiB, no GPU"
-    return "\n".join(lines) + f"\n\nMeasured on {machine}.\n"
+    lines += [f"| `{name}` | {took:.0f} s |" for name, took in cost.seconds.items()]
+    return "\n".join(lines) + f"\n\nMeasured on {cost.measured_on}.\n"
 
 
 def study(released: RunFolder) -> str:
@@ -98,11 +105,21 @@ def study(released: RunFolder) -> str:
     return markdown(arms_text(arms_frame(read_run(released))))
 
 
-def bars(released: RunFolder) -> str:
-    """What the study had to show, claim by claim, as Markdown."""
+def claims(released: RunFolder) -> str:
+    """The paper's claims and ours as the study leaves them, as Markdown."""
+    return markdown(claims_text(_measured(released)))
+
+
+def with_statuses(text: str, released: RunFolder) -> str:
+    """The text of claims.yml with each status as ``released`` gives it."""
+    for row in _measured(released).itertuples():
+        text = re.sub(rf"(- id: {row.id}\n(?:  .*\n)*?  status: ).*", rf"\g<1>{row.status}", text)
+    return text
+
+
+def _measured(released: RunFolder) -> pd.DataFrame:
     stored = read_run(released)
-    summaries = read_summaries(released, arms_and_seeds(stored))
-    return markdown(bars_text(bars_frame(stored, summaries)))
+    return claims_frame(stored, read_summaries(released, arms_and_seeds(stored)))
 
 
 def appendix() -> str:
@@ -112,4 +129,5 @@ def appendix() -> str:
 
 if __name__ == "__main__":
     release(RunFolder(sys.argv[1]), RunFolder(RELEASED / sys.argv[2]))
+    write_text(path(), with_statuses(path().read_text(encoding="utf-8"), STUDY))
     write_text(README, with_blocks(README.read_text(encoding="utf-8")))

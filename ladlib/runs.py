@@ -1,19 +1,27 @@
 """A run folder: every path in one place, and ``run.json`` with what the run was made from."""
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 from ladlib.errors import UserError
+from ladlib.reading import parse_json
 from ladlib.schema import RunRecord, StageRecord
 
 PACKAGES = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "papermill", "pillow", "numpy", "pandas",
 )  # fmt: skip
+
+DAMAGED = "Move the file away and run its stage again."
+
+
+CHANGED = "changed by hand"
 
 
 class RunFolder:
@@ -85,6 +93,15 @@ class RunFolder:
         """Several sampled completions of each of some training pairs: one JSON object a pair."""
         return self.root / "samples" / f"{arm}-seed{seed}.jsonl"
 
+    def sensitivity(self, arm: str, seed: int) -> Path:
+        """Some of the pairs judged again, each with one thing changed: one JSON object a pair and condition."""
+        return self.root / "sensitivity" / f"{arm}-seed{seed}.jsonl"
+
+    @property
+    def neighbours(self) -> Path:
+        """What the nearest-neighbour detector says: one JSON object a test image."""
+        return self.root / "baselines" / "neighbours.jsonl"
+
     def open(self, profile: str, seed: int, **parameters: str | int | float | bool) -> RunRecord:
         """Make the folder if needed and return its record, stamped with versions and hardware.
 
@@ -110,18 +127,27 @@ class RunFolder:
         return record
 
     def read(self) -> RunRecord:
-        """Raises :class:`UserError` where there is no readable ``run.json``."""
+        """The record, its ``sha256`` being ``CHANGED`` where the file was edited by hand.
+
+        Raises :class:`UserError` where there is no readable ``run.json``.
+        """
         try:
-            return RunRecord.model_validate_json(self.run_json.read_text(encoding="utf-8"))
+            fields = json.loads(self.run_json.read_text(encoding="utf-8"))
+            record = RunRecord.model_validate(fields)
         except FileNotFoundError as error:
             raise UserError(
                 f"{self.root} is not a run folder: it has no run.json.", "Run `ladlib reproduce` first."
             ) from error
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{self.run_json} is damaged.", "Move it away and run again.") from error
+        edited = record.sha256 and record.sha256 != _sha256(fields)
+        return record.model_copy(update={"sha256": CHANGED}) if edited else record
 
     def write(self, record: RunRecord) -> None:
-        write_text(self.run_json, record.model_dump_json(indent=2) + "\n")
+        """Keep ``record`` with its hash; one that was edited by hand stays known as such."""
+        fields = record.model_dump(mode="json")
+        fields["sha256"] = CHANGED if record.sha256 == CHANGED else _sha256(fields)
+        write_text(self.run_json, json.dumps(fields, indent=2) + "\n")
 
     def stage(self, name: str) -> StageRecord | None:
         """What ``run.json`` keeps of the stage; None where it has not been finished, or there is no run yet."""
@@ -144,6 +170,12 @@ class RunFolder:
         self.write(self.read().model_copy(update={"stages": ordered}))
 
 
+def _sha256(fields: Mapping) -> str:
+    """Of the fields of a record but its hash."""
+    others = {name: value for name, value in fields.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+
+
 RELEASED = Path(__file__).parents[1] / "results" / "released"
 """Committed runs. A wheel does not carry them."""
 STUDY = RunFolder(RELEASED / "study")
@@ -151,10 +183,21 @@ STUDY = RunFolder(RELEASED / "study")
 
 def write_text(path: Path, text: str) -> None:
     """Write all of ``text`` or nothing: to a temporary name first, then renamed."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write all of ``data`` and have it on disk, or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def append_json(path: Path, row: dict) -> None:
@@ -167,13 +210,32 @@ def append_json(path: Path, row: dict) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    """The rows of a ``.jsonl`` file; [] where it does not exist; a torn last line is left out."""
+    """The rows of a ``.jsonl`` file; [] where it does not exist; a torn last line is left out.
+
+    Raises :class:`UserError` where another line is no JSON object.
+    """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = _whole(path).split("\n")
     if lines[-1]:
         lines[-1] = ""  # a line without its line end was cut off while being written
-    return [json.loads(line) for line in lines if line]
+    return [_row(path, number, line) for number, line in enumerate(lines, 1) if line]
+
+
+def _whole(path: Path) -> str:
+    """The text of ``path``, of which the last line may be torn in the middle of a character."""
+    try:
+        data = path.read_bytes()
+        return data[: data.rfind(b"\n") + 1].decode() + data[data.rfind(b"\n") + 1 :].decode(errors="replace")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text.", DAMAGED) from error
+
+
+def _row(path: Path, number: int, line: str) -> dict:
+    row = parse_json(line, f"{path}, line {number}", DAMAGED)
+    if not isinstance(row, dict):
+        raise UserError(f"{path}, line {number} is no JSON object.", DAMAGED)
+    return row
 
 
 def now() -> str:

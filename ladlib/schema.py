@@ -1,8 +1,9 @@
 """The records that pass from stage to stage, one for each stage. A field never changes its meaning."""
 
-from typing import Literal
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Dataset = Literal["mvtec_ad", "visa", "mvtec_loco"]
 Split = Literal["train", "validation", "test"]
@@ -10,14 +11,39 @@ Anomaly = Literal["good", "logical", "structural"]
 Answer = Literal["yes", "no"]  # yes = anomalous: the positive class everywhere
 Finish = Literal["stop", "length"]
 
+Seen = Literal["reference", "test"]
+Factor = Literal["none", "blind", "swapped", "reference", "wording", "order", "batch", "dtype"]
+
 ARMS = ("base", "sft", "grpo_only", "sft_grpo", "sft_long", "accuracy_only", "format_only", "large")
 TRIVIAL_ARMS = ("always_yes", "always_no", "base_rate")
+NEIGHBOURS = "neighbours"  # the detector beside them, which is no language model
 
 
 class Record(BaseModel):
-    """A frozen record that refuses unknown keys."""
+    """A frozen record that refuses unknown keys, and numbers that are none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def leads_outside(path: str) -> bool:
+    """Whether a relative path could name anything but a file below the folder it is relative to."""
+    parts = PurePosixPath(path.replace("\\", "/"))
+    return parts.is_absolute() or ".." in parts.parts or bool(PureWindowsPath(path).drive) or "\0" in path
+
+
+LONGEST = 255  # bytes of one file's name, on every common file system
+
+
+def _inside(path: str) -> str:
+    if leads_outside(path):
+        raise ValueError(f"the path {path!r} leads outside its folder")
+    if any(len(part.encode()) > LONGEST for part in path.split("/")):
+        raise ValueError(f"no file can have the name {path[:40]!r}...")
+    return path
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
+"""A path that stays below the folder it is relative to."""
 
 
 def label_of(anomaly: Anomaly) -> Answer:
@@ -37,8 +63,8 @@ class Sample(Record):
     split: Split
     anomaly: Anomaly
     defect: str = ""  # defect names joined by " + "; "" for a good image
-    image: str
-    masks: tuple[str, ...] = ()
+    image: Inside
+    masks: tuple[Inside, ...] = ()
 
     @property
     def label(self) -> Answer:
@@ -50,7 +76,7 @@ class Pair(Record):
     """A test image beside the normal reference image it is judged against."""
 
     test: Sample
-    reference: str  # path of a training-set normal, relative to the same dataset folder
+    reference: Inside  # path of a training-set normal, relative to the same dataset folder
 
     @property
     def id(self) -> str:
@@ -96,11 +122,13 @@ class Generation(Record):
     anomaly: Anomaly
     defect: str
     label: Answer
-    reference: str
-    test: str
+    reference: Inside
+    test: Inside
     text: str  # raw completion
     answer: Answer | None  # strict parse; None = unparsed, counted as wrong
-    p_yes: float | None  # P(yes) / (P(yes) + P(no)) after the model's own rationale and "<answer>"; None = not told
+    p_yes: (
+        Annotated[float, Field(ge=0, le=1)] | None
+    )  # P(yes) / (P(yes) + P(no)) after the model's own rationale and "<answer>"; None = not told
     prompt_sha256: str  # of the prompt in the chat template; of the question alone where a server adds the template
     images_sha256: tuple[str, str]  # reference, test: of the files' bytes
     pixels: tuple[tuple[int, int], tuple[int, int]]  # (width, height) as the model sees them
@@ -112,6 +140,32 @@ class Generation(Record):
     refused: bool = False  # the model or a filter declined; ``text`` is what it said, and counts as an answer
 
 
+class Variation(Generation):
+    """One pair judged under one condition: a line of ``sensitivity/<arm>-seed<k>.jsonl``."""
+
+    factor: Factor  # what was changed; nothing but that
+    level: str  # to what; "" = as evaluation has it
+    shown: tuple[Seen, Seen]  # which image stood first and which second
+
+
+class Detection(Record):
+    """What the nearest-neighbour detector says of one test image: a line of ``baselines/neighbours.jsonl``."""
+
+    id: str
+    dataset: Dataset
+    category: str
+    anomaly: Anomaly
+    defect: str
+    label: Answer
+    test: str
+    image_sha256: str  # of the test image's bytes
+    nearest: str  # the training image it is nearest to
+    distance: float  # to that one, in the space of features
+    threshold: float  # of its category, from training images alone
+    trained_on: int  # good training images of its category
+    answer: Answer  # yes where the distance is above the threshold
+
+
 class StageRecord(Record):
     """What ``run.json`` keeps of one finished stage."""
 
@@ -120,6 +174,13 @@ class StageRecord(Record):
     seconds: float
     inputs_sha256: str
     outputs: tuple[str, ...]  # paths relative to the run folder
+
+
+class Seal(Record):
+    """A stored file of a run as it was when it was made."""
+
+    path: str  # relative to the run folder
+    sha256: str
 
 
 class RunRecord(Record):
@@ -133,3 +194,5 @@ class RunRecord(Record):
     hardware: dict[str, str | int | float] = {}
     stages: tuple[StageRecord, ...] = ()
     departures: tuple[dict[str, str], ...] = ()  # rows of :func:`ladlib.report.tables.departures`
+    files: tuple[Seal, ...] = ()  # by path; see :mod:`ladlib.seals`
+    sha256: str = ""  # of all the other fields; "" in a run that was made before there were seals

@@ -19,6 +19,7 @@ from ladlib.errors import UserError
 from ladlib.report.tables import departures
 from ladlib.runs import RunFolder
 from ladlib.schema import Dataset, RunRecord, Sample
+from ladlib.seals import seal
 from ladlib.settings import Profile, load_profile
 from ladlib.toy.write import write_datasets
 
@@ -51,12 +52,18 @@ class Session:
             ("seed", str(self.seed)),
             ("run folder", _shown(self.run.root)),
             ("datasets", f"{_shown(self.data)}{' (drawn)' if self.is_toy else ''}"),
+            *self._left_out(),
             ("hardware", ", ".join(f"{name} {value}" for name, value in self.record.hardware.items())),
             ("versions", ", ".join(f"{name} {version}" for name, version in self.record.versions.items())),
         ]
 
-    def written(self, *paths: Path) -> list[tuple[str, int, float]]:
-        """(path, number of files, MiB) of those of ``paths``, files or folders, that exist."""
+    def _left_out(self) -> list[tuple[str, str]]:
+        count = self.record.parameters.get("skipped")
+        return [("left out", f"{count} images that do not decode, listed in skipped.json")] if count else []
+
+    def sealed(self, *paths: Path) -> list[tuple[str, int, float]]:
+        """Seal what a notebook made; (path, number of files, MiB) of those of ``paths`` that exist."""
+        seal(self.run, *paths)
         rows = []
         for path in paths:
             files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
@@ -119,13 +126,17 @@ def from_root(path: str) -> Path:
 def find_root(start: Path) -> Path:
     """The nearest folder at or above ``start`` with ladlib's ``pyproject.toml``; ``start`` where there is none."""
     for folder in (start, *start.parents):
-        file = folder / "pyproject.toml"
-        if (
-            file.is_file()
-            and tomllib.loads(file.read_text(encoding="utf-8")).get("project", {}).get("name") == "ladlib"
-        ):
+        if _project(folder / "pyproject.toml") == "ladlib":
             return folder
     return start
+
+
+def _project(file: Path) -> str:
+    """The name in a ``pyproject.toml``; "" where there is none, or the file is another's and cannot be read."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def _data(profile: Profile, data: str, run: RunFolder) -> Path:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from ladlib.errors import UserError
+from ladlib.reading import read_text
 from ladlib.schema import Record
 
 Method = Literal["ddp", "fsdp2", "zero3"]
@@ -53,7 +54,7 @@ class Model(Record):
 
     base: str  # a shipped toy model, a folder, or a hub id
     large: str
-    revision: str = "main"
+    revision: str = "pinned"  # of a hub id: a commit or branch; pinned = the commit in ladlib.published_models
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     lora: Lora | None = None  # None: full-parameter training
@@ -70,6 +71,7 @@ class Sft(Record):
     micro_batch_size: int = Field(gt=0)
     warmup: float = Field(ge=0, le=1)  # share of the steps
     save_steps: int = Field(20, gt=0)  # after so many, all is kept that a killed training needs to go on
+    stop_on_alarm: bool = False  # end where ladlib.alarms finds it gone wrong, and keep the last good checkpoint
 
 
 class Grpo(Record):
@@ -87,6 +89,7 @@ class Grpo(Record):
     max_completion_tokens: int = Field(gt=0)
     warmup: float = Field(ge=0, le=1)
     save_steps: int = Field(20, gt=0)  # as above
+    stop_on_alarm: bool = False  # as above
     engine: Literal["transformers", "vllm_server", "vllm_colocate"] = "transformers"  # draws the completions
     vllm_url: str = ""  # of `trl vllm-serve`, where the engine is vllm_server
     accuracy_weight: float = Field(ge=0)
@@ -100,6 +103,7 @@ class Evaluate(Record):
     max_new_tokens: int = Field(gt=0)
     limit: int = Field(ge=0)  # test images per category and kind of anomaly
     engine: Literal["transformers", "vllm"] = "transformers"  # of the arms that are trained here
+    sensitivity: int = Field(0, ge=0)  # test pairs judged again under other conditions; 0 = none
     large: bool = False  # whether notebook 05 loads the large model on this machine
 
 
@@ -157,7 +161,7 @@ def load_profile(name: str, **overrides: object) -> Profile:
 
     Raises :class:`UserError` for an unknown profile, field, or value of the wrong type.
     """
-    values = _checked(name, yaml.safe_load(_read(name))).model_dump()  # with the sections that the file leaves out
+    values = _checked(name, _parsed(name)).model_dump()  # with the sections that the file leaves out
     if values["data"]["sft_file"]:
         values["data"]["sft_file"] = str(Path(name).resolve().parent / Path(values["data"]["sft_file"]).expanduser())
     for dotted, value in overrides.items():
@@ -170,22 +174,36 @@ def _checked(name: str, values: dict) -> Profile:
         return Profile.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UserError(f"Profile {name!r}: {field}: {first['msg']}.", "Correct that value.") from error
+
+
+def _parsed(name: str) -> object:
+    """What the YAML says. A date or a number that there is none of raises ValueError, a tag other errors still."""
+    try:
+        return yaml.safe_load(_read(name))
+    except (yaml.YAMLError, ValueError, RecursionError, *TAGGED) as error:
+        told = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise UserError(f"Profile {name!r} is no YAML: {told}.", "Correct the file.") from error
+
+
+TAGGED = (KeyError, IndexError, AttributeError, TypeError)
+"""What PyYAML's constructors raise for a tag such as ``!!bool`` before another word."""
 
 
 def _read(name: str) -> str:
     if name in PROFILES:
         return (resources.files("ladlib") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
     if name.endswith((".yaml", ".yml")) and Path(name).is_file():
-        return Path(name).read_text(encoding="utf-8")
+        return read_text(Path(name), "Correct the file.")
     raise UserError(f"There is no profile {name!r}.", f"Use one of {', '.join(PROFILES)}, or a .yaml file.")
 
 
 def _set(values: dict, dotted: str, value: object) -> None:
     *sections, field = dotted.split(".")
     for section in sections:
-        values = values.get(section) or {}
+        found = values.get(section)
+        values = found if isinstance(found, dict) else {}
     if field not in values:
         raise UserError(f"No profile has a value {dotted!r}.", "Check its spelling in ladlib/settings.py.")
     values[field] = value

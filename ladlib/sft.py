@@ -13,6 +13,7 @@ from pathlib import Path
 from trl import SFTConfig, SFTTrainer
 
 from ladlib import prompts
+from ladlib.alarms import Alarms
 from ladlib.conversations import make_conversations
 from ladlib.manifest import shown_files, write_manifest
 from ladlib.models import PairProcessor
@@ -49,7 +50,7 @@ def train(
     trainer = make_trainer(profile, conversations, data_root, policy, processor, run.checkpoint(arm, seed), seed)
     if trainer.is_world_process_zero():
         write_manifest(run.manifest(arm, seed), shown)
-    trainer.add_callback(StepLog(run.log(arm, seed), arm, _Row()))
+    trainer.add_callback(StepLog(run.log(arm, seed), arm, _Row(), Alarms("SFT", profile.sft.stop_on_alarm)))
     return fit_and_save(
         trainer, run.checkpoint(arm, seed), origin(profile, profile.sft, model, seed, [*shown, *conversations])
     )

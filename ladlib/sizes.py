@@ -6,12 +6,12 @@ A published model's sizes come from :mod:`ladlib.published_models`, a shipped or
 ``config.json`` of its folder. A test holds the counts against the model that transformers builds.
 """
 
-import json
 from importlib import resources
 from pathlib import Path
 
 from ladlib.errors import UserError
 from ladlib.published_models import PUBLISHED
+from ladlib.reading import read_json
 from ladlib.schema import Record
 
 LARGE = 1_000_000_000  # parameters from which recomputing activations is worth its time
@@ -95,9 +95,17 @@ def sizes_of(model: str) -> Sizes:
         return _from_config(PUBLISHED[model].config())
     for folder in (Path(model), Path(str(resources.files("ladlib") / "assets" / model))):
         if (folder / "config.json").is_file():
-            return _from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+            return _from_file(folder / "config.json")
     known = ", ".join(PUBLISHED)
     raise UserError(f"The sizes of {model} are not known.", f"Give a folder with its config.json, or one of {known}.")
+
+
+def _from_file(file: Path) -> Sizes:
+    mend = "Give the folder of a Qwen2.5-VL."
+    try:
+        return _from_config(read_json(file, mend))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file} is no configuration of a Qwen2.5-VL.", mend) from error
 
 
 def _from_config(config: dict) -> Sizes:

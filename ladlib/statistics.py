@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 Score = Literal["balanced_accuracy", "auroc"]
 
@@ -22,6 +23,36 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Shares(NamedTuple):
+    """What a value hangs on, as shares of its variance that add up to one."""
+
+    pair: float  # which pair it is
+    level: float  # a shift that a level brings to all pairs alike
+    both: float  # what a level does to one pair and not to another, chance included
+
+
+def variance_shares(values: ArrayLike) -> Shares | None:
+    """The variance components of ``values``, ``[pairs, levels]``, as shares; None where nothing varies.
+
+    The random-effects model y = mean + pair + level + both with one value a cell. Components are those that make
+    the expected mean squares of the two-way analysis of variance equal the observed ones, a negative one counting
+    as zero (Searle, Casella and McCulloch, Variance Components, 1992, chapter 4; Brennan, Generalizability Theory,
+    2001, p x i design). Unlike shares of sums of squares they do not grow with the number of levels. Raises
+    ValueError for fewer than two pairs or levels.
+    """
+    table = np.asarray(values, dtype=float)
+    if table.ndim != 2 or min(table.shape) < 2:
+        raise ValueError(f"Two pairs and two levels at least are needed, not {table.shape}.")
+    pairs, levels = table.shape
+    rows, columns = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
+    left = table - rows - columns + table.mean()
+    both = (left**2).sum() / ((pairs - 1) * (levels - 1))
+    pair = max(0.0, rows.var(ddof=1) - both / levels)
+    level = max(0.0, columns.var(ddof=1) - both / pairs)
+    total = pair + level + both
+    return Shares(*(float(one / total) for one in (pair, level, both))) if total else None
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
@@ -76,6 +107,20 @@ def bootstrap_difference(
     return _bootstrap(_pairs(score, known, second) - _pairs(score, known, first), draws, seed, level)
 
 
+def bootstrap_p(
+    score: Score, anomalous: ArrayLike, first: ArrayLike, second: ArrayLike, draws: int = 2000, seed: int = 0
+) -> float:
+    """Two-sided p-value that the difference of :func:`bootstrap_difference` is 0, by its normal approximation.
+
+    The difference over its standard error, which is the standard deviation of the draws (Efron and Tibshirani,
+    1993, chapters 6 and 13). It goes below one in ``draws``, so that a correction over a family leaves something.
+    """
+    known = np.asarray(anomalous, dtype=bool)
+    table = _pairs(score, known, second) - _pairs(score, known, first)
+    error = _draws(table, draws, seed).std(ddof=1)
+    return float(2 * stats.norm.sf(abs(table.mean()) / error)) if error else float(not table.mean())
+
+
 def _pairs(score: Score, anomalous: np.ndarray, values: ArrayLike) -> np.ndarray:
     """What each pair of an anomalous image (row) and a good one (column) adds to the score, averaged over seeds.
 
@@ -92,9 +137,14 @@ def _pairs(score: Score, anomalous: np.ndarray, values: ArrayLike) -> np.ndarray
 
 def _bootstrap(table: np.ndarray, draws: int, seed: int, level: float) -> Estimate:
     """The mean of ``table`` and its interval."""
-    rows, columns = _drawn(*table.shape, draws, seed)
-    low, high = np.quantile(((rows @ table) * columns).sum(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(_draws(table, draws, seed), [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(table.mean()), float(low), float(high))
+
+
+def _draws(table: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """The mean of ``table`` in every draw."""
+    rows, columns = _drawn(*table.shape, draws, seed)
+    return ((rows @ table) * columns).sum(axis=1)
 
 
 @lru_cache(maxsize=8)  # a study compares many arms on the same images
@@ -114,6 +164,14 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     change = _differences(first, second)
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
     return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (1979): below a level, the claim holds among this whole family of claims.
+
+    Sorted upwards, the i-th of m is multiplied by m - i + 1, kept rising and at most 1. [] of an empty family.
+    """
+    return multipletests(p_values, method="holm")[1].tolist() if len(p_values) else []
 
 
 def _differences(first: Sequence[bool], second: Sequence[bool]) -> np.ndarray:

@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from ladlib.alarms import Alarms, Stopped
 from ladlib.conversations import view
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
@@ -84,6 +85,7 @@ def common_arguments(profile: Profile, stage: Sft | Grpo, folder: Path, seed: in
         num_train_epochs=stage.epochs, per_device_train_batch_size=stage.micro_batch_size,
         bf16=profile.model.dtype == "bfloat16", gradient_checkpointing=count_parameters(policy) > LARGE,
         save_strategy="steps", save_steps=stage.save_steps, save_total_limit=1,
+        logging_nan_inf_filter=False,  # else a loss that is no number is logged as the mean of those before
         logging_steps=1, logging_first_step=True, report_to="none", disable_tqdm=True,
         ddp_find_unused_parameters=False,  # all that is trained is used in each pass
         remove_unused_columns=False,  # the columns are read by the transform and by the rewards
@@ -150,7 +152,7 @@ def origin(profile: Profile, stage: Sft | Grpo, model: str, seed: int, shown: Se
         "model": fingerprint(model, profile.model.revision), "seed": seed,
         "shown": hashlib.sha256(rows.encode()).hexdigest(), "devices": count_devices(),
         "data": profile.data.model_dump(include={"min_pixels", "max_pixels"}),
-        "settings": profile.model.model_dump() | stage.model_dump(),
+        "settings": profile.model.model_dump() | stage.model_dump(exclude={"stop_on_alarm"}),
     }  # fmt: skip
 
 
@@ -162,7 +164,12 @@ def fit_and_save(trainer: Trainer, folder: Path, made_from: dict) -> Path:
     trainer.remove_callback(PrinterCallback)  # prints a dictionary a step
     with trainer.accelerator.main_process_first():
         last = _last_state(states(folder), made_from)
-    trainer.train(resume_from_checkpoint=last)
+    try:
+        trainer.train(resume_from_checkpoint=last)
+    except Stopped as error:
+        raise UserError(
+            f"{error}.", f"{_keep_last_good(folder)} Change a value of the profile, then run again."
+        ) from error
     final = states(folder) / "final"
     trainer.save_model(str(final))
     trainer.accelerator.wait_for_everyone()
@@ -174,6 +181,17 @@ def fit_and_save(trainer: Trainer, folder: Path, made_from: dict) -> Path:
         shutil.rmtree(states(folder))
     trainer.accelerator.wait_for_everyone()
     return folder
+
+
+def _keep_last_good(folder: Path) -> str:
+    """Copy the model of the last state out of where another training would clear it; where it is, in a sentence."""
+    last = get_last_checkpoint(str(states(folder)))
+    if last is None:
+        return "No checkpoint was kept before."
+    kept = folder.with_name(f"{folder.name}-step{last.rsplit('-', 1)[1]}")
+    if not kept.exists():
+        shutil.copytree(last, kept, ignore=shutil.ignore_patterns("*.pt", "*.pth", "*.bin", "trainer_state.json"))
+    return f"The last good checkpoint is {kept}."
 
 
 def _last_state(kept: Path, made_from: dict) -> str | None:
@@ -206,21 +224,23 @@ class Resuming:
         if self.is_fsdp_enabled or not (Path(resume_from_checkpoint) / "config.json").is_file():
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # shards, or an adapter
             return
-        kept = Qwen2_5_VLForConditionalGeneration.from_pretrained(resume_from_checkpoint, dtype=torch.float32)
+        kept = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            resume_from_checkpoint, dtype=torch.float32, use_safetensors=True
+        )
         (model or self.model).load_state_dict(kept.state_dict())
 
 
 class StepLog(TrainerCallback):
     """Appends a row a step to ``path`` and tells the progress.
 
-    ``row`` makes the columns from the trainer's own log and the step's seconds; ``watch`` sees each row
-    as it is written. At the start, rows of steps that are still to come are taken out of ``path`` and of
+    ``row`` makes the columns from the trainer's own log and the step's seconds; what ``watch`` finds wrong in one
+    stands in it as ``alarms``. Where an alarm is to stop the training, no state is kept of a step that shows a sign
+    of one. At the start, rows of steps that are still to come are taken out of ``path`` and of
     ``beside``, another file of rows that tell their step.
     """
 
     def __init__(
-        self, path: Path, title: str, row: Callable[[dict], dict], watch: Callable[[dict], None] | None = None,
-        beside: Path | None = None,
+        self, path: Path, title: str, row: Callable[[dict], dict], watch: Alarms, beside: Path | None = None,
     ) -> None:  # fmt: skip
         self.path, self.title, self.row, self.watch, self.beside = path, title, row, watch, beside
 
@@ -236,15 +256,18 @@ class StepLog(TrainerCallback):
         self.clock = time.perf_counter()
 
     def on_log(self, args, state, control, logs: dict, **_: object) -> None:
-        if "loss" not in logs or not state.is_world_process_zero:
-            return  # the summary at the end
+        if "loss" not in logs or not (state.is_world_process_zero or self.watch.stop):
+            return  # the summary at the end; other processes look at a row only to stop with this one
         seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         row = {"step": state.global_step} | self.row(logs | {"seconds": seconds}) | {"seconds": seconds}
-        append_json(self.path, row)
-        measure = "reward" if "reward" in row else "loss"
-        self.progress.tell(state.global_step, f"{measure} {row[measure]:.3f}")
-        if self.watch:
-            self.watch(row)
+        new = self.watch(row)
+        if state.is_world_process_zero:
+            append_json(self.path, row | ({"alarms": new} if new else {}))
+            measure = "reward" if "reward" in row else "loss"
+            self.progress.tell(state.global_step, f"{measure} {row[measure]:.3f}")
+        if self.watch.stop and not self.watch.is_good(row):
+            control.should_save = False
+        self.watch.halt(new, state.global_step)
 
 
 def _cut(path: Path, step: int) -> None:

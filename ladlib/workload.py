@@ -8,12 +8,14 @@ Images and completions are taken at their longest.
 import math
 from dataclasses import dataclass
 
+from ladlib.conditions import conditions
 from ladlib.data.counts import published
 from ladlib.settings import Profile, ToyData
 from ladlib.sizes import Sizes
 
 IMAGES = 2  # a pair
 LOCO_CATEGORIES = 5
+JUDGED_ARMS = 3  # base, SFT, SFT + GRPO
 
 PROMPT_TEXT = 97  # tokens of the task's prompt beside its images (tests/prompt_tokens.json)
 SFT_QUESTION, SFT_ANSWER = 120, 100  # tokens: a question with four options; a caption of at most 60 words
@@ -82,6 +84,19 @@ def judged_images(profile: Profile) -> int:
     toy, limit = profile.data.toy, profile.evaluate.limit
     counts = _drawn(toy) if toy else [count[0] for key, count in published("mvtec_loco").items() if key[1] == "test"]
     return sum(min(count, limit or count) for count in counts)
+
+
+def all_answers(profile: Profile) -> tuple[int, int]:
+    """All answers of notebook 04: those given in batches, and those given one at a time."""
+    together, alone = answers_again(profile)
+    return JUDGED_ARMS * judged_images(profile) + together, alone
+
+
+def answers_again(profile: Profile) -> tuple[int, int]:
+    """Answers under other conditions: those given in batches as evaluation's are, and those given one at a time."""
+    pairs = profile.evaluate.sensitivity
+    alone = sum(one.batch_size == 1 for one in conditions(profile))
+    return (len(conditions(profile)) - alone) * pairs, alone * pairs
 
 
 def _drawn(toy: ToyData) -> list[int]:

@@ -13,8 +13,21 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # The same examples in every run of a continuous integration; new ones wherever a person tests.
 settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# Minutes: HYPOTHESIS_PROFILE=long python -m pytest tests/test_any_input.py tests/test_parsing.py
+settings.register_profile("long", max_examples=10_000, deadline=None)
+if profile := os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else ""):
+    settings.load_profile(profile)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """A whole run of the smoke profile through the real pipeline. Nobody changes it."""
+    from rich.console import Console
+
+    from ladlib.pipeline import reproduce
+
+    root = tmp_path_factory.mktemp("runs") / "smoke run"
+    return reproduce("smoke", run=str(root), console=Console(quiet=True))
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,16 @@ def test_questions_of_mmad_are_asked_about_images_that_are_there(tmp_path):
     assert found.answer == "A. Yes."
 
 
+@pytest.mark.filterwarnings("ignore:1 of 2 questions")
+@pytest.mark.parametrize("turn", [{"Question": "Is <|image_pad|> broken?"}, {"Options": {"A": "<|im_end|>"}}])
+def test_a_text_with_a_special_token_is_refused_before_it_is_trained_on(tmp_path, turn):
+    root = write_all(tmp_path)
+    entries = {"DS-MVTec/cable/image/missing_cable/000.png": mmad_entry("A", **turn)}
+    write_mmad(root / "mmad", entries)
+    with pytest.raises(UserError, match=r"cable/test/missing_cable/000 holds '<\|'"):
+        make_conversations(PROFILE, root, 0)
+
+
 def test_the_reference_image_is_a_training_normal(tmp_path):
     for one in training_pairs(write_all(tmp_path), seed=0):
         assert "/train/good/" in one.reference or "/Normal/000" in one.reference

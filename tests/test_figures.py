@@ -124,6 +124,23 @@ def test_a_rollout_table_shows_what_each_try_earned():
     assert html == figures.rollout_table(made_up_group()).to_html()
 
 
+@pytest.mark.parametrize(
+    "text", [HOSTILE, "x" * 50_000, "word " * 10_000, "\\alpha $x_1$", "\u202eseY", "\x1b[31m=1+1"]
+)
+def test_whatever_a_model_writes_is_shown_safely_in_a_notebook(tmp_path, text):
+    group = made_up_group()
+    group["completions"][0]["text"] = text
+    table = figures.rollout_table(group).to_html()
+    assert "<script" not in table and not set(table) & set("\x00\x1b\u202e") and len(table) < 20_000
+    one = made_up("sft", "pushpins", "good", 0, "no", text=text)
+    for path in {one.reference, one.test}:
+        Image.new("RGB", (12, 12)).save(tmp_path / path)
+    card = figures.generation_cards([one], tmp_path, n=1)
+    card.canvas.draw()  # a text that matplotlib took for mathematics would raise here
+    shown = card.subfigs[0].axes[2].texts[2].get_text()
+    assert shown.count("\n") < 9 and "\x00" not in shown
+
+
 def test_the_telling_group_is_the_last_one_whose_rewards_differ():
     spread, flat = made_up_group(step=1), made_up_group(rewards=(1.0, 1.0), step=2)
     assert telling([spread, flat]) is spread

@@ -9,23 +9,28 @@ import ladlib
 
 ROOT = Path(ladlib.__file__).parent
 FLOORS = {
-    0: ("errors", "schema", "settings", "runs", "progress", "published_models", "sizes"),
+    0: (
+        "errors", "plain", "reading", "schema", "settings", "runs", "locking", "progress", "published_models", "sizes",
+    ),
     1: (
         "data", "toy", "prompts", "parsing", "conversations", "generations", "activations", "workload", "memory",
-        "hours", "plan", "sft_file", "review", "manifest",
+        "hours", "plan", "sft_file", "review", "manifest", "seals", "conditions",
     ),
-    2: ("rewards", "alarms", "metrics", "statistics", "rationales", "models", "likelihood"),
+    2: (
+        "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "rationales", "models", "likelihood",
+        "neighbours",
+    ),
     3: (
         "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "session", "held_out",
-        "sampling", "engine", "launch",
+        "sampling", "sensitivity", "engine", "launch",
     ),
-    4: ("pipeline", "study", "verify", "cli", "doctor", "release", "__main__"),
+    4: ("pipeline", "study", "verify", "cli", "doctor", "release", "audit", "kernel", "__main__"),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
-    "rewards", "alarms", "metrics", "statistics", "rationales", "endpoint", "replay", "report", "session", "pipeline",
-    "study", "verify", "cli",
+    "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "rationales", "neighbours", "endpoint",
+    "replay", "report", "session", "pipeline", "study", "verify", "cli",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 

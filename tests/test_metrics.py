@@ -3,6 +3,7 @@ import math
 import random
 from itertools import product
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,6 +139,7 @@ def test_every_measure_is_scikit_learns(seed):
         "mcc": sk.matthews_corrcoef(truth, called),
         "auroc": sk.roc_auc_score(truth, p_yes),
         "average_precision": sk.average_precision_score(truth, p_yes),
+        "f1_max_tuned_on_test": max(sk.f1_score(truth, np.array(p_yes) >= cut) for cut in p_yes),
     }
     assert {name: ours[name] for name in theirs} == pytest.approx(theirs)
 
@@ -162,13 +164,15 @@ def test_the_pooled_72b_of_the_paper_comes_out_of_its_counts():
     assert (round(100 * pooled["accuracy"], 1), round(100 * pooled["f1"], 1)) == (62.1, 59.6)
 
 
-def test_what_is_not_defined_is_none_or_zero_as_documented():
+def test_what_is_not_defined_is_none():
     only_good = row(score(batch("good", ["no", "no"])), subset="all", category="pooled")
-    assert (only_good["precision"], only_good["f1"], only_good["mcc"]) == (0.0, 0.0, 0.0)
-    undefined = ("recall", "balanced_accuracy", "lenient_balanced_accuracy", "auroc", "average_precision")
-    assert [only_good[name] for name in undefined] == [None] * 5
+    undefined = (
+        "precision", "recall", "f1", "mcc", "balanced_accuracy", "lenient_balanced_accuracy", "auroc",
+        "average_precision", "f1_max_tuned_on_test",
+    )  # fmt: skip
+    assert [only_good[name] for name in undefined] == [None] * len(undefined)
     only_bad = row(score(batch("logical", ["no"])), subset="all", category="mean")
-    assert (only_bad["specificity"], only_bad["recall"]) == (None, 0.0)
+    assert (only_bad["specificity"], only_bad["recall"], only_bad["f1"]) == (None, 0.0, 0.0)
 
 
 def test_no_generations_give_no_rows():

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import papermill
 import pytest
-from rich.console import Console
 
 from ladlib.pipeline import STAGES, reproduce
 from ladlib.report.stored import read_run
-from ladlib.runs import RunFolder, read_jsonl
+from ladlib.runs import read_jsonl
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 ARMS = ("base", "sft", "sft_grpo", "large")
@@ -25,19 +24,23 @@ def source(cell: dict) -> str:
     return "".join(cell["source"])
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory) -> RunFolder:
-    """A whole run of the smoke profile through the real pipeline."""
-    root = tmp_path_factory.mktemp("runs") / "smoke run"
-    return reproduce("smoke", run=str(root), console=Console(quiet=True))
-
-
 @pytest.mark.slow
 def test_the_five_notebooks_run_in_a_chain_on_the_smoke_profile(smoke):
     executed = sorted(path.stem for path in smoke.notebooks.glob("*.ipynb"))
     assert executed == [stage.name for stage in STAGES]
     assert [stage.name for stage in smoke.read().stages] == executed
     assert smoke.report.is_file() and (smoke.tables / "comparison.csv").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [stage.name for stage in STAGES])
+def test_the_executed_copy_shows_its_figures_as_pictures(smoke, stage):
+    outputs = [one for cell in cells(smoke.notebooks / f"{stage}.ipynb", "code") for one in cell["outputs"]]
+    shown = [one["data"] for one in outputs if "data" in one]
+    assert sum("image/png" in data for data in shown) >= 2
+    assert not [
+        data for data in shown if "".join(data.get("text/plain", "")).startswith("<Figure") and "image/png" not in data
+    ]
 
 
 @pytest.mark.slow

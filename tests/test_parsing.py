@@ -59,6 +59,13 @@ def test_white_space_around_a_malformed_text_does_not_mend_it(text, space):
     assert not parse(space + text + space).well_formed
 
 
+def test_ten_megabytes_of_opened_thinking_are_read_in_less_than_a_second():
+    text = "<think>" * (10_000_000 // len("<think>"))
+    start = time.process_time()
+    assert parse(text) == Reading(think=None, answer=None, well_formed=False)
+    assert time.process_time() - start < 1.0
+
+
 @pytest.mark.parametrize("piece", [*TAGS, "<think>a</think>", "< ", " ", "<", "</", "yes ", "<answer>yes"])
 def test_a_megabyte_is_read_in_a_moment(piece):
     text = "<think>" + piece * (1_000_000 // len(piece)) + "</think><answer>yes</answer>"

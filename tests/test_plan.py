@@ -13,7 +13,7 @@ from ladlib.pipeline.stages import STAGES, notebooks_folder
 from ladlib.plan import advice_lines, arrangements, hours_lines, memory_lines, most, nearest_gpu, stage_lines
 from ladlib.settings import load_profile
 from ladlib.sizes import sizes_of
-from ladlib.workload import PROMPT_TEXT, grpo_steps, judged_images, rollout_batch, sft_steps
+from ladlib.workload import PROMPT_TEXT, answers_again, grpo_steps, judged_images, rollout_batch, sft_steps
 
 FACTS = json.loads(Path(__file__).with_name("prompt_tokens.json").read_text(encoding="utf-8"))
 PAPER, SMALL = load_profile("paper"), load_profile("small")
@@ -40,6 +40,13 @@ def test_every_test_image_is_judged_unless_the_profile_limits_them():
     assert judged_images(PAPER) == 1568
     assert judged_images(load_profile("paper", **{"evaluate.limit": 2})) == 5 * 3 * 2
     assert judged_images(load_profile("toy")) == 5 * (57 + 57 + 15)
+
+
+def test_answers_under_other_conditions_are_part_of_the_plan_and_its_hours():
+    assert answers_again(PAPER) == (1200, 100) and "1300 under other conditions" in stage_lines(PAPER)["04"]
+    off = load_profile("paper", **{"evaluate.sensitivity": 0})
+    assert stage_hours(off, IDEAL)["evaluation"] < stage_hours(PAPER, IDEAL)["evaluation"]
+    assert answers_again(off) == (0, 0)
 
 
 def test_hours_of_training_are_operations_over_speed():

@@ -4,7 +4,7 @@ import pytest
 from layouts import write_ad, write_loco
 
 from ladlib.errors import UserError
-from ladlib.runs import RunFolder
+from ladlib.runs import RunFolder, append_json
 from ladlib.session import find_root, read_present, start
 
 FEW = {"data.toy.train": 1, "data.toy.validation": 0, "data.toy.good": 1, "data.toy.logical": 1}
@@ -78,10 +78,14 @@ def test_datasets_that_cannot_be_read_are_left_out_with_the_reason(tmp_path):
     assert "half copied" in absent["mvtec_ad"] and "no visa" in absent["visa"]
 
 
-def test_what_was_written_is_told_with_its_size(checkout, images):
+def test_what_a_notebook_made_is_sealed_and_told_with_its_size(checkout, images):
     session = start("smoke", data="images")
     (images / "one.bin").write_bytes(b"x" * 2**20)
-    assert session.written(images, checkout / "absent") == [("images", 1, 1.0)]
+    log = session.run.log("sft", 0)
+    append_json(log, {"step": 1})
+    told = session.sealed(images, log, checkout / "absent")
+    assert told[0] == ("images", 1, 1.0) and [row[1] for row in told] == [1, 1]
+    assert [one.path for one in session.run.read().files] == ["logs/sft-seed0.jsonl"]
 
 
 def test_data_that_is_not_there_is_one_line_and_nothing_is_written(checkout):

@@ -404,7 +404,7 @@ def test_a_file_with_an_image_of_loco_is_refused_by_name(data, tmp_path, field):
     sft(data, tmp_path / "sft.jsonl")
     lines = (tmp_path / "sft.jsonl").read_text().split("\n")
     row = json.loads(lines[0])
-    row["pair"]["test"][field] = {"category": "screw_bag", "image": "../loco/screw_bag/test/good/000.png"}[field]
+    row["pair"]["test"][field] = {"category": "screw_bag", "image": "loco/screw_bag/test/good/000.png"}[field]
     (tmp_path / "sft.jsonl").write_text("\n".join([json.dumps(row), *lines[1:]]))
     with pytest.raises(UserError, match="is of MVTec LOCO AD, the test set"):
         make_conversations(trained_on(tmp_path / "sft.jsonl"), data, 0)

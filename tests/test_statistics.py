@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from ladlib.statistics import bootstrap_difference, bootstrap_score, mcnemar, paired_bootstrap, wilson
+from ladlib.implied import Table, interval
+from ladlib.statistics import bootstrap_difference, bootstrap_score, holm, mcnemar, paired_bootstrap, wilson
 
 
 def test_wilsons_interval_of_a_textbook_case():
@@ -108,3 +110,83 @@ def test_a_lower_level_gives_a_narrower_interval(answered):
 def test_one_kind_of_image_or_answers_to_others_are_refused(anomalous):
     with pytest.raises(ValueError, match="good and anomalous"):
         bootstrap_score("auroc", anomalous, [0.1, 0.2])
+
+
+# Coverage: of many simulated experiments with known truth, the share whose interval holds it
+
+NOMINAL, ALLOWED = 0.95, 0.015
+
+
+def coverage(intervals, truth):
+    return np.mean([low <= truth <= high for low, high in intervals])
+
+
+def simulated(rng, experiments=1200, images=240):
+    """(anomalous, right of a first arm, right of a second one, P(anomalous)) of each experiment.
+
+    Recall and specificity are 0.6 and 0.7 of the first arm; the second is right on 95 % of what the first is right
+    on, and on fewer of the others. P(anomalous) is normal, one deviation apart.
+    """
+    anomalous = np.arange(images) < images // 2
+    for _ in range(experiments):
+        first = rng.random(images) < np.where(anomalous, 0.6, 0.7)
+        second = rng.random(images) < np.where(first, 0.95, np.where(anomalous, 0.325, 0.45))
+        yield anomalous, first, second, rng.normal(size=images) + anomalous
+
+
+SECOND = {"recall": 0.6 * 0.95 + 0.4 * 0.325, "specificity": 0.7 * 0.95 + 0.3 * 0.45}
+GAIN = (SECOND["recall"] + SECOND["specificity"]) / 2 - 0.65
+
+
+@pytest.mark.parametrize("images", [60, 227, 1136])
+def test_wilsons_interval_covers_95_percent(images):
+    rng = np.random.default_rng(0)
+    ends = np.array([wilson(right, images) for right in range(images + 1)])
+    truth = rng.uniform(0.05, 0.95, 20_000)
+    low, high = ends[rng.binomial(images, truth)].T
+    assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(NOMINAL, abs=ALLOWED)
+
+
+def test_the_stratified_bootstrap_of_one_arm_covers_95_percent():
+    balanced, ranked = [], []
+    for anomalous, right, _, scores in simulated(np.random.default_rng(1)):
+        balanced.append(bootstrap_score("balanced_accuracy", anomalous, right, draws=600)[1:])
+        ranked.append(bootstrap_score("auroc", anomalous, scores, draws=600)[1:])
+    assert coverage(balanced, 0.65) == pytest.approx(NOMINAL, abs=ALLOWED)
+    assert coverage(ranked, norm.cdf(1 / np.sqrt(2))) == pytest.approx(NOMINAL, abs=ALLOWED)
+
+
+def test_the_paired_bootstrap_of_two_arms_covers_95_percent():
+    stratified, plain = [], []
+    for anomalous, first, second, _ in simulated(np.random.default_rng(2)):
+        stratified.append(bootstrap_difference("balanced_accuracy", anomalous, first, second, draws=600)[1:])
+        plain.append(paired_bootstrap(first, second, draws=600)[1:])
+    assert coverage(stratified, GAIN) == pytest.approx(NOMINAL, abs=ALLOWED)
+    assert coverage(plain, GAIN) == pytest.approx(NOMINAL, abs=ALLOWED)
+
+
+def test_the_interval_from_counts_alone_covers_95_percent():
+    rng = np.random.default_rng(3)
+    cells = zip(rng.binomial(561, 0.7, 1200).tolist(), rng.binomial(575, 0.5, 1200).tolist(), strict=True)
+    tables = [Table(tp, 561 - tp, 575 - tn, tn) for tp, tn in cells]
+    truth = 2 * 0.7 * 561 / (2 * 0.7 * 561 + 0.5 * 575 + 0.3 * 561)
+    found = [interval("f1", table, draws=1000)[1:] for table in tables]
+    assert coverage(found, truth) == pytest.approx(NOMINAL, abs=ALLOWED)
+
+
+# A family of tests
+
+
+def test_holms_correction_of_a_hand_worked_family():
+    # sorted: 0.01 x 4, 0.02 x 3, 0.03 x 2 raised to the 0.06 before it, 0.5 x 1
+    assert holm([0.5, 0.02, 0.01, 0.03]) == pytest.approx([0.5, 0.06, 0.04, 0.06])
+    assert holm([0.7, 0.8]) == [1.0, 1.0] and holm([0.04]) == [0.04] and holm([]) == []
+
+
+def test_holms_correction_rejects_what_holms_steps_reject():
+    rng = np.random.default_rng(5)
+    for _ in range(20):  # statsmodels collects garbage at every call
+        p = rng.random(rng.integers(1, 9)) ** 3
+        steps = np.sort(p) <= 0.05 / np.arange(p.size, 0, -1)
+        kept = p.size if steps.all() else int(np.argmin(steps))  # the first step that fails ends them all
+        assert sum(np.array(holm(p)) <= 0.05) == kept

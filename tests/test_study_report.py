@@ -11,11 +11,11 @@ import pytest
 from made_up import grpo_rows, made_up, write_generations, write_rows
 
 from ladlib.errors import UserError
+from ladlib.report.claims import claims_frame, claims_text
 from ladlib.report.collapse import collapse_figure
 from ladlib.report.stored import read_run
 from ladlib.report.study import collapsed_runs, write_study
 from ladlib.report.study_arms import arms_frame, arms_text, banded, seeds_frame
-from ladlib.report.study_bars import bars_frame, bars_text
 from ladlib.report.study_figures import category_figure, pass_figure, readings_figure
 from ladlib.report.study_paired import differences_frame, differences_text
 from ladlib.report.study_spoken import passes_frame, rationale_frame, read_summaries
@@ -25,6 +25,10 @@ from ladlib.settings import load_profile
 
 LABEL = load_profile("toy").label
 PARTS = ("run.json", "generations", "logs", "rationales", "samples")
+
+
+def toy_claims(stored, rationales):
+    return claims_frame(stored, rationales, "toy study")
 
 
 def answers(arm, right, seed=0, count=40):
@@ -84,7 +88,7 @@ def differences(stored):
 
 @pytest.fixture(scope="module")
 def bars(study, stored):
-    return bars_frame(stored, read_summaries(study, [("sft", 0), ("sft_grpo", 0), ("sft_grpo", 1), ("large", 0)]))
+    return toy_claims(stored, read_summaries(study, [("sft", 0), ("sft_grpo", 0), ("sft_grpo", 1), ("large", 0)]))
 
 
 def names(run):
@@ -95,7 +99,7 @@ def names(run):
 
 
 def test_a_study_has_its_tables_and_figures(study):
-    tables = ("arms", "seeds", "differences", "bars", "rationales", "passes")
+    tables = ("arms", "seeds", "differences", "claims", "rationales", "passes")
     assert {f"tables/study-{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")} <= names(study)
     figures = ("readings", "categories", "passes", "collapse")
     assert {f"figures/study-{name}.{kind}" for name in figures for kind in ("png", "pdf")} <= names(study)
@@ -122,8 +126,8 @@ def test_a_study_of_one_arm_leaves_out_what_it_cannot_draw(tmp_path):
     write_generations(run, "grpo_only", answers("grpo_only", 0.6))
     write_study(run)
     assert {path.name for path in run.figures.glob("*.png")} == {"study-readings.png"}
-    bars = pd.read_csv(run.tables / "study-bars.csv")
-    assert set(bars["outcome"]) == {"not run"} and bars["held"].isna().all()
+    bars = pd.read_csv(run.tables / "study-claims.csv")
+    assert set(bars["status"]) == {"not testable here"} and bars["measured"].isna().all()
     assert pd.read_csv(run.tables / "study-differences.csv").empty
 
 
@@ -212,21 +216,20 @@ def test_images_of_one_kind_give_no_difference_and_no_reached_bar(tmp_path):
     stored = read_run(run)
     shown = differences_text(differences_frame(stored))
     assert set(shown["points"]) == {"–"} and set(shown["95 % interval"]) == {"–"}
-    assert bars_frame(stored, {})["outcome"].tolist()[:3] == ["not run"] * 3
+    assert toy_claims(stored, {})["status"].tolist()[:3] == ["not testable here"] * 3
 
 
-# Bars
+# Claims about the toy
 
 
-def test_bars_are_reached_missed_or_not_run(bars):
-    outcome = dict(zip(bars["claim"], bars["outcome"], strict=True))
-    assert outcome["SFT + GRPO above base in each seed (strict answer)"] == "reached"
-    assert outcome["SFT + GRPO above SFT"] == "reached"
-    assert outcome["SFT + GRPO above SFT for as long again"] == "not run"
-    assert outcome["SFT + GRPO within 3 points of large, or above"] == "not run"
-    assert outcome["No category below chance by more than its interval"] == "reached"
-    assert bars["held"].map(lambda held: held in (True, False, None)).all()
-    assert set(bars_text(bars)["outcome"]) == {"reached", "not run"}
+def test_claims_about_the_toy_hold_or_not_or_cannot_be_tested(bars):
+    outcome = dict(zip(bars["claim"], bars["status"], strict=True))
+    assert outcome["SFT + GRPO above base in each seed (strict answer)"] == "holds"
+    assert outcome["SFT + GRPO above SFT"] == "holds"
+    assert outcome["SFT + GRPO above SFT for as long again"] == "not testable here"
+    assert outcome["SFT + GRPO within 3 points of large, or above"] == "not testable here"
+    assert outcome["No category below chance by more than its interval"] == "holds"
+    assert set(claims_text(bars)["status"]) == {"holds", "not testable here"}
 
 
 def test_one_bad_seed_misses_the_bar_of_every_seed_and_is_the_one_shown(study, tmp_path):
@@ -235,23 +238,23 @@ def test_one_bad_seed_misses_the_bar_of_every_seed_and_is_the_one_shown(study, t
     run.write(RunRecord(profile="toy", seed=0))
     write_generations(run, "sft_grpo", answers("sft_grpo", 0.4, seed=1), seed=1)
     stored = read_run(run)
-    row = bars_frame(stored, {}).iloc[0]
+    row = toy_claims(stored, {}).iloc[0]
     single = differences_frame(stored).query("arm == 'base' and reading == 'strict' and seeds == '1'").iloc[0]
-    assert row["outcome"] == "missed" and row["measured"] == single["difference"]
+    assert row["status"] == "does not hold" and row["measured"] == single["difference"]
 
 
 def test_rationales_are_judged_on_good_and_logical_images(bars):
     row = bars[bars["claim"].str.contains("statements in rationales")].iloc[0]
-    assert (row["measured"], row["held"]) == (90.0, True)
-    assert bars[bars["claim"].str.contains("minus SFT")].iloc[0]["measured"] == pytest.approx(10)
+    assert (row["measured"], row["status"]) == (90.0, "holds")
+    assert bars[bars["claim"].str.contains("no less true")].iloc[0]["measured"] == pytest.approx(10)
 
 
 def test_rationales_less_true_than_those_of_sft_miss_their_bar(stored):
     spoken = {("sft", 0): {"statements_true": 0.9}, ("sft_grpo", 0): {"statements_true": 0.86}}
-    rows = bars_frame(stored, spoken).set_index("claim")["outcome"]
-    assert rows["After SFT + GRPO, statements in rationales are true"] == "reached"
-    assert rows["Statements true, SFT + GRPO minus SFT"] == "missed"
-    assert rows["After SFT + GRPO, rationale and answer agree"] == "not run"
+    rows = toy_claims(stored, spoken).set_index("claim")["status"]
+    assert rows["After SFT + GRPO, statements in rationales are true"] == "holds"
+    assert rows["After SFT + GRPO, statements are no less true than after SFT"] == "does not hold"
+    assert rows["After SFT + GRPO, rationale and answer agree"] == "not testable here"
 
 
 def test_a_category_below_chance_is_named_and_missed(tmp_path):
@@ -260,8 +263,8 @@ def test_a_category_below_chance_is_named_and_missed(tmp_path):
     rows = [made_up("sft_grpo", "screw_bag", kind, number, "no" if kind == "logical" else "yes")
             for kind in ("good", "logical") for number in range(20)]  # fmt: skip
     write_generations(run, "sft_grpo", [*answers("sft_grpo", 0.9)[:40], *rows])
-    row = bars_frame(read_run(run), {}).iloc[-1]
-    assert row["outcome"] == "missed" and "screw bag" in row["over"]
+    row = toy_claims(read_run(run), {}).iloc[-1]
+    assert row["status"] == "does not hold" and "screw bag" in row["over"]
 
 
 # What is said

@@ -107,15 +107,15 @@ def test_a_whole_run_holds_line_by_line_and_exits_with_0(run):
     result = command(run.root)
     lines = result.output.splitlines()
     assert result.exit_code == 0, result.output
-    assert {line.split()[0] for line in lines[:-2]} <= {"held", "note"}
-    assert lines[-1] == "16 claims: 16 held, 0 failed, 0 skipped"
+    assert {line.split()[0] for line in lines[:-2]} <= {"held", "note", "skipped"}
+    assert lines[-1] == "32 claims: 22 held, 0 failed, 10 skipped"  # without seals, images and real data
 
 
 def test_one_failed_claim_exits_with_1(run):
     change(run.generations("sft", 0), 3, answer=None)
     result = command(run.root)
     assert result.exit_code == 1
-    assert result.output.splitlines()[-1] == "16 claims: 15 held, 1 failed, 0 skipped"
+    assert result.output.splitlines()[-1] == "32 claims: 21 held, 1 failed, 10 skipped"
 
 
 def test_the_command_has_help_with_an_example():
@@ -148,7 +148,7 @@ def test_what_cannot_be_read_is_one_line_and_exits_with_2(run, name, text):
 def test_a_score_that_is_no_probability_is_one_line_and_exits_with_2(run):
     change(run.generations("sft", 0), 3, p_yes=math.nan)
     result = command(run.root)
-    assert result.exit_code == 2 and "p_yes of" in result.stderr
+    assert result.exit_code == 2 and "p_yes: Input should be a finite number" in result.stderr
 
 
 def test_what_is_no_run_folder_is_one_line_and_exits_with_2(run, tmp_path):
@@ -224,7 +224,7 @@ def test_a_lost_checkpoint_fails_but_a_released_copy_needs_none(run):
     assert "checkpoints/sft-seed0 is missing" in only_failure(run)
     shutil.rmtree(run.root / "checkpoints")
     shutil.rmtree(run.root / "data")
-    (line,) = [claim.line for claim in verify(run) if claim.verdict not in ("held", "note")]
+    (line,) = [claim.line for claim in verify(run) if claim.subject == "outputs of the stages"]
     assert line.startswith("skipped") and "a released copy" in line
 
 
@@ -295,8 +295,8 @@ def test_another_experiment_is_not_held_against_the_study(tmp_path, study, optio
 
 
 def test_without_a_released_study_the_line_says_so(made, study, tmp_path):
-    (line,) = [claim.line for claim in verify(made, RunFolder(tmp_path)) if claim.verdict == "skipped"]
-    assert line == "skipped study: no released study in this installation"
+    lines = [claim.line for claim in verify(made, RunFolder(tmp_path))]
+    assert "skipped study: no released study in this installation" in lines
     assert any("the released study itself" in claim.found for claim in verify(study, study))
 
 
@@ -327,7 +327,7 @@ def test_a_run_on_real_data_is_held_against_the_papers_table(tmp_path):
 
 def test_f1_against_always_yes_informs_and_never_fails(tmp_path):
     run = whole(tmp_path, {("base", 0): 0.3, ("sft_grpo", 0): 0.5})
-    (line,) = [claim.line for claim in verify(run, RunFolder("none")) if claim.verdict == "note"]
+    (line,) = [claim.line for claim in verify(run, RunFolder("none")) if claim.subject.endswith(" F1")]
     assert line == "note    sft_grpo-seed0 F1: 50.0, not above always yes (66.7)"
 
 

@@ -1,5 +1,6 @@
 """The command line. Heavy imports live inside the commands, so that ``--help`` answers at once."""
 
+import errno
 from typing import Annotated
 
 import typer
@@ -8,6 +9,9 @@ from typer.core import TyperGroup
 from ladlib import __version__
 from ladlib.cli import conversations, data, model, runs, study, verify
 from ladlib.errors import UserError
+from ladlib.plain import visible
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Commands(TyperGroup):
@@ -19,11 +23,27 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            typer.echo(" ".join(str(error).split()), err=True)
+            typer.echo(visible(str(error)), err=True)
+            raise typer.Exit(2) from error
+        except OSError as error:
+            if not error.filename and error.errno not in FULL:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            typer.echo(visible(f"{where}{error.strerror}. {_mend(error)}"), err=True)
             raise typer.Exit(2) from error
         except StageFailed as error:
             typer.echo(f"\n{error}", err=True)
             raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            typer.echo("\nStopped. What is done is kept: the same command goes on from there.", err=True)
+            raise typer.Exit(130) from error
+
+
+def _mend(error: OSError) -> str:
+    """What to do about a file that the system refuses, where nothing nearer to it said so."""
+    if error.errno in FULL:
+        return "The disk is full: make room and run the same command again, what is done is kept."
+    return "Check the path and its permissions, or name another folder."
 
 
 app = typer.Typer(

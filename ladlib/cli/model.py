@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ladlib.errors import UserError
+from ladlib.plain import printable
 
 INSPECT_EXAMPLES = (
     "Examples:\n\n  ladlib inspect normal.png test.png"
@@ -42,7 +43,7 @@ def inspect(
     model = model or default_model(settings.name, settings.model.base)
     verdict = asdict(evaluate.inspect(reference, test, model, settings)) | {"model": model}
     if as_json:
-        typer.echo(json.dumps(verdict, ensure_ascii=False))
+        typer.echo(json.dumps(verdict))  # ASCII: nothing in it can steer a terminal
     else:
         typer.echo(readable(verdict))
 
@@ -63,7 +64,7 @@ def readable(verdict: dict) -> str:
         [
             f"{words[verdict['answer']]}, P(anomalous) = {verdict['p_yes']:.2f}",
             "",
-            verdict["text"].strip(),
+            printable(verdict["text"].strip()),
             "",
             f"{verdict['seconds']:.1f} s with {verdict['model']}",
         ]

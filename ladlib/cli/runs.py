@@ -1,7 +1,10 @@
 """Commands about runs: reproduce, report, doctor."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,7 +24,7 @@ REPRODUCE_EXAMPLES = (
     "\n\n  ladlib reproduce --only 05"
     "\n\n  ladlib reproduce --profile paper --dry-run"
 )
-REPORT_EXAMPLES = "Examples:\n\n  ladlib report\n\n  ladlib report --run results/runs/paper-1"
+REPORT_EXAMPLES = "Examples:\n\n  ladlib report\n\n  ladlib report --run results/runs/paper-1 --data /data/anomaly"
 DOCTOR_EXAMPLES = "Examples:\n\n  ladlib doctor\n\n  ladlib doctor --profile paper --data /data/anomaly"
 
 
@@ -37,9 +40,15 @@ def reproduce(
         list[str], typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A notebook parameter.")
     ] = [],  # noqa: B006 - typer reads it, nothing changes it
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what the cells print.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out images that do not decode; every table says how many.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with steps, memory and hours; run nothing.")
     ] = False,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0.1, metavar="MINUTES", help="Stop a notebook that takes longer.")
+    ] = None,
 ) -> None:
     """Run the notebooks 01-05; a stage is skipped while its inputs have not changed."""
     from rich.console import Console
@@ -47,23 +56,49 @@ def reproduce(
     from ladlib import pipeline
 
     pipeline.reproduce(
-        profile, data, run, seed, start, only, force, parameter, Console(highlight=False), verbose, dry_run=dry_run
-    )
+        profile, data, run, seed, start, only, force, parameter, Console(highlight=False), verbose, dry_run=dry_run,
+        minutes=time_limit, skip_bad=skip_bad,
+    )  # fmt: skip
 
 
 def report(
     run: Annotated[str, typer.Option(help="Run folder. Default: the latest, or the released one.")] = "",
+    data: Annotated[
+        str, typer.Option(help="Folder of the datasets, for the pictures. Default: where the run found them.")
+    ] = "",
 ) -> None:
     """Write metrics, tables, figures and report.html again from a run's stored answers. Loads no model."""
+    from ladlib.locking import locked
     from ladlib.report import write_report
+    from ladlib.report.stored import read_run, refuse_doubles
     from ladlib.report.tables import comparison_text
     from ladlib.runs import RunFolder
+    from ladlib.verify import verify
 
     folder = RunFolder(run) if run else latest_run()
-    folder.read()
-    page = write_report(folder)
+    refuse_doubles(read_run(folder).generations)  # what is damaged is said before anything is drawn
+    with locked(folder.root), _images(folder, data) as images:
+        page = write_report(folder, images, hold=verify)
     typer.echo(comparison_text(folder))
     typer.echo(f"\nReport: {page}\nTables: {folder.tables}\nFigures: {folder.figures}")
+
+
+@contextmanager
+def _images(run: "RunFolder", data: str) -> Iterator[Path | None]:
+    """Where the judged images are: in ``data``, or drawn for as long as they are needed where a toy run lacks them."""
+    from ladlib.report.stored import profile_of
+    from ladlib.toy.write import write_loco
+
+    record = run.read()
+    toy = profile_of(record).data.toy
+    if data and not Path(data).is_dir():
+        raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")
+    if data or toy is None or record.parameters.get("data") or run.data.exists():
+        yield Path(data) if data else None
+        return
+    with TemporaryDirectory() as drawn:
+        write_loco(Path(drawn), toy)
+        yield Path(drawn)
 
 
 def latest_run() -> "RunFolder":

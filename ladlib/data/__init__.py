@@ -26,8 +26,8 @@ def read_dataset(root: Path | str, dataset: Dataset, categories: Sequence[str] =
 
     ``categories`` keeps only those. Categories without a single image are left out. Raises
     :class:`UserError` for an unknown dataset or category, a missing folder, a folder without
-    images, and a half-copied category: one with test images but no training normals, or the
-    reverse. :func:`ladlib.data.check.check` says which files are missing.
+    images, two images that differ in their endings alone, and a half-copied category: one with test
+    images but no training normals, or the reverse. :func:`ladlib.data.check.check` says which files are missing.
     """
     if dataset not in READERS:
         raise UserError(f"There is no reader for {dataset!r}.", f"Use one of {', '.join(get_args(Dataset))}.")
@@ -38,6 +38,7 @@ def read_dataset(root: Path | str, dataset: Dataset, categories: Sequence[str] =
     if categories:
         samples = _select(samples, categories, folder)
     _refuse_half_copied(samples, folder)
+    _refuse_doubles(samples, folder)
     return sorted(samples, key=lambda sample: sample.image)
 
 
@@ -61,3 +62,13 @@ def _refuse_half_copied(samples: list[Sample], folder: Path) -> None:
                     f"{folder / category} is half copied: it has no {split} images.",
                     f"Copy its {split} images too, or remove the folder.",
                 )
+
+
+def _refuse_doubles(samples: list[Sample], folder: Path) -> None:
+    """A record is found by its sample's id: of two images of one id, one would be lost."""
+    images: dict[str, str] = {}
+    for sample in samples:
+        if sample.id in images:
+            both = f"{images[sample.id]} and {sample.image}"
+            raise UserError(f"{folder} holds {both}: two images of one name.", "Take one of them out.")
+        images[sample.id] = sample.image

@@ -47,3 +47,4 @@ def _check_masks(anomalous: list[Path], findings: Findings) -> None:
     if bare:
         names = ", ".join(f"{path.parent.name}/{path.name}" for path in bare)
         findings.error(f"ground_truth: no masks for {len(bare)} images: {names}.", "Copy ground_truth too.")
+    findings.other_sizes((path, mask_of(path)) for path in anomalous)

@@ -80,6 +80,7 @@ def _check_masks(category: Path, findings: Findings) -> None:
         without = [path for path in images if not masks_of(path)]
         flattened = [path for path in without if flattened_mask_of(path).is_file()]
         _report_masks(kind, len(images), without, flattened, findings)
+        findings.other_sizes((path, mask) for path in images for mask in masks_of(path))
         orphans = {one.name for one in subfolders(category / "ground_truth" / kind)} - {one.stem for one in images}
         if orphans:
             findings.warning(f"ground_truth/{kind}: masks of absent images: {spans(orphans)}.", "Copy the images.")

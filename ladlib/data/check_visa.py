@@ -52,6 +52,7 @@ def _check_object(folder: Path, rows: list[Row], findings: Findings, decode: boo
     masks = {Path(row.mask).name for row in rows if row.mask}
     present = {path.name for path in list_images(folder / "Data" / "Masks" / "Anomaly")}
     findings.compare("Data/Masks/Anomaly", present, masks, what="masks")
+    findings.other_sizes((folder.parent / row.image, folder.parent / row.mask) for row in rows if row.mask)
     _check_labels(folder, rows, findings)
     findings.unreadable(images, decode)
     if not findings.rows:

@@ -67,7 +67,25 @@ class Findings:
         bad = [path for path in images if not _opens(path, decode)]
         if bad:
             names = ", ".join("/".join(path.parts[-3:]) for path in bad)
-            self.error(f"{len(bad)} images do not decode: {names}.", "Copy them again.")
+            self.error(
+                f"{len(bad)} images do not decode: {names}.",
+                "Copy them again; ladlib reproduce --skip-bad leaves them out.",
+            )
+
+    def other_sizes(self, masks: Iterable[tuple[Path, Path]]) -> None:
+        """Name the masks that are not of the size of their image, of pairs (image, mask); headers alone are read."""
+        bad = [mask for image, mask in masks if not _fits(image, mask)]
+        if bad:
+            names = ", ".join("/".join(path.parts[-2:]) for path in bad)
+            self.error(f"{len(bad)} masks are of another size than their images: {names}.", "Copy both again.")
+
+
+def _fits(image: Path, mask: Path) -> bool:
+    """Whether the sizes are one; what cannot be opened is told elsewhere."""
+    try:
+        return read_size(image) == read_size(mask)
+    except UserError:
+        return True
 
 
 def _opens(path: Path, decode: bool) -> bool:

@@ -17,8 +17,11 @@ from ladlib.errors import UserError
 FACTOR = 28  # Qwen2.5-VL: patches of 14 pixels, merged 2 by 2
 MAX_RATIO = 200  # of the sides, the limit of smart_resize
 
+# Pillow knows forty formats more, some of which run other programs (EPS starts Ghostscript).
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+
 # What Pillow raises for a file that is no image, is cut off, or has broken metadata.
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, IndexError, TypeError, OverflowError)
 
 ENDS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # the last bytes of a PNG and of a JPEG file
 
@@ -33,7 +36,7 @@ def open_image(path: Path | str) -> Image.Image:
     """
     path = _existing(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return _rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} is too large: {error}", "Give a smaller image.") from error
@@ -45,7 +48,7 @@ def read_size(path: Path | str) -> tuple[int, int]:
     """(width, height) from the file's header alone, as stored. Raises as :func:`open_image` does."""
     path = _existing(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.size
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} is too large: {error}", "Give a smaller image.") from error
@@ -62,7 +65,11 @@ def has_end(path: Path) -> bool:
 
 def _existing(path: Path | str) -> Path:
     path = Path(path)
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:  # such as a name longer than any can be
+        raise UserError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
+    if not is_there:
         raise UserError(f"There is no image file {path}.", "Check the path.")
     return path
 

@@ -67,16 +67,26 @@ def find_dataset(root: Path | str, dataset: str) -> Path:
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders in ``folder``, sorted by name, hidden ones left out; [] where it does not exist."""
-    if not folder.is_dir():
-        return []
-    return sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+    return [one for one in _children(folder) if one.is_dir() and not one.name.startswith(".")]
 
 
 def list_images(folder: Path) -> list[Path]:
     """The image files in ``folder``, sorted by name, hidden ones left out; [] where it does not exist."""
+    return [one for one in _children(folder) if is_image(one)]
+
+
+def _children(folder: Path) -> list[Path]:
+    """What is in ``folder``, sorted. Raises :class:`UserError` for a name that no record could hold."""
     if not folder.is_dir():
         return []
-    return sorted(one for one in folder.iterdir() if is_image(one))
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}.", "Check its permissions.") from error
+    for one in found:
+        if not one.name.isascii() and one.name.encode(errors="replace").decode() != one.name:
+            raise UserError(f"{one} has a name that is not UTF-8.", "Rename it.")
+    return found
 
 
 def is_image(path: Path) -> bool:

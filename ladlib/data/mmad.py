@@ -13,7 +13,6 @@ in jam-cc/MMAD, which take any key that begins with "conversation" and, for lack
 templates, none.
 """
 
-import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -21,7 +20,8 @@ from typing import TypeVar
 
 from ladlib.data.layout import find_dataset, without_ending
 from ladlib.errors import UserError
-from ladlib.schema import Dataset, Record
+from ladlib.reading import read_json
+from ladlib.schema import Dataset, Record, leads_outside
 
 Kind = TypeVar("Kind")
 
@@ -99,13 +99,7 @@ def locate(image: str) -> tuple[Dataset, str] | None:
 
 
 def _object(path: Path) -> dict:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing.", "Copy it from the release of MMAD.") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}.", MEND) from error
-    return _checked(path, "the file", values, dict)
+    return _checked(path, "the file", read_json(path, MEND), dict)
 
 
 def _checked(path: Path, place: str, value: object, kind: type[Kind]) -> Kind:
@@ -118,6 +112,7 @@ def _questions(path: Path, image: str, entry: object) -> Iterator[Question]:
     entry = _checked(path, image, entry, dict)
     if image.count("/") < 2:
         raise UserError(f"{path}: {image} is no image path of dataset, object and name.", MEND)
+    _refuse_outside(path, image)
     turns = next((entry[key] for key in entry if key.startswith("conversation")), None)
     for turn in _checked(path, f"{image}: conversation", turns, list):
         yield _question(path, image, entry, _checked(path, f"{image}: question", turn, dict))
@@ -140,4 +135,12 @@ def _question(path: Path, image: str, entry: dict, turn: dict) -> Question:
 
 def _templates(path: Path, image: str, entry: dict, key: str) -> tuple[str, ...]:
     place = f"{image}: {key}"
-    return tuple(_checked(path, place, one, str) for one in _checked(path, place, entry.get(key, []), list))
+    named = tuple(_checked(path, place, one, str) for one in _checked(path, place, entry.get(key, []), list))
+    for one in named:
+        _refuse_outside(path, one)
+    return named
+
+
+def _refuse_outside(path: Path, image: str) -> None:
+    if leads_outside(image):
+        raise UserError(f"{path}: {image!r} leads outside of the dataset.", MEND)

@@ -23,8 +23,10 @@ from typing import Self
 from PIL import Image
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from ladlib.data.images import DAMAGE, FORMATS
 from ladlib.data.layout import UNKNOWN, categories, list_images, relative, subfolders, without_ending
 from ladlib.errors import UserError
+from ladlib.reading import read_json
 from ladlib.schema import Anomaly, Record, Sample, Split
 
 ANOMALIES: dict[str, Anomaly] = {"logical_anomalies": "logical", "structural_anomalies": "structural"}
@@ -61,10 +63,9 @@ def read_defects(category: Path) -> dict[int, str]:
     Raises :class:`UserError` where ``defects_config.json`` is missing or not as published.
     """
     path = category / "defects_config.json"
-    if not path.is_file():
-        raise UserError(f"{path} is missing.", "Copy it from the dataset's archive.")
+    entries = read_json(path, "Copy it from the dataset's archive.", once=True)
     try:
-        defects = TypeAdapter(list[Defect]).validate_json(path.read_bytes())
+        defects = TypeAdapter(list[Defect]).validate_python(entries)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "file"
@@ -155,10 +156,10 @@ def defects_of(masks: Iterable[Path], names: dict[int, str]) -> list[str]:
 def mask_values(mask: Path) -> list[int]:
     """The pixel values other than 0 in a mask, ascending. Raises :class:`UserError` for no grey image."""
     try:
-        with Image.open(mask) as image:
+        with Image.open(mask, formats=FORMATS) as image:
             if image.mode not in ("L", "1"):
                 raise UserError(f"{mask} is of mode {image.mode}, not 8-bit grey.", "Copy it from the archive.")
             histogram = image.histogram()
-    except (OSError, SyntaxError) as error:
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise UserError(f"{mask} does not decode.", "Copy it from the dataset's archive again.") from error
     return [value for value, count in enumerate(histogram) if count and value]

@@ -11,6 +11,7 @@ is missing takes the next best, and all other pairs stay.
 
 import csv
 import hashlib
+import heapq
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
@@ -24,11 +25,17 @@ def pair(samples: Sequence[Sample], seed: int) -> list[Pair]:
 
     Raises :class:`UserError` where a category with test images has no training normals.
     """
+    normals = training_normals(samples)
+    return [_pair(sample, normals, seed) for sample in samples if sample.split == "test"]
+
+
+def training_normals(samples: Iterable[Sample]) -> dict[tuple[str, str], list[str]]:
+    """The good training images of each (dataset, category), in the order given."""
     normals: dict[tuple[str, str], list[str]] = {}
     for sample in samples:
         if sample.split == "train" and sample.anomaly == "good":
             normals.setdefault((sample.dataset, sample.category), []).append(sample.image)
-    return [_pair(sample, normals, seed) for sample in samples if sample.split == "test"]
+    return normals
 
 
 def _pair(test: Sample, normals: dict[tuple[str, str], list[str]], seed: int) -> Pair:
@@ -43,7 +50,12 @@ def _pair(test: Sample, normals: dict[tuple[str, str], list[str]], seed: int) ->
 
 def choose(test: str, candidates: Iterable[str], seed: int) -> str:
     """The candidate (an image path) of the smallest hash with the test image's path."""
-    return min(candidates, key=lambda one: hashlib.sha256(f"{seed}|{test}|{one}".encode()).digest())
+    return ranked(test, candidates, seed, 1)[0]
+
+
+def ranked(test: str, candidates: Iterable[str], seed: int, count: int) -> list[str]:
+    """The ``count`` candidates of the smallest hashes, smallest first: the reference image, then those next in line."""
+    return heapq.nsmallest(count, candidates, key=lambda one: hashlib.sha256(f"{seed}|{test}|{one}".encode()).digest())
 
 
 def published_pairs(seed: int) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -15,7 +16,10 @@ from ladlib.errors import UserError
 from ladlib.progress import Progress
 
 MB = 1_000_000
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError)
+BROKEN = (
+    tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, ValueError, struct.error,
+    RuntimeError,  # a zip with a password, or packed in a way that this Python lacks
+)  # fmt: skip
 MEND = "Remove it and fetch it again."
 
 
@@ -34,7 +38,7 @@ def unpack(archive: Path, folder: Path, recognise: Callable[[Path], bool]) -> No
         _extract(archive, fresh)
         _top(archive, fresh, recognise).rename(folder)
     except BROKEN as error:
-        raise UserError(f"{archive} cannot be unpacked: {error}.", MEND) from error
+        raise UserError(f"{archive} cannot be unpacked: {str(error).splitlines()[0].rstrip(':')}.", MEND) from error
     except OSError as error:
         raise UserError(f"{archive} cannot be unpacked: {error}.", "Make room on the disk, then run again.") from error
     finally:

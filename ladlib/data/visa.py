@@ -22,17 +22,17 @@ from pydantic import ValidationError
 from ladlib.data.layout import UNKNOWN, without_ending
 from ladlib.data.logical import kind
 from ladlib.errors import UserError
-from ladlib.schema import Record, Sample
+from ladlib.schema import Inside, Record, Sample
 
 
 class Row(Record):
     """A row of ``1cls.csv``; paths relative to the dataset folder."""
 
-    object: str
+    object: Inside
     split: Literal["train", "test"]
     label: Literal["normal", "anomaly"]
-    image: str
-    mask: str  # "" for a normal
+    image: Inside
+    mask: Inside  # "" for a normal
 
 
 def read(folder: Path) -> list[Sample]:
@@ -90,6 +90,8 @@ def _table(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]
                 yield reader.line_num, dict(zip(columns, row, strict=True))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing.", "Copy it from the dataset's archive.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.", "Copy it from the dataset's archive.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a csv file.", "Copy it from the dataset's archive.") from error
 

@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ from tenacity import (
 from ladlib.endpoint import reply
 from ladlib.errors import UserError
 from ladlib.generations import Completion
+from ladlib.plain import visible
 from ladlib.settings import Endpoint
 
 KEYS = ("LADLIB_API_KEY", "OPENAI_API_KEY")  # environment variables, the first that is set
@@ -40,6 +42,8 @@ ATTEMPTS = 8  # for one request: about a minute of pauses
 PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds: the most before the second attempt, and before any
 PATIENCE = 900.0  # seconds: told to wait longer, the run stops instead
 CONNECT = 15.0  # seconds
+MIB = 2**20
+LARGEST = 32 * MIB  # bytes of a response: a completion has kilobytes, with probabilities a megabyte
 TOLD = 200  # characters of what a server says that an error repeats
 BUSY = frozenset({408, 409, 425, 429})  # and everything from 500
 STOPS = {
@@ -127,9 +131,12 @@ class Client:
 
     def _receive(self, response: httpx.Response, start: float) -> str:
         """The whole body. httpx's own limit is between two bytes: a server that drips would hold a thread for good."""
-        blocks = []
+        blocks, size = [], 0
         for block in response.iter_bytes():
             blocks.append(block)
+            size += len(block)
+            if size > LARGEST:
+                raise Unanswered(f"the response is longer than {LARGEST / MIB:.0f} MiB")
             if time.perf_counter() - start > self.timeout:
                 raise httpx.ReadTimeout("the response is not whole in time")
         return b"".join(blocks).decode("utf-8", "replace")
@@ -138,13 +145,14 @@ class Client:
         if not response.is_success:
             return self._turned_down(response, text)
         try:
-            return reply.read(text)
+            return self._clean(reply.read(text))
         except ValueError as error:
             what = "is no chat completion" if isinstance(error, ValidationError) else str(error)
             raise Busy(f"the response {what}: {_short(text)}") from error
 
     def _turned_down(self, response: httpx.Response, text: str) -> Completion:
         status, (code, words) = response.status_code, _error(text)
+        words = self._struck(words)  # again: JSON may have spelled it in escapes
         told = f"HTTP {status}: {_short(words)}"
         if code == "content_filter":
             return reply.refusal(words)
@@ -162,6 +170,9 @@ class Client:
         if seconds > PATIENCE:
             raise UserError(f"{self.url} asks to wait {seconds / 60:.0f} minutes.", "Run again after that time.")
         self.pace.hold(seconds)
+
+    def _clean(self, found: Completion) -> Completion:
+        return replace(found, text=self._struck(found.text))
 
     def _struck(self, text: str) -> str:
         return text.replace(self.key, "[key]") if len(self.key) >= PLACEHOLDER else text
@@ -209,10 +220,10 @@ def _error(body: str) -> tuple[str, str]:
     """(code, message) of an error's body; the body itself where it has none."""
     try:
         found = json.loads(body)["error"]
-        return str(found.get("code", "")), str(found["message"])
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return str(found.get("code", "")), str(found["message"]).encode(errors="replace").decode()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "", body
 
 
 def _short(text: str) -> str:
-    return " ".join(text.split())[:TOLD]
+    return visible(text[: 4 * TOLD])[:TOLD]

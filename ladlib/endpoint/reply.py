@@ -18,7 +18,7 @@ class Alternative(BaseModel):
     """One text that could stand at a place, and the logarithm of its probability."""
 
     token: str
-    logprob: float
+    logprob: float = Field(le=1.0)  # a little above 0 by rounding; not NaN
 
 
 class Token(Alternative):
@@ -100,12 +100,20 @@ def share_of_yes(tokens: Sequence[Token]) -> float | None:
         for text, word in begun.items():
             if word in mass:
                 mass[word] += weight * listed[text]
-        was_open, head = ANSWER_OPENING in head, head + token.token
+        was_open, head = ANSWER_OPENING in head, _tail(head + token.token)
         if begun[token.token]:
             bare = sum(listed[text] for text, word in begun.items() if word == "")
             return _share(mass if was_open else {word: value or bare for word, value in mass.items()})
         weight *= listed[token.token] if ANSWER_OPENING in head else 1.0
     return _share(mass)
+
+
+def _tail(text: str) -> str:
+    """Of what was said, only what the next token can complete: else a long answer takes time by its square."""
+    place = text.find(ANSWER_OPENING)
+    return (
+        ANSWER_OPENING + text[place + len(ANSWER_OPENING) :].strip() if place >= 0 else text[1 - len(ANSWER_OPENING) :]
+    )
 
 
 def _after_tag(text: str) -> str | None:

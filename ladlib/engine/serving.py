@@ -28,6 +28,7 @@ from ladlib.errors import UserError
 from ladlib.generations import Generations
 from ladlib.models import load_model, load_processor, locate
 from ladlib.progress import Progress
+from ladlib.published_models import commit_of
 from ladlib.runs import RunFolder
 from ladlib.settings import Endpoint, Profile
 
@@ -118,7 +119,7 @@ def _options(profile: Profile, port: int) -> list[str]:
     images = 2 * profile.data.max_pixels // 28**2
     options = {
         "--host": "127.0.0.1", "--port": port, "--served-model-name": profile.endpoint.model,
-        "--dtype": profile.model.dtype, "--revision": profile.model.revision,
+        "--dtype": profile.model.dtype, "--revision": commit_of(profile.model.base, profile.model.revision),
         "--max-model-len": images + TEXT + profile.evaluate.max_new_tokens,
         "--limit-mm-per-prompt": json.dumps({"image": 2}),
         "--mm-processor-kwargs": json.dumps(profile.data.model_dump(include={"min_pixels", "max_pixels"})),

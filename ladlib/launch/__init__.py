@@ -9,6 +9,8 @@ How many devices and how they share the model is in the profile's section ``para
       --main_process_ip HOST --num_processes 16 -m ladlib.launch sft --profile paper --data DIR --run RUN
 """
 
+import gc
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ from ladlib.session import Session
 from ladlib.settings import Method, Profile
 
 Stage = Literal["sft", "grpo"]
+OWNER = "LADLIB_OWNER"  # the process that started a training on several devices, which ends with it
 ARMS: dict[Stage, str] = {"sft": "sft", "grpo": "sft_grpo"}
 
 
@@ -34,6 +37,8 @@ def train(stage: Stage, session: Session, model: str = "") -> Path:
 
     Raises :class:`UserError` as the stage does, and where a process that was started for it failed.
     """
+    gc.collect()
+    torch.cuda.empty_cache()  # what models of earlier cells held, so that other processes find it free
     processes = count_processes(session.profile)
     if processes == 1:
         return run_stage(stage, session.profile, session.data, session.run, session.seed, model)
@@ -73,7 +78,8 @@ def config(method: Method) -> Path:
 
 def _follow(command: Sequence[str]) -> None:
     """Run ``command`` and print its lines as they come, so that a notebook shows them."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as started:
+    owned = os.environ | {OWNER: str(os.getpid())}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=owned) as started:
         for line in started.stdout:
             print(line, end="", flush=True)
     if started.returncode:

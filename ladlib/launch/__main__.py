@@ -8,12 +8,14 @@ import argparse
 import io
 import os
 import sys
+import threading
+import time
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import get_args
 
 from ladlib.errors import UserError
-from ladlib.launch import ARMS, config, run_stage
+from ladlib.launch import ARMS, OWNER, config, run_stage
 from ladlib.runs import RunFolder
 from ladlib.settings import Method, load_profile
 
@@ -34,6 +36,7 @@ def main() -> None:
     if given.command not in ARMS:
         print(config(given.command))
         return
+    threading.Thread(target=_end_with_owner, daemon=True).start()
     told = sys.stdout if os.environ.get("RANK", "0") == "0" else io.StringIO()  # one process speaks for all
     try:
         with redirect_stdout(told):
@@ -42,6 +45,16 @@ def main() -> None:
             )
     except UserError as error:
         raise SystemExit(str(error)) from error
+
+
+def _end_with_owner() -> None:
+    """A notebook that was killed must not leave processes behind that still write when it is run again."""
+    while owner := os.environ.get(OWNER):
+        try:
+            os.kill(int(owner), 0)
+        except ProcessLookupError:
+            os._exit(1)
+        time.sleep(1)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from ladlib.session import UNSET
 from ladlib.settings import Profile, load_profile
 
 NO_DATA = "the profile and the published counts, since no datasets are given"
-FIELDS = {"model": "model.base", "eval_limit": "evaluate.limit"}
+FIELDS = {"model": "model.base", "eval_limit": "evaluate.limit", "sensitivity_pairs": "evaluate.sensitivity"}
 """Notebook parameters whose names are not section_field."""
 
 

@@ -1,7 +1,10 @@
 """One notebook through papermill, in the Python that runs this code. Imported only when one has to run."""
 
+import math
 import os
 import re
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,27 +12,35 @@ import papermill
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from rich.console import Console
 
 from ladlib.errors import UserError
+from ladlib.locking import KERNEL
 from ladlib.pipeline.parameters import Scalar, cells
-from ladlib.pipeline.progress import CellProgress, Expected
+from ladlib.pipeline.progress import COLOUR, CellProgress, Expected
+from ladlib.pipeline.room import check_disk
 from ladlib.pipeline.stages import StageFailed
 
+KILLED = (
+    "The kernel died. Most often the system ended it for want of memory: close other programs, or use a profile with "
+    "smaller batches (micro_batch_size, evaluate.batch_size). What is done is kept."
+)
 SHOWN_LINES = 12  # of a failing cell and of its message
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class ThisPython(AsyncKernelManager):
     """Starts the kernel in the running interpreter, whatever kernels are installed on the machine."""
 
+    lock_file: Path  # held by the kernel, see :mod:`ladlib.kernel`
+
     @property
     def kernel_spec(self) -> KernelSpec:
-        kernel = get_kernel_dict()
         # The kernel's own log, such as of being interrupted at its end, says nothing about the notebook.
-        return KernelSpec(**kernel | {"argv": [*kernel["argv"], "--log-level=CRITICAL"]})
+        module = ["-m", "ladlib.kernel", str(self.lock_file)]
+        argv = [sys.executable, *module, "-f", "{connection_file}", "--log-level=CRITICAL"]
+        return KernelSpec(**get_kernel_dict() | {"argv": argv})
 
 
 def execute(
@@ -39,10 +50,12 @@ def execute(
     expected: Expected,
     console: Console,
     verbose: bool = False,
+    minutes: float | None = None,
 ) -> None:
     """Run ``notebook`` with ``parameters``; ``copy`` is saved after every cell, and kept on failure.
 
-    Raises :class:`StageFailed`, or :class:`UserError` where a cell raised one.
+    Raises :class:`StageFailed`, also where it takes more than ``minutes``, or :class:`UserError` where a cell
+    raised one or the disk is full.
     """
     copy.parent.mkdir(parents=True, exist_ok=True)
     code = [cell for cell in cells(notebook) if cell["cell_type"] == "code" and cell["source"].strip()]
@@ -51,15 +64,28 @@ def execute(
     progress = CellProgress(console, notebook.stem, total, expected, verbose)
     try:
         with progress:
-            _execute(notebook, copy, parameters, progress)
-    except PapermillExecutionError as error:
+            _execute(notebook, copy, parameters, progress, minutes)
+    except CellTimeoutError as error:
+        told = f"It took longer than the limit of {minutes:g} minutes. Give it more with --time-limit."
+        raise StageFailed(_screen(notebook.stem, copy, progress, "", told)) from error
+    except (PapermillExecutionError, OSError) as error:
+        check_disk(copy, error)
+        if isinstance(error, OSError):
+            raise
         raise _failure(notebook.stem, copy, progress, error) from error
     except DeadKernelError as error:
-        told = "The kernel died. Most often the system ended it for want of memory."
-        raise StageFailed(_screen(notebook.stem, copy, progress, "", told)) from error
+        check_disk(copy, error)
+        raise StageFailed(_screen(notebook.stem, copy, progress, "", KILLED)) from error
 
 
-def _execute(notebook: Path, copy: Path, parameters: Mapping[str, Scalar], progress: CellProgress) -> None:
+def _execute(
+    notebook: Path, copy: Path, parameters: Mapping[str, Scalar], progress: CellProgress, minutes: float | None
+) -> None:
+    end = time.monotonic() + 60 * minutes if minutes else None
+
+    class Kernel(ThisPython):
+        lock_file = copy.parent.parent / KERNEL
+
     papermill.execute_notebook(
         str(notebook),
         str(copy),
@@ -69,8 +95,9 @@ def _execute(notebook: Path, copy: Path, parameters: Mapping[str, Scalar], progr
         progress_bar=False,
         stdout_file=progress,
         stderr_file=progress,
-        kernel_manager_class=ThisPython,
+        kernel_manager_class=Kernel,
         on_cell_start=progress.cell_start,
+        timeout_func=(lambda _: max(1, math.ceil(end - time.monotonic()))) if end else None,
     )
 
 

@@ -13,6 +13,7 @@ from ladlib.errors import UserError
 from ladlib.pipeline.inputs import digest, inputs_sha256
 from ladlib.pipeline.parameters import Scalar
 from ladlib.pipeline.progress import Expected, clock, seconds_of_cells
+from ladlib.pipeline.room import check_room
 from ladlib.pipeline.stages import PACKAGE, Stage
 from ladlib.runs import RunFolder, now, write_text
 from ladlib.schema import StageRecord
@@ -32,6 +33,7 @@ class Job:
     files: dict[str, Path]
     console: Console
     verbose: bool
+    minutes: float | None = None  # that a notebook may take
 
     def check_folder(self, earlier: tuple[Stage, ...]) -> None:
         """Raise :class:`UserError` for a folder of another run, or where an earlier stage is missing."""
@@ -40,6 +42,12 @@ class Job:
         for stage in earlier:
             if not self._finished(stage):
                 raise UserError(f"{stage.name} has not been run in {self.folder.root}.", "Leave out --from and --only.")
+
+    def check_room(self) -> None:
+        """Raise :class:`UserError` where the disk is too small; tell where the memory is."""
+        lack = check_room(self.settings.name, self.folder.root, begun=self.folder.run_json.exists())
+        if lack:
+            self._say(f"warning: {lack}")
 
     def run_or_skip(self, stage: Stage, upstream: Mapping[str, str], again: bool) -> None:
         inputs = self._inputs(stage, upstream)
@@ -90,7 +98,7 @@ class Job:
         copy = self.folder.notebooks / notebook.name
         expected = Expected(seconds_of_cells(copy), measured_seconds(self.settings.name, stage.name))
         started, begun = now(), time.monotonic()
-        execute(notebook, copy, parameters, expected, self.console, self.verbose)
+        execute(notebook, copy, parameters, expected, self.console, self.verbose, self.minutes)
         seconds = time.monotonic() - begun
         written = [path for path in stage.paths(self.seed) if (self.folder.root / path).exists()]
         self.folder.add_stage(

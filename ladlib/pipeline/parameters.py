@@ -6,27 +6,28 @@ literals of the cell tagged ``parameters``.
 
 import ast
 import difflib
-import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
 
 from ladlib.errors import UserError
+from ladlib.reading import read_json
 
+RESTORE = "Restore it from the repository."
 Scalar = str | int | float | bool
 OPTIONS = ("profile", "data", "run", "seed")  # given as options of the command line, not with -p
 
 
 def cells(notebook: Path) -> list[dict]:
     """The cells of ``notebook`` as stored, each with ``source`` as one string."""
+    if not notebook.exists():
+        raise UserError(f"There is no notebook {notebook}.", RESTORE)
     try:
-        stored = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    except FileNotFoundError as error:
-        raise UserError(f"There is no notebook {notebook}.", "Restore it from the repository.") from error
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{notebook} is not a notebook.", "Restore it from the repository.") from error
-    return [cell | {"source": "".join(cell["source"])} for cell in stored]
+        return [cell | {"source": "".join(cell["source"])} for cell in read_json(notebook, RESTORE)["cells"]]
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{notebook} is not a notebook.", RESTORE) from error
 
 
 def declared(notebook: Path) -> dict[str, Scalar]:
@@ -35,9 +36,16 @@ def declared(notebook: Path) -> dict[str, Scalar]:
     Raises :class:`UserError` where the cell is missing or holds anything but ``name = literal``.
     """
     for cell in cells(notebook):
-        if "parameters" in cell["metadata"].get("tags", ()):
-            return dict(_assignment(line, notebook) for line in ast.parse(cell["source"]).body)
+        if "parameters" in cell.get("metadata", {}).get("tags", ()):
+            return dict(_assignment(line, notebook) for line in _lines(cell["source"], notebook))
     raise UserError(f"{notebook} has no cell tagged 'parameters'.", "Tag its first code cell so.")
+
+
+def _lines(source: str, notebook: Path) -> list[ast.stmt]:
+    try:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise UserError(f"{notebook}: the parameters cell is not valid Python: {error}.", RESTORE) from error
 
 
 def _assignment(line: ast.stmt, notebook: Path) -> tuple[str, Scalar]:
@@ -97,11 +105,20 @@ def _convert(name: str, text: str, default: Scalar) -> Scalar:
 
 def _scalar(text: str, wanted: type) -> object:
     try:
-        value = yaml.safe_load(text)
+        value = _plain(text)
+        if wanted is not float or isinstance(value, bool | None):
+            return value
         # YAML 1.1 reads 1e-4 as text for want of a dot; a learning rate is written so all the same.
-        return float(value) if wanted is float and not isinstance(value, bool | None) else value
-    except (yaml.YAMLError, ValueError, TypeError):
+        number = float(value)
+        return number if math.isfinite(number) else text
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError):
         return text
+
+
+def _plain(text: str) -> object:
+    """``text`` as YAML reads a word without quotes: nothing else of YAML, no lists and no tags."""
+    loader = yaml.SafeLoader("")
+    return loader.construct_object(yaml.ScalarNode(loader.resolve(yaml.ScalarNode, text, (True, False)), text))
 
 
 def _noun(kind: type) -> str:

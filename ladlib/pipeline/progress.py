@@ -15,7 +15,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from ladlib.plain import printable
+
 COUNTED = re.compile(r"(?:\b(?:step|batch|pair|image)s? |\| *)(\d+)/(\d+)")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PLAIN_EVERY = 30.0  # seconds between two plain lines about the same cell
 
 
@@ -69,7 +72,8 @@ class CellProgress:
         if found:
             self.counted = int(found[-1][0]), int(found[-1][1])
         if self.verbose and text.strip():
-            self.console.print(text.rstrip(), markup=False, highlight=False)
+            plain = COLOUR.sub("", text.rstrip()).replace("\r", "\n").expandtabs(4)
+            self.console.print(printable(plain), markup=False, highlight=False)
 
     def flush(self) -> None:
         """Part of what a file offers; nothing is held back here."""
@@ -113,10 +117,11 @@ def clock(seconds: float) -> str:
 
 
 def seconds_of_cells(copy: Path) -> list[float]:
-    """How long each code cell of an executed copy took; [] where it is absent or did not finish."""
-    if not copy.is_file():
+    """How long each code cell of an executed copy took; [] where it is absent, damaged or did not finish."""
+    try:
+        cells = [cell for cell in json.loads(copy.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
-    cells = [cell for cell in json.loads(copy.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     records = [cell["metadata"].get("papermill", {}) for cell in cells if "".join(cell["source"]).strip()]
     finished = all(record.get("status") == "completed" and record.get("duration") for record in records)
     return [record["duration"] for record in records] if finished else []

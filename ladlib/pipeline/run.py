@@ -1,15 +1,18 @@
 """Runs the stages in order, each where its inputs changed or where it is asked for."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
 from ladlib.data import FOLDERS, find_dataset
 from ladlib.errors import UserError
+from ladlib.locking import locked
 from ladlib.pipeline.dry import dry_run as plan
 from ladlib.pipeline.job import Job
 from ladlib.pipeline.parameters import check
+from ladlib.pipeline.skipping import leave_out, refuse_mixed
 from ladlib.pipeline.stages import STAGES, Stage, find_stage, notebooks_folder
 from ladlib.runs import RunFolder
 from ladlib.session import RUNS, find_root
@@ -30,14 +33,18 @@ def reproduce(
     notebooks: Path | None = None,
     stages: tuple[Stage, ...] = STAGES,
     dry_run: bool = False,
+    minutes: float | None = None,
+    skip_bad: bool = False,
 ) -> RunFolder:
     """Run the notebooks into ``run`` (default: the checkout's results/runs/<profile>) and return that folder.
 
     A stage is skipped while its inputs are the recorded ones and its outputs exist. ``start`` runs that
     stage and all later ones again, ``only`` that one alone, ``force`` all of them. ``parameters`` are
-    ``name=value`` texts. Everything is checked before the first stage starts; with ``dry_run`` the plan is told
-    and nothing more is done, for which real datasets may be absent. Raises :class:`UserError`,
-    or :class:`StageFailed` where a cell fails.
+    ``name=value`` texts. ``skip_bad`` leaves out images that do not decode (:mod:`ladlib.pipeline.skipping`),
+    which are an error otherwise. Everything is checked before the first stage starts; with ``dry_run`` the plan is
+    told and nothing more is done, for which real datasets may be absent. No notebook may take more than ``minutes``.
+    Raises :class:`UserError`, also where another process is at work in the folder, or :class:`StageFailed` where a
+    cell fails.
     """
     settings = load_profile(profile)
     files = {stage.name: stage.notebook(notebooks or notebooks_folder()) for stage in stages}
@@ -46,28 +53,45 @@ def reproduce(
     if data or not dry_run:
         _check_data(settings, data)
     folder = RunFolder((Path(run) if run else find_root(Path.cwd()) / RUNS / settings.name).resolve())
-    options = {
-        "profile": profile if profile in PROFILES else _absolute(profile),
-        "data": _absolute(data),
-        "run": str(folder.root),
-        "seed": seed,
-    }
+    if folder.run_json.exists():
+        folder.check(settings.name, seed)
     console = console or Console()
-    job = Job(settings, folder, data, seed, values, options, files, console, verbose)
-    if dry_run:
-        job.check_folder(())
-        for line in plan(job, stages, chosen, again):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return folder
+    with nullcontext() if dry_run else locked(folder.root):
+        if not skip_bad:
+            refuse_mixed(folder)
+        elif not dry_run:
+            data, skipped = leave_out(folder, data)
+            folder.open(settings.name, seed, skipped=skipped)
+        options = {
+            "profile": profile if profile in PROFILES else _absolute(profile),
+            "data": _absolute(data),
+            "run": str(folder.root),
+            "seed": seed,
+        }
+        job = Job(settings, folder, data, seed, values, options, files, console, verbose, minutes)
+        if dry_run:
+            _tell_plan(job, stages, chosen, again)
+            return folder
+        _run(job, stages, chosen, again)
+    if stages[-1] in chosen:
+        console.print(closing(folder), markup=False, highlight=False, soft_wrap=True)
+    return folder
+
+
+def _tell_plan(job: Job, stages: tuple[Stage, ...], chosen: tuple[Stage, ...], again: bool) -> None:
+    job.check_folder(())
+    for line in plan(job, stages, chosen, again):
+        job.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _run(job: Job, stages: tuple[Stage, ...], chosen: tuple[Stage, ...], again: bool) -> None:
     job.check_folder(stages[: stages.index(chosen[0])])
+    job.check_room()
     upstream: dict[str, str] = {}
     for stage in stages:
         if stage in chosen:
             job.run_or_skip(stage, upstream, again)
         upstream[stage.name] = job.outputs_sha256(stage)
-    if stages[-1] in chosen:
-        console.print(closing(folder), markup=False, highlight=False, soft_wrap=True)
-    return folder
 
 
 def closing(folder: RunFolder) -> str:
@@ -80,6 +104,8 @@ def closing(folder: RunFolder) -> str:
     }  # fmt: skip
     width = max(map(len, places))
     lines = [f"{what:<{width}}  {path}" for what, path in places.items() if path.exists()]
+    if skipped := folder.read().parameters.get("skipped"):
+        lines.append(f"{skipped} images do not decode and were left out: {folder.root / 'skipped.json'}")
     return "\n".join(["", comparison_text(folder).rstrip(), "", *lines])
 
 

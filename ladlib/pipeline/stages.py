@@ -45,6 +45,8 @@ STAGES = (
             "generations/base-seed{seed}.jsonl",
             "generations/sft-seed{seed}.jsonl",
             "generations/sft_grpo-seed{seed}.jsonl",
+            "sensitivity/sft_grpo-seed{seed}.jsonl",
+            "baselines/neighbours.jsonl",
         ),
     ),
     # The large model's generations are no output: outputs are cleared when inputs change, and these may be paid for.

@@ -7,13 +7,15 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from ladlib.calibration import expected_calibration_error, reliability
 from ladlib.errors import UserError
-from ladlib.metrics import is_right
+from ladlib.metrics import is_right, judge, ranks
 from ladlib.parsing import lenient_answer, parse, parse_answer
-from ladlib.report.style import ANOMALY_COLOURS, INK, canvas, printable, styled
+from ladlib.report.arithmetic import p_text
+from ladlib.report.style import ANOMALY_COLOURS, ARM_COLOURS, ARM_DASHES, GREY, INK, canvas, printable, styled
 from ladlib.report.tables import NAMES
 from ladlib.schema import Generation
-from ladlib.statistics import mcnemar, paired_bootstrap
+from ladlib.statistics import holm, mcnemar, paired_bootstrap
 
 BINS = np.linspace(0, 1, 21)
 
@@ -39,6 +41,36 @@ def certainty(generations: Iterable[Generation]) -> Figure:
     panels[0].set_ylabel("share of that kind's images")
     for axes in [one for one in panels if one.get_legend_handles_labels()[0]][-1:]:
         axes.legend()
+    return figure
+
+
+@styled
+def calibration(generations: Iterable[Generation]) -> Figure:
+    """The reliability diagram of every arm that tells P(anomalous), its calibration error (ECE) x 100 beside it.
+
+    A dot is a tenth of the scale, its area the images there; on the grey line P(anomalous) means what it says.
+    """
+    figure = canvas(4.6, 4.2)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+    for arm, rows in _by_arm(generations).items():
+        truth, said = [one.label == "yes" for one in rows], ranks([judge(one) for one in rows])
+        if said:
+            points, error = reliability(truth, said), expected_calibration_error(truth, said)
+            look = {"color": ARM_COLOURS.get(arm, GREY), "label": f"{NAMES.get(arm, arm)}  {100 * error:.1f}"}
+            axes.plot(
+                [one.said for one in points],
+                [one.true for one in points],
+                linewidth=1.2,
+                linestyle=ARM_DASHES.get(arm, "-"),
+                **look,
+            )
+            areas = [150 * one.images / len(rows) + 8 for one in points]
+            axes.scatter([one.said for one in points], [one.true for one in points], areas, look["color"])
+    axes.set(title="Is P(anomalous) what it says?", xlabel="mean P(anomalous)", ylabel="share that is anomalous")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", title="ECE x 100")
     return figure
 
 
@@ -99,7 +131,8 @@ def unparsed_frame(generations: Iterable[Generation], n: int = 6) -> pd.DataFram
 def changes_frame(generations: Sequence[Generation], steps: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """Two arms on the same images: answers mended and broken, the difference and how surely it is one.
 
-    ``steps`` are (before, after) arms. The interval is a paired bootstrap's, in points; p is McNemar's exact.
+    ``steps`` are (before, after) arms. The interval is a paired bootstrap's, in points; p is McNemar's exact, and
+    beside it Holm's correction of it over all ``steps``, which are the family of claims.
     """
     right = {arm: {one.id: is_right(one) for one in rows} for arm, rows in _by_arm(generations).items()}
     rows = []
@@ -113,14 +146,13 @@ def changes_frame(generations: Sequence[Generation], steps: Sequence[tuple[str, 
             {
                 "change": f"{NAMES.get(before, before)} → {NAMES.get(after, after)}", "images": len(ids),
                 "mended": gained, "broken": lost, "accuracy, points": f"{difference:+.1f}",
-                "95 % interval": f"{low:+.1f} to {high:+.1f}", "McNemar p": _p_value(mcnemar(first, second)),
+                "95 % interval": f"{low:+.1f} to {high:+.1f}", "McNemar p": mcnemar(first, second),
             }
         )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _p_value(value: float) -> str:
-    return "below 0.001" if value < 0.001 else f"{value:.3f}"
+    family = [p_text(one) for one in holm([row["McNemar p"] for row in rows])]
+    return pd.DataFrame(
+        [row | {"McNemar p": p_text(row["McNemar p"]), "p, Holm": one} for row, one in zip(rows, family, strict=True)]
+    )
 
 
 def _by_arm(generations: Iterable[Generation]) -> dict[str, list[Generation]]:

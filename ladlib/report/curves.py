@@ -34,8 +34,8 @@ def grpo_curves(log_rows: Rows) -> Figure:
     panels = figure.subplots(3, 3).ravel()
     _rewards(panels[0], log_rows)
     shares = {
-        "frac_reward_zero_std": ("groups without spread", RED),
-        "clipped_share": ("cut off by length", ORANGE),
+        "frac_reward_zero_std": ("groups without spread", RED, "-"),
+        "clipped_share": ("cut off by length", ORANGE, "--"),
     }
     single = {
         "reward_std": ("Reward spread within a group", PURPLE),
@@ -47,8 +47,8 @@ def grpo_curves(log_rows: Rows) -> Figure:
     for axes, (key, (title, colour)) in zip(panels[[1, 3, 5, 6, 7]], single.items(), strict=True):
         _line(axes, log_rows, key, colour)
         axes.set_title(title)
-    for key, (label, colour) in shares.items():
-        _line(panels[2], log_rows, key, colour, label)
+    for key, (label, colour, dashes) in shares.items():
+        _line(panels[2], log_rows, key, colour, label, dashes)
     _line(panels[4], log_rows, "yes_rate", BLUE)
     panels[2].set(title="Shares that teach nothing", ylim=(-0.03, 1.03))
     panels[2].legend()
@@ -61,17 +61,19 @@ def grpo_curves(log_rows: Rows) -> Figure:
 
 def _rewards(axes: Axes, rows: Rows) -> None:
     _line(axes, rows, "reward", BLUE, "sum")
-    _line(axes, rows, "accuracy_reward", GREEN, "accuracy")
-    _line(axes, rows, "format_reward", ORANGE, "format")
+    _line(axes, rows, "accuracy_reward", GREEN, "accuracy", "--")
+    _line(axes, rows, "format_reward", ORANGE, "format", ":")
     axes.set(title="Mean reward", ylim=(0, None))
     axes.legend(ncols=3)
 
 
-def _line(axes: Axes, rows: Rows, key: str, colour: str, label: str = "") -> None:
+def _line(axes: Axes, rows: Rows, key: str, colour: str, label: str = "", dashes: str = "-") -> None:
     """One quantity by step; steps that did not log it leave a gap."""
     steps, values = _column(rows, "step"), _column(rows, key)
     axes.plot(steps, values, color=colour, alpha=0.28, linewidth=1)
-    axes.plot(steps, running_mean(values, window=max(1, len(values) // 12)), color=colour, label=label)
+    axes.plot(
+        steps, running_mean(values, window=max(1, len(values) // 12)), color=colour, label=label, linestyle=dashes
+    )
 
 
 def _column(rows: Rows, key: str) -> np.ndarray:
@@ -90,6 +92,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 def _time_split(axes: Axes, rows: Rows) -> None:
     parts = [np.nan_to_num(_column(rows, key)) for key in TIMES]
     labels, colours = zip(*TIMES.values(), strict=True)
-    axes.stackplot(_column(rows, "step"), parts, labels=labels, colors=colours, alpha=0.85, linewidth=0)
+    look = {"colors": colours, "hatch": ["", "....", "////"], "edgecolor": "white", "linewidth": 0}
+    axes.stackplot(_column(rows, "step"), parts, labels=labels, alpha=0.85, **look)
     axes.set(title="Seconds a step", ylim=(0, 1.25 * max(sum(parts).max(), 1e-9)))
     axes.legend(ncols=3, loc="upper left")

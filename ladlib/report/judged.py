@@ -12,7 +12,19 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from ladlib.errors import UserError
 from ladlib.metrics import judge, ranks
 from ladlib.parsing import parse_answer
-from ladlib.report.style import ANOMALY_COLOURS, ARM_COLOURS, GREY, INK, PALE, RIGHT, WRONG, canvas, styled
+from ladlib.report.style import (
+    ANOMALY_COLOURS,
+    ARM_COLOURS,
+    ARM_DASHES,
+    ARM_HATCHES,
+    GREY,
+    INK,
+    PALE,
+    RIGHT,
+    WRONG,
+    canvas,
+    styled,
+)
 from ladlib.report.tables import NAMES
 from ladlib.schema import ARMS, Generation, Sample
 from ladlib.statistics import wilson
@@ -79,7 +91,8 @@ def _bars(axes: Axes, rows: pd.DataFrame, places: list[str], shift: float, width
     means = rows.groupby("category")[[measure, "n"]].mean().reindex(places)
     values = means[measure].to_numpy(dtype=float)
     spots = np.arange(len(places)) + shift
-    axes.bar(spots, values, width * 0.92, color=ARM_COLOURS[arm], label=NAMES[arm])
+    look = {"color": ARM_COLOURS[arm], "edgecolor": "white", "linewidth": 0, "hatch": ARM_HATCHES.get(arm)}
+    axes.bar(spots, values, width * 0.92, label=NAMES[arm], **look)
     if measure == "accuracy":
         known = means.notna().all(axis=1).to_numpy()  # an arm still under way has no answers in some categories
         ends = [wilson(round(value * n), round(n)) for value, n in means[known].itertuples(index=False)]
@@ -112,7 +125,7 @@ def roc(generations: Iterable[Generation]) -> Figure:
         if len(set(truth)) == 2 and scores:
             wrong, found, _ = roc_curve(truth, scores)
             label = f"{NAMES.get(arm, arm)}  {100 * roc_auc_score(truth, scores):.1f}"
-            axes.plot(wrong, found, color=ARM_COLOURS.get(arm, GREY), label=label)
+            axes.plot(wrong, found, color=ARM_COLOURS.get(arm, GREY), linestyle=ARM_DASHES.get(arm, "-"), label=label)
     axes.set(title="ROC of P(anomalous)", xlabel="good images called anomalous", ylabel="anomalous images found")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     if axes.get_legend_handles_labels()[0]:

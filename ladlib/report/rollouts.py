@@ -5,13 +5,19 @@ from pandas.io.formats.style import Styler
 
 from ladlib.report.style import printable
 
+SHOWN = 2_000  # characters of a completion; the run keeps all of them
 COLUMNS = ("completion", "accuracy", "format", "reward", "advantage")
 
 
 def rollout_frame(rollout: dict) -> pd.DataFrame:
     """One row a completion of the group, in the order sampled."""
-    rows = [{**one, "completion": printable(one["text"])} for one in rollout["completions"]]
+    rows = [{**one, "completion": _shown(one["text"])} for one in rollout["completions"]]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _shown(text: str) -> str:
+    left = len(text) - SHOWN
+    return printable(text[:SHOWN]) + (f" … ({left:,} more characters)" if left > 0 else "")
 
 
 def rollout_table(rollout: dict) -> Styler:

@@ -17,7 +17,7 @@ WRAPPED = {
 }  # fmt: skip
 NUMBERS = {"text-align": "right", "white-space": "nowrap", "vertical-align": "top"}
 SHOWN = ("method", "accuracy", "interval", "f1", "balanced_accuracy", "recall", "specificity", "auroc", "unparsed")
-TITLES = {"run": "{}", "trivial": "{}, trivial: looks at no image", "published": "{}"}
+TITLES = {"run": "{}", "trivial": "{}, baselines", "published": "{}"}
 
 
 def as_table(frame: pd.DataFrame, caption: str = "") -> Styler:

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ladlib.alarms import ALARM_STEPS, one_answer
+from ladlib.report.claims import claims_frame, claims_text
 from ladlib.report.collapse import collapse_figure
 from ladlib.report.stored import Key, Stored, read_run
 from ladlib.report.study_arms import arms_frame, arms_text, seeds_frame, seeds_text
-from ladlib.report.study_bars import bars_frame, bars_text
 from ladlib.report.study_figures import by_category, category_figure, pass_figure, readings_figure
 from ladlib.report.study_paired import differences_frame, differences_text
 from ladlib.report.study_spoken import (
@@ -24,6 +24,7 @@ from ladlib.report.study_spoken import (
 from ladlib.report.style import save
 from ladlib.report.tables import write
 from ladlib.runs import RunFolder
+from ladlib.seals import seal
 
 HEALTHY = "sft_grpo"
 COLLAPSES = {
@@ -47,6 +48,7 @@ def write_study(run: RunFolder) -> None:
         write(frame, run.tables, f"study-{name}", shown)
     for name, figure in figures.items():
         save(figure, run, f"study-{name}")
+    seal(run, run.tables, run.figures)
 
 
 def arms_and_seeds(stored: Stored) -> list[Key]:
@@ -57,13 +59,13 @@ def arms_and_seeds(stored: Stored) -> list[Key]:
 def _tables(run: RunFolder, stored: Stored, passes: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """Name to the frame and the same as text."""
     summaries, label = read_summaries(run, arms_and_seeds(stored)), stored.profile.label
-    arms, seeds, bars = arms_frame(stored), seeds_frame(stored), bars_frame(stored, summaries)
-    differences = differences_frame(stored)
+    arms, seeds, differences = arms_frame(stored), seeds_frame(stored), differences_frame(stored)
+    claims = claims_frame(stored, summaries, "toy study")
     tables = {
         "arms": (arms, arms_text(arms)),
         "seeds": (seeds, seeds_text(seeds)),
         "differences": (differences, differences_text(differences)),
-        "bars": (bars, bars_text(bars)),
+        "claims": (claims, claims_text(claims)),
     }
     if summaries:
         rationales = rationale_frame(summaries, label)

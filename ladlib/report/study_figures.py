@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from ladlib.errors import UserError
 from ladlib.report.stored import Stored
 from ladlib.report.study_arms import READINGS, seeds_frame
-from ladlib.report.style import ARM_COLOURS, GREY, INK, canvas, styled
+from ladlib.report.style import ARM_COLOURS, ARM_HATCHES, GREY, INK, canvas, styled
 from ladlib.report.tables import NAMES
 from ladlib.sampling import RULES
 from ladlib.schema import ARMS
@@ -92,7 +92,8 @@ def _bars_from_chance(axes: Axes, rows: pd.DataFrame, places: list[str], shift: 
     arm = rows["arm"].iloc[0]
     spots = {place: number + shift for number, place in enumerate(places)}
     means = rows.groupby("category")["score"].mean()
-    look = {"color": ARM_COLOURS[arm], "label": NAMES[arm]}
+    look = {"color": ARM_COLOURS[arm], "label": NAMES[arm], "edgecolor": "white", "linewidth": 0}
+    look["hatch"] = ARM_HATCHES.get(arm)
     axes.bar([spots[place] for place in means.index], means - 50, width, bottom=50, **look)
     dots = [spots[place] for place in rows["category"]]
     axes.scatter(dots, rows["score"], s=15, color="white", edgecolor=INK, linewidth=0.8, zorder=3)

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from ladlib.metrics import SUBSETS, is_right, is_right_leniently
+from ladlib.report.arithmetic import p_text
 from ladlib.report.stored import Key, Stored
 from ladlib.report.tables import MISSING, NAMES, readable
 from ladlib.schema import Generation
-from ladlib.statistics import Estimate, Score, bootstrap_difference, bootstrap_score
+from ladlib.statistics import Estimate, Score, bootstrap_difference, bootstrap_p, bootstrap_score, holm
 
 READINGS: dict[str, Score] = {"strict": "balanced_accuracy", "lenient": "balanced_accuracy", "likelihood": "auroc"}
 UNKNOWN = Estimate(np.nan, np.nan, np.nan)
@@ -53,12 +54,24 @@ def seeds_of(answers: Mapping[Key, Answers], arm: str) -> list[Answers]:
 
 def difference(reading: str, first: Sequence[Answers], second: Sequence[Answers]) -> tuple[Estimate, int]:
     """``second`` minus ``first`` in points, averaged over the seeds of each, and the images compared."""
+    compared = _compared(reading, first, second)
+    found = bootstrap_difference(READINGS[reading], *compared) if compared else UNKNOWN
+    return _points(found), len(_common([*first, *second]))
+
+
+def p_value(reading: str, first: Sequence[Answers], second: Sequence[Answers]) -> float:
+    """How likely a difference as large is where there is none (:func:`ladlib.statistics.bootstrap_p`); nan as there."""
+    compared = _compared(reading, first, second)
+    return bootstrap_p(READINGS[reading], *compared) if compared else np.nan
+
+
+def _compared(reading: str, first: Sequence[Answers], second: Sequence[Answers]) -> tuple[list, list, list] | None:
+    """Which of the common images are anomalous, and the values of both arms; ``None`` where they cannot be compared."""
     images = _common([*first, *second])
     known = [first[0][image].anomalous for image in images]
     values = [[[getattr(seed[image], reading) for image in images] for seed in arm] for arm in (first, second)]
     told = not any(None in seed for arm in values for seed in arm)
-    found = bootstrap_difference(READINGS[reading], known, *values) if told and len(set(known)) == 2 else UNKNOWN
-    return _points(found), len(images)
+    return (known, *values) if told and len(set(known)) == 2 else None
 
 
 def category_scores(seeds: Sequence[Answers]) -> dict[str, Estimate]:
@@ -85,17 +98,21 @@ def _points(estimate: Estimate) -> Estimate:
 def differences_frame(stored: Stored) -> pd.DataFrame:
     """SFT + GRPO minus each other arm over all seeds, and minus base for every seed, in three readings.
 
-    Columns: arm (the one subtracted), against (its name), seeds, reading, difference, low, high, images, label.
+    Columns: arm (the one subtracted), against (its name), seeds, reading, difference, low, high, p, p_holm, images,
+    label. ``p_holm`` is Holm's correction of ``p`` over all rows of the table, which are the family of claims.
     """
     answers = read_answers(stored.generations)
     rows = [
         {"arm": arm, "against": NAMES[arm], "seeds": seeds, "reading": reading}
-        | _row(*difference(reading, first, second))
+        | _row(*difference(reading, first, second), p_value(reading, first, second))
         for arm, seeds, first, second in _comparisons(answers)
         for reading in READINGS
     ]  # fmt: skip
-    columns = ["arm", "against", "seeds", "reading", "difference", "low", "high", "images", "label"]
-    return pd.DataFrame(rows, columns=columns).assign(label=stored.profile.label)
+    columns = ["arm", "against", "seeds", "reading", "difference", "low", "high", "p", "p_holm", "images", "label"]
+    frame = pd.DataFrame(rows, columns=columns).assign(label=stored.profile.label)
+    known = frame["p"].notna()
+    frame.loc[known, "p_holm"] = holm(frame.loc[known, "p"].tolist())
+    return frame.astype({"p_holm": float}).round({"p": 6, "p_holm": 6})
 
 
 def _comparisons(answers: Mapping[Key, Answers]) -> list[tuple[str, str, list[Answers], list[Answers]]]:
@@ -106,17 +123,18 @@ def _comparisons(answers: Mapping[Key, Answers]) -> list[tuple[str, str, list[An
     return [*single, *(one for one in pooled if one[2] and trained)]
 
 
-def _row(found: Estimate, images: int) -> dict:
+def _row(found: Estimate, images: int, p: float) -> dict:
     ends = zip(("difference", "low", "high"), found, strict=True)
-    return {key: round(value, 2) for key, value in ends} | {"images": images}
+    return {key: round(value, 2) for key, value in ends} | {"p": p, "images": images}
 
 
 def differences_text(frame: pd.DataFrame) -> pd.DataFrame:
     """:func:`differences_frame` to be read."""
     spans = [interval(row.low, row.high) for row in frame.itertuples()]
     signed = [signed_points(value) for value in frame["difference"]]
-    shown = frame.assign(difference=signed, low=spans).drop(columns=["arm", "high"])
-    titles = {"against": "SFT + GRPO minus", "difference": "points", "low": "95 % interval"}
+    likely = {key: [MISSING if pd.isna(one) else p_text(one) for one in frame[key]] for key in ("p", "p_holm")}
+    shown = frame.assign(difference=signed, low=spans, **likely).drop(columns=["arm", "high"])
+    titles = {"against": "SFT + GRPO minus", "difference": "points", "low": "95 % interval", "p_holm": "p, Holm"}
     return readable(shown).rename(columns=titles)
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import wraps
+from io import BytesIO
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ladlib.runs import RunFolder
+from ladlib.plain import printable as printable  # what figures and tables show of a completion
+from ladlib.runs import RunFolder, write_bytes
 
 # Okabe and Ito's palette (2008), with greys.
 SKY, BLUE, GREEN, ORANGE, RED, PURPLE = "#56B4E9", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
@@ -17,6 +19,19 @@ ARM_COLOURS = {
     "base": GREY, "sft": SKY, "grpo_only": ORANGE, "sft_grpo": BLUE, "sft_long": GREEN,
     "accuracy_only": PURPLE, "format_only": "#F0E442", "large": INK,
 }  # fmt: skip
+# The same arms in grey: hatches of bars, dashes of lines.
+ARM_HATCHES = {
+    "sft": "////",
+    "grpo_only": "....",
+    "sft_grpo": "",
+    "sft_long": "\\\\\\\\",
+    "accuracy_only": "xxx",
+    "format_only": "---",
+}
+ARM_DASHES = {
+    "base": (0, (1, 1)), "sft": (0, (5, 2)), "grpo_only": (0, (5, 1, 1, 1)), "sft_long": (0, (8, 2)),
+    "accuracy_only": (0, (3, 1, 1, 1, 1, 1)), "format_only": (0, (2, 3)), "large": (0, (7, 1, 1, 1)),
+}  # fmt: skip  # sft_grpo, and what is not named, is solid
 ANOMALY_COLOURS = {"good": SKY, "logical": RED, "structural": ORANGE}
 
 RC = {
@@ -27,7 +42,8 @@ RC = {
     "axes.axisbelow": True, "axes.grid": True, "axes.grid.axis": "y", "grid.color": PALE,
     "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
     "xtick.major.size": 3, "ytick.major.size": 0, "lines.linewidth": 1.8, "legend.frameon": False,
-    "legend.fontsize": 8.5, "pdf.fonttype": 42,
+    "legend.fontsize": 8.5, "hatch.linewidth": 0.7, "hatch.color": "white",
+    "pdf.fonttype": 42, "svg.fonttype": "none", "text.parse_math": False,
 }  # fmt: skip
 
 
@@ -65,15 +81,12 @@ def frame(axes: Axes, colour: str, width: float) -> None:
         spine.set(visible=True, color=colour, linewidth=width)
 
 
-def printable(text: str) -> str:
-    """The text with control characters shown as U+FFFD: a raw completion may hold any."""
-    return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
-
-
 def save(figure: Figure, run: RunFolder, name: str) -> None:
     """Write ``figures/<name>.png`` (120 dots an inch) and ``.pdf``; the same figure gives the same bytes."""
-    run.figures.mkdir(parents=True, exist_ok=True)
+    png, pdf = BytesIO(), BytesIO()
     with plt.rc_context(RC):
-        figure.savefig(run.figures / f"{name}.png", dpi=120, metadata={"Software": None})
+        figure.savefig(png, dpi=120, format="png", metadata={"Software": None})
         undated = {"Creator": None, "Producer": None, "CreationDate": None}
-        figure.savefig(run.figures / f"{name}.pdf", metadata=undated)
+        figure.savefig(pdf, format="pdf", metadata=undated)
+    write_bytes(run.figures / f"{name}.png", png.getvalue())
+    write_bytes(run.figures / f"{name}.pdf", pdf.getvalue())

@@ -5,6 +5,7 @@ its accuracies), the full test set beside them. Several seeds of an arm are aver
 """
 
 import shutil
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from string import Formatter
@@ -15,10 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ladlib.metrics import score
+from ladlib.plain import no_formula, printable
 from ladlib.report import published
+from ladlib.report.latex import latex
 from ladlib.report.stored import Stored, read_run
 from ladlib.runs import RunFolder, write_text
-from ladlib.schema import ARMS, TRIVIAL_ARMS
+from ladlib.schema import ARMS, NEIGHBOURS, TRIVIAL_ARMS
 from ladlib.settings import Profile
 from ladlib.statistics import wilson
 
@@ -27,7 +31,12 @@ NAMES = {
     "sft_long": "SFT, longer", "accuracy_only": "SFT + GRPO, accuracy reward only",
     "format_only": "SFT + GRPO, format reward only", "large": "large",
     "always_yes": "always yes", "always_no": "always no", "base_rate": "yes at the base rate",
+    "neighbours": "nearest neighbour",
 }  # fmt: skip
+BLINDED = {
+    "blind": ("blind", "shown the reference image twice"),
+    "swapped": ("exchanged", "shown the two images exchanged"),
+}
 EXPECTED = ("base", "sft", "sft_grpo", "large")  # arms that have a row even before they are run
 HEADINGS = {
     "method": "method", "accuracy": "Acc", "f1": "F1", "interval": "Acc, 95 %",
@@ -49,10 +58,22 @@ PARAMETERS = {
 """What the words in ``departures.csv`` that are no field of a profile are made from."""
 SHARES = ("accuracy", "f1", "balanced_accuracy", "recall", "specificity", "auroc")
 MISSING = "–"
+UNPRINTED = {
+    "comparison": ("well formed", "Acc, full test", "F1, full test", "images", "seeds"),
+    "categories": ("images",),
+    "calibration": ("images", "seeds"),
+    "defects": ("unparsed", "seeds"),
+    "sensitivity": ("pairs", "recall", "specificity", "unparsed"),
+    "claims": ("on", "interval over"),
+    "study-claims": ("of", "on", "interval over"),
+    "study-arms": ("Acc", "bal. acc, lenient", "recall", "specificity", "well formed", "unparsed", "images"),
+    "study-seeds": ("bal. acc, lenient", "well formed", "images"),
+    "study-rationales": ("images compared", "nothing stated", "words", "seeds"),
+}  # headings that the csv and the Markdown table have, and the printed one has no room for
 
 
 def comparison(stored: Stored) -> pd.DataFrame:
-    """One row a method: the run's arms, the trivial ones on the same images, then the paper's.
+    """One row a method: the run's arms, the trivial ones and other baselines, then the paper's.
 
     Columns are the keys of ``HEADINGS`` and ``block`` (run, trivial, published). Shares are x 100.
     """
@@ -61,6 +82,7 @@ def comparison(stored: Stored) -> pd.DataFrame:
     arms = [arm for arm in ARMS if arm in present or arm in EXPECTED]
     rows = [_arm_row(stored, arm) | {"block": "run", "label": label} for arm in arms]
     rows += [_arm_row(stored, arm) | {"block": "trivial", "label": label} for arm in TRIVIAL_ARMS]
+    rows += [row | {"block": "trivial"} for row in (*_detector_row(stored), *_blinded_rows(stored))]
     frame = pd.DataFrame(rows + _published_rows())
     return frame.reindex(columns=["block", *HEADINGS]).astype({"images": "Int64", "seeds": "Int64"})
 
@@ -71,18 +93,41 @@ def name(arm: str, profile: Profile) -> str:
     return f"{NAMES.get(arm, arm)} ({weights[arm]})" if arm in weights else NAMES.get(arm, arm)
 
 
-def _title(stored: Stored, arm: str) -> str:
+def title_of(stored: Stored, arm: str) -> str:
     """The arm's :func:`name`; what an endpoint answered is called by the model, quantisation and engine there."""
     served = sorted({one.served for one in stored.of(arm)} - {""})
     return f"{NAMES.get(arm, arm)} ({'; '.join(served)})" if served else name(arm, stored.profile)
 
 
+def _detector_row(stored: Stored) -> Iterator[dict]:
+    """The detector's row, its label with the number of training images it saw; none where it was not asked."""
+    if stored.detections:
+        saw = sorted({one.trained_on for one in stored.detections})
+        images = f"{saw[0]}–{saw[-1]}" if len(saw) > 1 else str(saw[0])
+        label = f"{stored.profile.label}; no language model, sees {images} good training images a category"
+        yield _arm_row(stored, NEIGHBOURS) | {"label": label}
+
+
+def _blinded_rows(stored: Stored) -> Iterator[dict]:
+    """Each arm that was judged without seeing the test image, and with the images changed about, on some pairs."""
+    for arm in dict.fromkeys(one.arm for one in stored.variations):
+        for factor, (title, what) in BLINDED.items():
+            rows = [one for one in stored.variations if (one.arm, one.factor) == (arm, factor)]
+            images = len({one.id for one in rows})
+            label = f"{stored.profile.label}; {what}, {images} of the test pairs"
+            found = _scored_row(score(rows), arm, f"{title_of(stored, arm)}, {title}")
+            yield found | {"label": label, "accuracy_all": None, "f1_all": None}
+
+
 def _arm_row(stored: Stored, arm: str) -> dict:
-    title = _title(stored, arm)
-    logical = _pooled(stored.metrics, arm, "logical")
+    return _scored_row(stored.metrics, arm, title_of(stored, arm))
+
+
+def _scored_row(metrics: list[dict], arm: str, title: str) -> dict:
+    logical = _pooled(metrics, arm, "logical")
     if logical is None:
         return {"method": f"{title}: not yet"}
-    whole = _pooled(stored.metrics, arm, "all") or {}
+    whole = _pooled(metrics, arm, "all") or {}
     low, high = wilson(round(logical["accuracy"] * logical["n"]), round(logical["n"]))
     return {
         "method": title,
@@ -123,7 +168,7 @@ def categories(stored: Stored) -> pd.DataFrame:
     ours = pd.DataFrame(rows).groupby(["arm", "category"], sort=False)[["n", *SHARES]].mean().reset_index()
     ours[list(SHARES)] = (100 * ours[list(SHARES)].astype(float)).round(1)
     ours["n"] = ours["n"].round().astype(int)
-    ours.insert(0, "method", [_title(stored, arm) for arm in ours.pop("arm")])
+    ours.insert(0, "method", [title_of(stored, arm) for arm in ours.pop("arm")])
     theirs = published.read("lad_reasoner_categories")[["method", "category", "n", "accuracy"]]
     both = [ours.assign(label=stored.profile.label), theirs.assign(label=published.LABEL)]
     return pd.concat(both, ignore_index=True).rename(columns={"n": "images"})
@@ -163,7 +208,7 @@ def _length(steps: int, epochs: float) -> str:
 
 def blocks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The comparison in its three parts, as text, each with its heading."""
-    titles = {"run": "{}", "trivial": "{}, trivial", "published": "{}"}
+    titles = {"run": "{}", "trivial": "{}, baselines", "published": "{}"}
     parts = frame.groupby("block", sort=False)
     return [(titles[block].format(part["label"].iloc[0]), readable(part)) for block, part in parts]
 
@@ -185,19 +230,39 @@ def _cell(value: object) -> str:
 def markdown(frame: pd.DataFrame) -> str:
     """A GitHub table of a frame of text; pipes and line ends in cells are escaped."""
     lines = [list(frame.columns), ["---"] * frame.shape[1], *frame.to_numpy().tolist()]
-    safe = [[str(cell).replace("|", "\\|").replace("\n", " ").replace("<", "\\<") for cell in line] for line in lines]
+    safe = [[_literal(str(cell)) for cell in line] for line in lines]
     return "".join("| " + " | ".join(line) + " |\n" for line in safe)
+
+
+def _literal(cell: str) -> str:
+    """The backslash first: one that the text brings would take the effect of those that are added."""
+    for mark in ("\\", "|", "<"):
+        cell = cell.replace(mark, f"\\{mark}")
+    return cell.replace("](", "]\\(").replace("\n", " ")
 
 
 def write(frame: pd.DataFrame, folder: Path, name: str, shown: pd.DataFrame | None = None) -> None:
     """Write ``name``.csv with plain keys and numbers, and ``name``.md and ``name``.tex for reading.
 
-    ``shown`` is the frame as text; without one, :func:`readable` makes it.
+    ``shown`` is the frame as text; without one, :func:`readable` makes it. Columns that a printed page is too
+    narrow for (``UNPRINTED``) are left out of the last.
     """
-    shown = readable(frame) if shown is None else shown
-    write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    shown = (readable(frame) if shown is None else shown).map(_safe)
+    write_text(folder / f"{name}.csv", csv(frame))
     write_text(folder / f"{name}.md", markdown(shown))
-    write_text(folder / f"{name}.tex", shown.to_latex(index=False, escape=True))
+    write_text(folder / f"{name}.tex", latex(shown, UNPRINTED.get(name, ())))
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """``frame`` as CSV whose texts no spreadsheet takes for formulas, and no terminal for commands."""
+    texts = frame.select_dtypes(["object", "string"])
+    safe = texts.map(lambda cell: no_formula(_safe(cell)) if isinstance(cell, str) else cell)
+    changed = [name for name in texts if not safe[name].equals(texts[name])]
+    return frame.assign(**safe[changed]).to_csv(index=False, lineterminator="\n")
+
+
+def _safe(cell: object) -> object:
+    return printable(cell) if isinstance(cell, str) else cell
 
 
 def comparison_text(run: RunFolder, width: int = 0) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ladlib.errors import UserError
+from ladlib.plain import no_formula
 from ladlib.schema import Record, Written
 
 Verdict = Literal["accept", "edit", "reject"]
@@ -108,4 +109,6 @@ def _decision(file: Path, line: int, row: dict[str, str]) -> Decision:
 
 
 def _plain(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    plain = text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    # The page puts an apostrophe before what a spreadsheet would run.
+    return plain[1:] if plain.startswith("'") and no_formula(plain[1:]) == plain else plain

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ladlib.errors import UserError
+from ladlib.locking import locked
 from ladlib.runs import RunFolder
 from ladlib.session import RUNS, find_root
 from ladlib.settings import load_profile
@@ -26,7 +27,8 @@ def study(
 
     Runs ``jobs`` stages side by side, none whose inputs are unchanged. Returns the names of the stages that
     failed or could not begin, () where all went well. Raises :class:`UserError` before anything runs for an
-    unknown arm or profile, a profile without toy datasets, a base that is not there, or another run's folder.
+    unknown arm or profile, a profile without toy datasets, a base that is not there, another run's folder, or one where
+    another process is at work.
     """
     settings, chosen = load_profile(profile), find_arms(arms)
     if settings.data.toy is None:
@@ -37,8 +39,9 @@ def study(
         say(f"[large] left out: {settings.model.large} is not there")
         chosen = tuple(arm for arm in chosen if arm.start != "large")
     folder = RunFolder((Path(run) if run else find_root(Path.cwd()) / RUNS / "study").resolve())
-    folder.open(settings.name, UNTRAINED_SEED)
-    lost = Runner(Plan(settings, folder, chosen, tuple(seeds)).stages(), folder, jobs, say).finish()
+    with locked(folder.root):
+        folder.open(settings.name, UNTRAINED_SEED)
+        lost = Runner(Plan(settings, folder, chosen, tuple(seeds)).stages(), folder, jobs, say).finish()
     say(
         f"\n{len(lost)} stages are missing; run the same command again once mended." if lost else f"\n{_places(folder)}"
     )

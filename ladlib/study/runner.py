@@ -23,6 +23,7 @@ from ladlib.pipeline.inputs import digest
 from ladlib.pipeline.progress import clock
 from ladlib.runs import RunFolder, hardware, now, write_text
 from ladlib.schema import StageRecord
+from ladlib.seals import seal
 from ladlib.study.plan import Stage
 
 
@@ -115,6 +116,7 @@ class Runner:
                 outputs=outputs,
             )
         )  # fmt: skip
+        seal(self.folder, *one.stage.outputs)
         self.say(f"[{one.stage.name}] done in {clock(seconds)} · {self._progress()}")
 
     def _reason(self, one: Running, missing: list[str]) -> str:

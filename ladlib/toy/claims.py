@@ -106,9 +106,16 @@ def claims(text: str) -> tuple[list[Claim], int]:
 
     Never raises; takes time linear in the length of ``text``.
     """
-    read = [_read(sentence) for sentence in _sentences(text)]
+    read = [_read(sentence) for sentence in sentences(text)]
     said = [one for one in read if one is not None]
     return list(_paired_off(said)), len(read) - len(said)
+
+
+def judged(text: str, reference: Scene, test: Scene) -> list[bool | None]:
+    """Of each sentence of a rationale in order, whether it is true of the two scenes; None where it is unread."""
+    read = [_read(sentence) for sentence in sentences(text)]
+    true = (is_true(one, reference, test) for one in _paired_off(one for one in read if one is not None))
+    return [None if one is None else next(true) for one in read]
 
 
 def is_true(claim: Claim, reference: Scene, test: Scene) -> bool:
@@ -141,8 +148,11 @@ def states_difference(claim: Claim) -> bool:
     return False
 
 
-def _sentences(text: str) -> Iterator[str]:
-    """The sentences without their stops, words one space apart; one that lacks its stop gets a mark that none has."""
+def sentences(text: str) -> Iterator[str]:
+    """The sentences of a rationale without their stops, words one space apart.
+
+    One that lacks its stop gets a mark that none has.
+    """
     words: list[str] = []
     for word in _WORD.findall(text):
         if word == ".":

@@ -55,7 +55,7 @@ def write_datasets(out: Path, sizes: ToyData) -> None:
     """
     marker = json.dumps({"world": WORLD} | sizes.model_dump(), indent=2) + "\n"
     if (out / DRAWN).is_file():
-        if (out / DRAWN).read_text(encoding="utf-8") == marker:
+        if (out / DRAWN).read_bytes() == marker.encode():
             return
         raise UserError(
             f"{out} holds toy datasets of other sizes or seed, or an earlier version.", "Delete it or name another."
@@ -77,6 +77,12 @@ def _draw_all(out: Path, sizes: ToyData) -> None:
         questions += WRITERS[product.dataset](out / FOLDERS[product.dataset], product, sizes)
     _write_split(out / FOLDERS["visa"], sizes)
     write_mmad(out / FOLDERS["mmad"], questions, sizes.seed)
+
+
+def write_loco(out: Path, sizes: ToyData) -> None:
+    """Draw toy MVTec LOCO AD alone, the dataset that is judged, below the new folder ``out``."""
+    for product in loco.PRODUCTS:
+        _write_loco(out / FOLDERS["mvtec_loco"], product, sizes)
 
 
 def pictures(product: Product, split: Split, anomaly: Anomaly, count: int, seed: int) -> Iterator[Picture]:

@@ -6,19 +6,21 @@
 held    metrics.json: 63 rows as the generations give them, expected equal to 1e-09
 ...
 
-Reads stored files only: no model, no image, no torch. Four kinds of claim:
+Reads stored files only: no model, no image, no torch. Five kinds of claim:
 
-1. the stored run is whole and agrees with itself (:mod:`ladlib.verify.integrity`);
+1. the stored run is whole, agrees with itself (:mod:`ladlib.verify.integrity`, :mod:`ladlib.verify.beside`), and
+   nobody has changed it since (:mod:`ladlib.verify.untouched`);
 2. a toy run lies in the seed band of the released study (:mod:`ladlib.verify.study`);
 3. a run on real data replicates the paper's table (:mod:`ladlib.verify.paper`);
-4. on either, training helped: ``sft_grpo`` above ``base``.
+4. on either, training helped: ``sft_grpo`` above ``base``;
+5. what the claims of ``results/claims.yml`` come to (:mod:`ladlib.verify.registry`).
 """
 
 from ladlib.errors import UserError
 from ladlib.report.stored import read_generations, read_run
 from ladlib.runs import STUDY, RunFolder
 from ladlib.schema import Generation
-from ladlib.verify import integrity, paper, study
+from ladlib.verify import beside, integrity, paper, registry, study, untouched
 from ladlib.verify.claim import Claim
 
 
@@ -31,7 +33,8 @@ def verify(run: RunFolder, released: RunFolder | None = None) -> list[Claim]:
     stored = read_run(run)
     expected = released or STUDY
     published = study.claims(run, stored, expected) if stored.is_toy else paper.claims(stored)
-    return [*integrity.claims(run, stored), *published, *paper.order(stored)]
+    whole = [*integrity.claims(run, stored), *beside.claims(stored), *untouched.claims(run, stored)]
+    return [*whole, *published, *paper.order(stored), *registry.claims(run, stored, expected)]
 
 
 def _check_readable(run: RunFolder) -> None:

@@ -25,6 +25,14 @@ def skipped(subject: str, reason: str) -> Claim:
     return Claim(verdict="skipped", subject=subject, found=reason)
 
 
+def verdict(subject: str, faults: list[str], whole: str, expected: str = "") -> Claim:
+    """Failed with the first of ``faults``, else held with ``whole``."""
+    if not faults:
+        return Claim(verdict="held", subject=subject, found=whole, expected=expected)
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return Claim(verdict="failed", subject=subject, found=faults[0] + more, expected=expected)
+
+
 def within(subject: str, value: float, low: float, high: float, basis: str) -> Claim:
     """The claim that a share lies in [low, high]; all are shares in 0..1, printed x 100."""
     low, high = max(0.0, low), min(1.0, high)

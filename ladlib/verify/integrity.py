@@ -1,19 +1,21 @@
 """A stored run is whole and agrees with itself."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable
 
 from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
+from ladlib.reading import read_json
 from ladlib.report.stored import Key, Stored
 from ladlib.runs import RunFolder
 from ladlib.schema import Generation, label_of
-from ladlib.verify.claim import Claim, arms_of, skipped
+from ladlib.verify.claim import Claim, arms_of, skipped, verdict
 
 TOLERANCE = 1e-9  # of a stored share: the same sums in another order
-NOT_RELEASED = ("checkpoints", "data", "notebooks", "report.html")  # what ladlib.release leaves behind
+NOT_RELEASED = ("checkpoints", "data", "notebooks")  # what ladlib.release leaves behind, beside the report …
+ROLLOUTS = "-rollouts.jsonl"  # … and of a study these, for their size
+REPORT = "report.html"  # made from the stored files at any time, and tells these claims itself
 ROW = ("arm", "seed", "subset", "category")
 
 
@@ -26,19 +28,11 @@ def claims(run: RunFolder, stored: Stored) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _verdict(subject: str, faults: list[str], whole: str, expected: str = "") -> Claim:
-    """Failed with the first of ``faults``, else held with ``whole``."""
-    if not faults:
-        return Claim(verdict="held", subject=subject, found=whole, expected=expected)
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return Claim(verdict="failed", subject=subject, found=faults[0] + more, expected=expected)
-
-
 def _record(stored: Stored) -> Claim:
     record = stored.record
     wanted = {"versions": record.versions, "hardware": record.hardware, "stages": record.stages}
     whole = f"profile {record.profile}, seed {record.seed}, commit {record.commit[:12] or 'unknown'}"
-    return _verdict("run.json", [f"{name} are missing" for name, value in wanted.items() if not value], whole)
+    return verdict("run.json", [f"{name} are missing" for name, value in wanted.items() if not value], whole)
 
 
 def _outputs(run: RunFolder, stored: Stored) -> Claim:
@@ -47,11 +41,12 @@ def _outputs(run: RunFolder, stored: Stored) -> Claim:
     if not outputs:
         return skipped(subject, "run.json names none")
     missing = [path for path in outputs if not (run.root / path).exists()]
+    missing = [path for path in missing if path != REPORT]
     if not any((run.root / name).exists() for name in NOT_RELEASED):
-        missing = [path for path in missing if path.split("/")[0] not in NOT_RELEASED]
+        missing = [path for path in missing if path.split("/")[0] not in NOT_RELEASED and not path.endswith(ROLLOUTS)]
         if not missing:
             return skipped(subject, "a released copy, without checkpoints, datasets and notebooks; the rest is there")
-    return _verdict(subject, [f"{path} is missing" for path in missing], f"all {len(outputs)} are there")
+    return verdict(subject, [f"{path} is missing" for path in missing], f"all {len(outputs)} are there")
 
 
 def _images(arms: dict[Key, list[Generation]]) -> Claim:
@@ -63,7 +58,7 @@ def _images(arms: dict[Key, list[Generation]]) -> Claim:
         for image in every
         if count[image] != 1
     ]
-    return _verdict("images", faults, f"{len(every)} images, each judged once by each of {len(arms)} arms and seeds")
+    return verdict("images", faults, f"{len(every)} images, each judged once by each of {len(arms)} arms and seeds")
 
 
 def _inputs(arms: dict[Key, list[Generation]]) -> Claim:
@@ -77,7 +72,7 @@ def _inputs(arms: dict[Key, list[Generation]]) -> Claim:
     truth = _strays(rows, lambda one: one.id, lambda one: (one.category, one.anomaly, one.defect), "another truth")
     wrong = [one for one in rows if one.label != label_of(one.anomaly)]
     labels = [f"{_where(one)} is {one.anomaly}, labelled {one.label}" for one in wrong]
-    return _verdict("inputs", [*common, *seen, *truth, *labels], "one prompt; the same images and labels in all arms")
+    return verdict("inputs", [*common, *seen, *truth, *labels], "one prompt; the same images and labels in all arms")
 
 
 def _strays(
@@ -94,7 +89,7 @@ def _answers(generations: list[Generation]) -> Claim:
         for one in generations
         if one.answer != parse_answer(one.text)
     ]
-    return _verdict("answers", faults, f"{len(generations)} stored answers are what their texts say")
+    return verdict("answers", faults, f"{len(generations)} stored answers are what their texts say")
 
 
 def _metrics(run: RunFolder, computed: list[dict]) -> Claim:
@@ -107,17 +102,15 @@ def _metrics(run: RunFolder, computed: list[dict]) -> Claim:
     known = {_key(row) for row in computed}
     faults += [f"{' '.join(key)} is of nothing that is stored" for key in kept if key not in known]
     faults += [f"{len(rows) - len(kept)} rows are there twice"] if len(rows) > len(kept) else []
-    return _verdict(subject, faults, f"{len(rows)} rows as the generations give them", f"equal to {TOLERANCE:g}")
+    return verdict(subject, faults, f"{len(rows)} rows as the generations give them", f"equal to {TOLERANCE:g}")
 
 
 def read_metrics(run: RunFolder) -> list[dict]:
     """The rows of metrics.json. Raises :class:`UserError` where it is damaged."""
-    try:
-        rows = json.loads(run.metrics_json.read_text(encoding="utf-8"))
-    except ValueError:
-        rows = None
+    mend = f"Write it anew: ladlib report --run {run.root}."
+    rows = read_json(run.metrics_json, mend)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{run.metrics_json} is damaged.", f"Write it anew: ladlib report --run {run.root}.")
+        raise UserError(f"{run.metrics_json} is damaged.", mend)
     return rows
 
 

@@ -83,6 +83,8 @@ def _above_base(row: dict, base: dict) -> Claim:
 
 def _f1(row: dict, always: dict) -> Claim:
     """A note, never a failure: on balanced images F1 flatters whoever says yes."""
+    if row["f1"] is None:
+        return skipped(f"sft_grpo-seed{row['seed']} F1", "no logical images to score")
     side = "above" if row["f1"] > always["f1"] else "not above"
     return Claim(
         verdict="note",

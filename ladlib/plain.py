@@ -1,0 +1,37 @@
+"""Text from outside, made safe to show: control characters and marks that turn the writing direction are seen.
+
+>>> visible("a\\x1b[31mb")
+'a\\\\x1b[31mb'
+"""
+
+import re
+import unicodedata
+
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four of East Asian width
+NUMBERS = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?(?: ?%)?(?:[–,;] ?[+-]?[\d.]+(?: ?%)?)*")
+
+
+def printable(text: str) -> str:
+    """The text with control characters shown as U+FFFD: a raw completion may hold any."""
+    return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
+
+
+def visible(text: str) -> str:
+    """``text`` as one line that a terminal takes as text, each odd character as its escape: a name stays findable."""
+    return "".join(_escaped(one) for one in " ".join(text.split()))
+
+
+def no_formula(text: str) -> str:
+    """``text`` as a spreadsheet shows it and does not run it: with an apostrophe before what would be a formula.
+
+    (OWASP, "CSV injection".) Numbers and intervals stay as they are.
+
+    >>> no_formula("=HYPERLINK(1)"), no_formula("-1.5")
+    ("'=HYPERLINK(1)", '-1.5')
+    """
+    return f"'{text}" if text.lstrip().startswith(FORMULA) and not NUMBERS.fullmatch(text) else text
+
+
+def _escaped(one: str) -> str:
+    seen = one.isprintable() or unicodedata.category(one) == "Zs"
+    return one if seen else one.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,544 @@
+"""A corpus of rotten input: each row spoils one thing in a way that disks, archives, editors or people do.
+
+``BAD_IMAGES`` and ``ODD_IMAGES`` are files; the other tables spoil a folder of datasets, a run, a model or a file.
+"""
+
+import io
+import json
+import os
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+NESTED = "[" * 200_000
+LOCO, AD, VISA, MMAD = "mvtec_loco_anomaly_detection", "mvtec_anomaly_detection", "visa", "mmad"
+JUICE = f"{LOCO}/juice_bottle"
+CONFIG = f"{JUICE}/defects_config.json"
+COLOURS = np.array(
+    [[(200, 30, 40), (30, 200, 40)], [(20, 60, 220), (240, 240, 10)], [(0, 0, 0), (255, 255, 255)]], dtype=np.uint8
+)
+"""Three rows of two colours: each place of it is told from every other, however it is turned."""
+
+
+class Row(NamedTuple):
+    what: str
+    spoil: Callable[[Path], object]
+    words: tuple[str, ...]  # all of them stand in the one line that is told
+
+
+def ids(rows: list) -> list[str]:
+    return [row.what.replace(" ", "-") for row in rows]
+
+
+# Images
+
+
+def picture(scale: int = 16) -> Image.Image:
+    """``COLOURS``, each a square of ``scale`` pixels."""
+    return Image.fromarray(COLOURS.repeat(scale, axis=0).repeat(scale, axis=1))
+
+
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def noise(form: str) -> bytes:
+    return encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), form)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, rows: bytes = b"", depth: int = 8, colour: int = 2) -> bytes:
+    """A PNG whose header promises ``width`` by ``height`` pixels and whose data are ``rows``."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+BAD_IMAGES = [
+    ("zero bytes", "a.png", b"", "does not decode"),
+    ("text", "a.png", b"no image", "does not decode"),
+    ("a web page", "a.jpg", b"<!doctype html><html>", "does not decode"),
+    ("the signature alone", "a.png", b"\x89PNG\r\n\x1a\n", "does not decode"),
+    ("half a png", "a.png", noise("PNG")[:4000], "does not decode"),
+    ("half a jpeg", "a.jpg", noise("JPEG")[:1500], "does not decode"),
+    ("half a tiff", "a.tif", noise("TIFF")[:4000], "does not decode"),
+    ("half a webp", "a.webp", noise("WEBP")[:1500], "does not decode"),
+    ("a broken checksum", "a.png", noise("PNG").replace(b"IDAT", b"IDAT\x00", 1), "does not decode"),
+    ("a bomb of 20,000 by 20,000", "a.png", png(20_000, 20_000), "too large"),
+    ("a png without pixels", "a.png", png(0, 0), "does not decode"),
+    ("a png with too few rows", "a.png", png(64, 64, b"\x00" * 100), "does not decode"),
+    ("floating-point grey", "a.tif", encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"), "not decode"),
+    (
+        "postscript, which would start a program",
+        "a.png",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "decode",
+    ),
+    ("an svg", "a.png", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "does not decode"),
+    ("a zip", "a.png", b"PK\x03\x04" + b"\x00" * 60, "does not decode"),
+]
+
+
+def sixteen_bit_colour() -> bytes:
+    """A PNG of 16 bits a channel, as some cameras' exports are; Pillow cannot write one."""
+    wide = COLOURS.astype(">u2") * 257
+    rows = b"".join(b"\x00" + row.tobytes() for row in wide)
+    return png(2, 3, rows, depth=16)
+
+
+def palette() -> Image.Image:
+    return picture().quantize(8)
+
+
+def turned(orientation: int) -> bytes:
+    """``COLOURS`` as a camera stores it that was held so; EXIF tells how to turn it back."""
+    stored = {
+        1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = picture() if stored is None else picture().transpose(stored)
+    return encoded(image, "PNG", exif=exif)
+
+
+def animated(form: str) -> bytes:
+    return encoded(picture(), form, save_all=True, append_images=[Image.new("RGB", (32, 48), "blue")], lossless=True)
+
+
+def transparent() -> bytes:
+    """Colours under full transparency, which a viewer does not show: white."""
+    clear = picture().convert("RGBA")
+    clear.paste((9, 9, 9, 0), (0, 0, 16, 16))
+    return encoded(clear, "PNG")
+
+
+WHITE_CORNER = COLOURS.copy()
+WHITE_CORNER[0, 0] = 255
+GREY = np.array([[[0] * 3, [77] * 3], [[128] * 3, [200] * 3], [[254] * 3, [255] * 3]], dtype=np.uint8)
+
+
+def grey(factor: int, kind: type) -> Image.Image:
+    return Image.fromarray((GREY[..., 0].astype(np.uint32) * factor).astype(kind))
+
+
+ODD_IMAGES = [
+    ("a png named jpg", "a.jpg", encoded(picture(), "PNG"), COLOURS, 0),
+    ("a jpeg named png", "a.png", encoded(picture(), "JPEG", quality=100, subsampling=0), COLOURS, 4),
+    ("a tiff named bmp", "a.bmp", encoded(picture(), "TIFF"), COLOURS, 0),
+    ("cmyk jpeg", "a.jpg", encoded(picture().convert("CMYK"), "JPEG", quality=100), COLOURS, 6),
+    ("cmyk tiff", "a.tif", encoded(picture().convert("CMYK"), "TIFF"), COLOURS, 2),
+    ("sixteen-bit colour", "a.png", sixteen_bit_colour(), COLOURS, 0),
+    ("sixteen-bit grey png", "a.png", encoded(grey(257, np.uint16), "PNG"), GREY, 0),
+    ("sixteen-bit grey tiff", "a.tif", encoded(grey(257, np.uint16), "TIFF"), GREY, 0),
+    ("big-endian sixteen-bit pgm", "a.pgm", encoded(grey(257, np.uint16), "PPM"), GREY, 0),
+    ("eight-bit grey", "a.png", encoded(grey(1, np.uint8), "PNG"), GREY, 0),
+    ("palette png", "a.png", encoded(palette(), "PNG"), COLOURS, 1),
+    ("palette gif", "a.gif", encoded(palette(), "GIF"), COLOURS, 1),
+    ("palette bmp", "a.bmp", encoded(palette(), "BMP"), COLOURS, 1),
+    ("animated gif", "a.gif", animated("GIF"), COLOURS, 1),
+    ("animated webp", "a.webp", animated("WEBP"), COLOURS, 1),
+    ("animated png", "a.png", animated("PNG"), COLOURS, 0),
+    ("transparency", "a.png", transparent(), WHITE_CORNER, 0),
+    ("bytes after the end", "a.png", encoded(picture(), "PNG") + b"\x00trailing" * 9, COLOURS, 0),
+    (
+        "a progressive jpeg",
+        "a.jpg",
+        encoded(picture(), "JPEG", quality=100, subsampling=0, progressive=True),
+        COLOURS,
+        4,
+    ),
+    ("a colour profile that is none", "a.png", encoded(picture(), "PNG", icc_profile=b"rotten"), COLOURS, 0),
+    ("one pixel", "a.png", encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG"), np.array([[(1, 2, 3)]]), 0),
+    *[(f"turned as EXIF {how}", "a.png", turned(how), COLOURS, 0) for how in range(1, 9)],
+    ("a name with spaces", "a b  c.png", encoded(picture(), "PNG"), COLOURS, 0),
+    ("a name in another script", "缺少_é_\u202e.png", encoded(picture(), "PNG"), COLOURS, 0),
+]
+
+
+# Folders of datasets
+
+
+def put(place: str, content: str | bytes) -> Callable[[Path], object]:
+    """Write ``content`` to the file ``place`` below the folder."""
+
+    def spoil(root: Path) -> None:
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return spoil
+
+
+def changed(place: str, *pairs: tuple[str, str]) -> Callable[[Path], object]:
+    """Replace text in the file ``place``."""
+
+    def spoil(root: Path) -> None:
+        text = (root / place).read_bytes().decode()
+        for old, new in pairs:
+            assert old in text
+            text = text.replace(old, new)
+        (root / place).write_bytes(text.encode())
+
+    return spoil
+
+
+def copied(place: str, to: str) -> Callable[[Path], object]:
+    return lambda root: (root / to).write_bytes((root / place).read_bytes())
+
+
+def as_folder(place: str) -> Callable[[Path], object]:
+    def spoil(root: Path) -> None:
+        (root / place).unlink()
+        (root / place).mkdir()
+
+    return spoil
+
+
+def gone(place: str) -> Callable[[Path], object]:
+    return lambda root: (root / place).unlink()
+
+
+def defects(*entries: dict) -> str:
+    whole = {"defect_name": "a", "pixel_value": 255, "saturation_threshold": 1, "relative_saturation": True}
+    return json.dumps([whole | one for one in entries])
+
+
+def mask(image: Image.Image) -> Callable[[Path], object]:
+    return lambda root: image.save(root / JUICE / "ground_truth/logical_anomalies/000/000.png")
+
+
+def not_utf8(root: Path) -> None:
+    source = root / JUICE / "test/good/000.png"
+    Path(os.fsdecode(os.fsencode(source.parent) + b"/\xff\xfe.png")).write_bytes(source.read_bytes())
+
+
+def mmad(**entries: object) -> str:
+    return json.dumps(entries)
+
+
+def question(**changes: object) -> dict:
+    turn = {"Question": "q", "Answer": "A", "Options": {"A": "Yes."}, "type": "t"}
+    return {"conversation": [turn | changes]}
+
+
+LOCO_ROWS = [
+    Row("config gone", gone(CONFIG), ("defects_config.json is missing", "Copy")),
+    Row("config is a folder", as_folder(CONFIG), ("defects_config.json cannot be read", "Copy")),
+    Row("config empty", put(CONFIG, ""), ("defects_config.json is not JSON", "Copy")),
+    Row("config cut off", put(CONFIG, defects({})[:30]), ("defects_config.json is not JSON", "Copy")),
+    Row("config nested", put(CONFIG, NESTED), ("defects_config.json is nested too deeply", "Copy")),
+    Row("config no text", put(CONFIG, b"\xff\xfe[]"), ("defects_config.json is not UTF-8", "Copy")),
+    Row("config an object", put(CONFIG, "{}"), ("defects_config.json: file: Input should be a valid list", "Copy")),
+    Row("value 0", put(CONFIG, defects({"pixel_value": 0})), ("0.pixel_value", "greater than or equal to 1")),
+    Row("value 256", put(CONFIG, defects({"pixel_value": 256})), ("0.pixel_value", "less than or equal to 255")),
+    Row("value with 5000 digits", put(CONFIG, f'[{{"pixel_value": {"9" * 5000}}}]'), ("is not JSON", "Copy")),
+    Row("value as text", put(CONFIG, defects({"pixel_value": "255"})), ("0.pixel_value", "valid integer")),
+    Row("threshold not a number", put(CONFIG, defects({"saturation_threshold": float("nan")})), ("saturation", "Copy")),
+    Row("threshold infinite", put(CONFIG, defects({"saturation_threshold": float("inf")})), ("saturation", "Copy")),
+    Row("threshold above all", put(CONFIG, defects({"saturation_threshold": 1.5})), ("at most 1", "Copy")),
+    Row("an unknown key", put(CONFIG, defects({"extra": 1})), ("0.extra", "Extra inputs", "Copy")),
+    Row("a value twice", put(CONFIG, defects({}, {"defect_name": "b"})), ("a pixel value twice", "Copy")),
+    Row("a name twice", put(CONFIG, defects({}, {"pixel_value": 1})), ("names a defect", "twice", "Copy")),
+    Row("a key twice", put(CONFIG, '[{"pixel_value": 1, "pixel_value": 2}]'), ("'pixel_value' stands in it 2", "Copy")),
+    Row("mask in colour", mask(Image.new("RGB", (8, 8))), ("000/000.png is of mode RGB", "Copy")),
+    Row("mask of sixteen bit", mask(grey(257, np.uint16)), ("000/000.png is of mode I;16", "Copy")),
+    Row("mask with another value", mask(Image.new("L", (8, 8), 17)), ("000/000.png has the pixel value 17", "Copy")),
+    Row(
+        "mask cut off",
+        put(
+            f"{JUICE}/ground_truth/logical_anomalies/000/000.png",
+            encoded(Image.open(io.BytesIO(noise("PNG"))).convert("L"), "PNG")[:900],
+        ),
+        ("000/000.png does not decode", "Copy"),
+    ),
+    Row(
+        "mask a bomb",
+        put(f"{JUICE}/ground_truth/logical_anomalies/000/000.png", png(20_000, 20_000)),
+        ("000/000.png does not decode", "Copy"),
+    ),
+    Row(
+        "two images of one name",
+        copied(f"{JUICE}/test/good/000.png", f"{JUICE}/test/good/000.jpg"),
+        ("000.jpg and juice_bottle/test/good/000.png: two images of one name", "Take one"),
+    ),
+    Row(
+        "an ending in capitals beside it",
+        copied(f"{JUICE}/test/good/000.png", f"{JUICE}/test/good/000.PNG"),
+        ("000.PNG and juice_bottle/test/good/000.png: two images of one name", "Take one"),
+    ),
+    Row("a name that is no text", not_utf8, (r"\udcff\udcfe.png has a name that is not UTF-8", "Rename")),
+    Row(
+        "a folder of another kind",
+        put(f"{JUICE}/test/broken/000.png", b""),
+        ("broken is no folder of MVTec LOCO", "Use"),
+    ),
+]
+
+SPLIT, LABELS = f"{VISA}/split_csv/1cls.csv", f"{VISA}/pcb4/image_anno.csv"
+VISA_ROWS = [
+    Row("split with semicolons", changed(SPLIT, (",", ";")), ("1cls.csv has other columns than object,split", "Copy")),
+    Row("split with tabs", changed(SPLIT, (",", "\t")), ("1cls.csv has other columns", "Copy")),
+    Row("split empty", put(SPLIT, ""), ("1cls.csv has other columns", "Copy")),
+    Row(
+        "split in utf-16",
+        lambda root: (root / SPLIT).write_bytes((root / SPLIT).read_text().encode("utf-16")),
+        ("1cls.csv is not a csv file", "Copy"),
+    ),
+    Row("split is a folder", as_folder(SPLIT), ("1cls.csv cannot be read", "Copy")),
+    Row(
+        "a row too short", changed(SPLIT, ("pcb4,test,normal,", "pcb4,")), ("1cls.csv, line 4: 3 values, not 5", "Copy")
+    ),
+    Row("an unknown split", changed(SPLIT, ("pcb4,test,normal", "pcb4,valid,normal")), ("line 4: split", "Copy")),
+    Row(
+        "a path up and out",
+        changed(SPLIT, ("pcb4/Data/Images/Normal/0002", "../../etc/0002")),
+        ("line 4: image", "leads outside", "Copy"),
+    ),
+    Row(
+        "an absolute path",
+        changed(SPLIT, ("pcb4/Data/Images/Normal/0002", "/etc/0002")),
+        ("line 4: image", "leads outside", "Copy"),
+    ),
+    Row(
+        "a path of another system",
+        changed(SPLIT, ("pcb4/Data/Images/Normal/0002", "C:\\0002")),
+        ("line 4: image", "leads outside", "Copy"),
+    ),
+    Row(
+        "an object up and out",
+        changed(SPLIT, ("pcb4,test,normal", "../pcb4,test,normal")),
+        ("line 4: object", "leads outside", "Copy"),
+    ),
+    Row(
+        "a name too long for a disk",
+        changed(SPLIT, ("Normal/0002", "Normal/" + "0" * 300)),
+        ("line 4: image", "no file can have the name", "Copy"),
+    ),
+    Row("an image twice", changed(SPLIT, ("Normal/0002", "Normal/0001")), ("two images of one name", "Take one")),
+    Row(
+        "a field of a megabyte",
+        changed(SPLIT, ("pcb4,test,normal", "x" * 2**20 + ",test,normal")),
+        ("1cls.csv is not a csv file", "Copy"),
+    ),
+    Row("labels with semicolons", changed(LABELS, (",", ";")), ("image_anno.csv has other columns", "Copy")),
+    Row("labels no text", put(LABELS, b"\xff\xfe\x00"), ("image_anno.csv is not a csv file", "Copy")),
+]
+
+JSON = f"{MMAD}/mmad.json"
+KNOWLEDGE = f"{MMAD}/domain_knowledge.json"
+MMAD_ROWS = [
+    Row("questions gone", gone(JSON), ("mmad.json is missing", "Copy")),
+    Row("questions cut off", put(JSON, '{"DS-MVTec/cable/im'), ("mmad.json is not JSON", "Copy")),
+    Row("questions nested", put(JSON, '{"a/b/c": ' + NESTED), ("mmad.json is nested too deeply", "Copy")),
+    Row("questions a list", put(JSON, "[]"), ("the file is no dict", "Copy")),
+    Row("questions about nothing", put(JSON, "{}"), ("holds no question with an answer", "Copy")),
+    Row("no image path", put(JSON, mmad(**{"000.png": question()})), ("000.png is no image path", "Copy")),
+    Row(
+        "an image up and out",
+        put(JSON, mmad(**{"DS-MVTec/../../../etc/passwd": question()})),
+        ("leads outside", "Copy"),
+    ),
+    Row("an absolute image", put(JSON, mmad(**{"/etc/a/passwd": question()})), ("leads outside", "Copy")),
+    Row(
+        "a template up and out",
+        put(JSON, mmad(**{"a/b/c/d": question() | {"similar_templates": ["../../x"]}})),
+        ("leads outside", "Copy"),
+    ),
+    Row("options a list", put(JSON, mmad(**{"a/b/c/d": question(Options=["A"])})), ("Options is no dict", "Copy")),
+    Row(
+        "a question that is none", put(JSON, mmad(**{"a/b/c/d": question(Question=7)})), ("Question is no str", "Copy")
+    ),
+    Row(
+        "no answer among its options",
+        put(JSON, mmad(**{"a/b/c/d": question(Answer="Z")})),
+        ("holds no question", "Copy"),
+    ),
+]
+
+
+# Runs
+
+
+def line(place: str, text: str | bytes) -> Callable[[Path], object]:
+    """Put a line before those of ``place``."""
+
+    def spoil(root: Path) -> None:
+        data = text if isinstance(text, bytes) else text.encode()
+        (root / place).write_bytes(data + b"\n" + (root / place).read_bytes())
+
+    return spoil
+
+
+def record(place: str, **changes: object) -> Callable[[Path], object]:
+    """Change the first row of ``place``."""
+
+    def spoil(root: Path) -> None:
+        first, *others = (root / place).read_text().splitlines(keepends=True)
+        (root / place).write_text("".join([json.dumps(json.loads(first) | changes) + "\n", *others]))
+
+    return spoil
+
+
+def doubled(place: str) -> Callable[[Path], object]:
+    def spoil(root: Path) -> None:
+        first, *others = (root / place).read_text().splitlines(keepends=True)
+        (root / place).write_text("".join([first, first, *others]))
+
+    return spoil
+
+
+ANSWERS, LOG, GROUPS = (
+    "generations/base-seed0.jsonl",
+    "logs/sft_grpo-seed0.jsonl",
+    "logs/sft_grpo-seed0-rollouts.jsonl",
+)
+RUN_ROWS = [
+    Row("run.json gone", gone("run.json"), ("is not a run folder", "ladlib reproduce")),
+    Row("run.json empty", put("run.json", ""), ("run.json is damaged", "Move it away")),
+    Row("run.json cut off", put("run.json", '{"profile": "to'), ("run.json is damaged", "Move it away")),
+    Row("run.json nested", put("run.json", NESTED), ("run.json is damaged", "Move it away")),
+    Row("run.json a folder", as_folder("run.json"), ("run.json is damaged", "Move it away")),
+    Row("run.json of an unknown profile", put("run.json", '{"profile": "tyo", "seed": 0}'), ("'tyo'", "Use one of")),
+    Row(
+        "run.json with a value of a value",
+        put("run.json", '{"profile": "toy", "seed": 0, "parameters": {"name.s": 1}}'),
+        ("'name.s'", "spelling"),
+    ),
+    Row("answers not json", line(ANSWERS, '{"id"'), ("base-seed0.jsonl, line 1 is not JSON", "again")),
+    Row("answers nested", line(ANSWERS, NESTED), ("base-seed0.jsonl, line 1 is nested too deeply", "again")),
+    Row("answers a number", line(ANSWERS, "7"), ("base-seed0.jsonl, line 1 is no JSON object", "again")),
+    Row("answers no text", line(ANSWERS, b"\xff\xfe"), ("base-seed0.jsonl cannot be read as text", "again")),
+    Row("answers a folder", as_folder(ANSWERS), ("base-seed0.jsonl cannot be read as text", "again")),
+    Row("an answer of another kind", line(ANSWERS, '{"id": 1}'), ("base-seed0.jsonl", "valid string", "again")),
+    Row("an answer of no label", record(ANSWERS, label="maybe"), ("base-seed0.jsonl: label", "again")),
+    Row(
+        "an answer without a number", record(ANSWERS, p_yes=float("nan")), ("p_yes: Input should be a finite", "again")
+    ),
+    Row("an answer above one", record(ANSWERS, p_yes=7.0), ("p_yes",)),
+    Row("an answer up and out", record(ANSWERS, test="../../../etc/passwd"), ("test", "leads outside", "again")),
+    Row("an answer twice", doubled(ANSWERS), ("pushpins/test/good/000 twice", "Keep one")),
+    Row("log not json", line(LOG, "step 1"), ("sft_grpo-seed0.jsonl, line 1 is not JSON", "again")),
+    Row("log without a step", line(LOG, '{"loss": 1.0}'), ("sft_grpo-seed0.jsonl: 0.step", "again")),
+    Row("log with words", record(LOG, reward="much"), ("sft_grpo-seed0.jsonl: 0.reward", "again")),
+    Row("groups without completions", line(GROUPS, '{"step": 1}'), ("rollouts.jsonl: 0.id", "again")),
+    Row("groups of no text", record(GROUPS, completions=[{"text": 3}]), ("0.completions.0.text", "again")),
+]
+
+PROFILE_ROWS = [
+    ("empty", "", ("the file: Input should be a valid dictionary",)),
+    ("a list", "- a\n- b\n", ("valid dictionary",)),
+    ("not yaml", "a: [1,\n", ("is no YAML", "Correct")),
+    ("a tab", "a:\n\tb: 1\n", ("is no YAML", "Correct")),
+    ("nested", "[" * 20_000, ("is no YAML", "nested too deeply")),
+    ("no text", b"\xff\xfe\x00a", ("is not UTF-8", "Correct")),
+    ("a tag that runs code", "!!python/object/apply:os.system ['touch pwned']", ("is no YAML", "Correct")),
+    ("a tag with no value", "a: !!bool maybe", ("is no YAML", "Correct")),
+    ("a day that never was", "a: 2026-99-99", ("is no YAML", "Correct")),
+    ("aliases of aliases", "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]", ("name: Field required",)),
+]
+
+PARAMETER_ROWS = [
+    ("grpo_steps=few", "is not a whole number"),
+    ("grpo_steps=1.5", "is not a whole number"),
+    ("grpo_steps=", "is not a whole number"),
+    ("grpo_steps=[[[[", "is not a whole number"),
+    ("grpo_steps=true", "is not a whole number"),
+    ("grpo_steps=!!int x", "is not a whole number"),
+    ("grpo_learning_rate=nan", "is not a number"),
+    ("grpo_learning_rate=1e999", "is not a number"),
+    ("grpo_learning_rate=" + "9" * 400, "is not a number"),
+    ("grpo_learning_rate=" + "9" * 5000, "is not a number"),
+    ("grpo_learning_rate=2026-99-99", "is not a number"),
+    ("=3", "not of the form name=value"),
+    ("grpo_steps", "not of the form name=value"),
+    ("\x1b[31m=3", r"\x1b"),
+    ("seed=3", "Give --seed"),
+]
+
+
+# Archives
+
+
+def tar(*members: tarfile.TarInfo) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:xz") as archive:
+        for member in members:
+            archive.addfile(member, io.BytesIO(b"x" * member.size))
+    return file.getvalue()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, 0
+    return info
+
+
+def zipped(name: str, link: bool = False) -> bytes:
+    file, info = io.BytesIO(), zipfile.ZipInfo(name)
+    info.external_attr = (0o120777 if link else 0o100644) << 16
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    return file.getvalue()
+
+
+ARCHIVES = [
+    ("cut off", "a.tar.xz", tar(member("visa/a"))[:60], "cannot be unpacked"),
+    ("empty", "a.tar.xz", b"", "cannot be unpacked"),
+    ("no archive", "a.zip", b"<html>", "cannot be unpacked"),
+    ("up and out", "a.tar.xz", tar(member("../a")), "leads outside"),
+    ("absolute", "a.tar.xz", tar(member("/tmp/a")), "leads outside"),
+    ("of another system", "a.tar.xz", tar(member("C:\\a")), "leads outside"),
+    ("a symbolic link out", "a.tar.xz", tar(member("a", tarfile.SYMTYPE, "/etc/passwd")), "cannot be unpacked"),
+    ("a link up and out", "a.tar.xz", tar(member("b/a", tarfile.SYMTYPE, "../../x")), "cannot be unpacked"),
+    ("a hard link out", "a.tar.xz", tar(member("a", tarfile.LNKTYPE, "../x")), "cannot be unpacked"),
+    ("a device", "a.tar.xz", tar(member("a", tarfile.CHRTYPE)), "cannot be unpacked"),
+    ("a zip up and out", "a.zip", zipped("../a"), "leads outside"),
+    ("a zip with a link", "a.zip", zipped("a", link=True), "holds the link"),
+    ("something else", "a.tar.xz", tar(member("a")), "does not hold the dataset"),
+]
+
+
+# Models
+
+
+def edited(place: str, **changes: object) -> Callable[[Path], object]:
+    def spoil(root: Path) -> None:
+        (root / place).write_text(json.dumps(json.loads((root / place).read_text()) | changes))
+
+    return spoil
+
+
+WEIGHTS = "model.safetensors"
+MODEL_ROWS = [
+    Row("config cut off", put("config.json", "{"), ("config.json is not JSON", "Copy")),
+    Row("config a list", put("config.json", "[]"), ("config.json is not that of a Qwen2.5-VL", "Give")),
+    Row("config nested", put("config.json", NESTED), ("config.json is nested too deeply", "Copy")),
+    Row("config of another model", edited("config.json", model_type="llama"), ("not that of a Qwen2.5-VL", "Give")),
+    Row("weights empty", put(WEIGHTS, b""), ("are damaged", "header", "Copy")),
+    Row(
+        "weights cut off",
+        lambda root: (root / WEIGHTS).write_bytes((root / WEIGHTS).read_bytes()[:9000]),
+        ("are damaged", "Copy"),
+    ),
+    Row("weights with a lying header", put(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), ("are damaged", "Copy")),
+    Row("weights gone", gone(WEIGHTS), ("cannot be read", "safetensors", "Copy")),
+    Row("weights pickled", lambda root: (root / WEIGHTS).rename(root / "pytorch_model.bin"), ("safetensors", "Copy")),
+    Row("tokenizer cut off", put("tokenizer.json", "{"), ("are damaged", "Copy")),
+    Row("tokenizer of nothing", put("tokenizer.json", "{}"), ("are damaged", "Copy")),
+    Row("tokenizer gone", gone("tokenizer.json"), ("are damaged", "Copy")),
+    Row("an adapter of nothing", put("adapter_config.json", "{}"), ("does not say what", "Copy")),
+    Row("an adapter cut off", put("adapter_config.json", "{"), ("adapter_config.json is not JSON", "Copy")),
+]

@@ -1,0 +1,289 @@
+"""Rotten input (see rotten.py): no traceback, no wrong result, one line with the file and the mend."""
+
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import rotten
+from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
+from made_up import made_up_run
+from PIL import Image
+from typer.testing import CliRunner
+
+from ladlib.cli import app
+from ladlib.data import mmad, read_dataset
+from ladlib.data.check import check
+from ladlib.data.images import open_image, read_size
+from ladlib.data.unpack import unpack
+from ladlib.errors import UserError
+from ladlib.report.stored import read_generations
+
+TABLES = (
+    rotten.BAD_IMAGES, rotten.ODD_IMAGES, rotten.LOCO_ROWS, rotten.VISA_ROWS, rotten.MMAD_ROWS, rotten.RUN_ROWS,
+    rotten.PROFILE_ROWS, rotten.PARAMETER_ROWS, rotten.ARCHIVES, rotten.MODEL_ROWS,
+)  # fmt: skip
+
+
+def each(rows):
+    names = [row[0].replace(" ", "-") for row in rows]
+    return pytest.mark.parametrize("row", rows, ids=names)
+
+
+def command(*arguments):
+    """A command as a user runs it; what it raises is no traceback, or this fails."""
+    result = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def refused(result, *words):
+    """One line, exit code 2, all of ``words`` in it, and nothing that steers a terminal."""
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.isprintable()
+    assert [word for word in words if word not in line] == [], line
+
+
+def one_line(error, *words):
+    told = str(error.value)
+    assert "\n" not in told and [word for word in words if word not in told] == [], told
+
+
+def test_the_corpus_has_its_size_and_no_case_twice():
+    assert sum(map(len, TABLES)) >= 160
+    for rows in TABLES:
+        assert len({row[0] for row in rows}) == len(rows)
+
+
+# Images
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@each(rotten.BAD_IMAGES)
+def test_a_bad_image_is_one_line_that_names_it(tmp_path, row):
+    _, name, content, words = row
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        open_image(tmp_path / name)
+    one_line(error, str(tmp_path / name), words)
+    assert error.value.mend
+
+
+@each(rotten.ODD_IMAGES)
+def test_an_odd_image_gives_the_right_pixels(tmp_path, row):
+    _, name, content, expected, tolerance = row
+    (tmp_path / name).write_bytes(content)
+    image = open_image(tmp_path / name)
+    lines, columns = expected.shape[:2]
+    assert image.mode == "RGB" and image.width * lines == image.height * columns
+    step = image.width // columns
+    seen = np.asarray(image)[step // 2 :: step, step // 2 :: step].astype(int)
+    assert seen.shape == expected.shape
+    assert np.abs(seen - expected.astype(int)).max() <= tolerance
+    assert sorted(read_size(tmp_path / name)) == sorted(image.size)
+
+
+def test_a_link_to_an_image_is_that_image_and_a_circle_of_links_is_none(tmp_path):
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to("a.png")
+    assert open_image(tmp_path / "link.png").getpixel((0, 0)) == (1, 2, 3)
+    (tmp_path / "circle.png").symlink_to("circle.png")
+    for name in ("circle.png", "x" * 300 + ".png", "", "a\0b.png"):
+        with pytest.raises(UserError):
+            open_image(tmp_path / name)
+
+
+@each([row for row in rotten.BAD_IMAGES if row[0] in ("zero bytes", "half a jpeg", "a bomb of 20,000 by 20,000")])
+def test_inspect_refuses_a_bad_image_in_one_line(tmp_path, row):
+    _, name, content, words = row
+    bad = tmp_path / "a folder with spaces" / f"é {name}"
+    bad.parent.mkdir()
+    bad.write_bytes(content)
+    Image.new("RGB", (64, 64)).save(tmp_path / "normal.png")
+    refused(command("inspect", tmp_path / "normal.png", bad), str(bad), words)
+
+
+# Datasets
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    root = tmp_path_factory.mktemp("whole data")
+    write_loco(root / rotten.LOCO)
+    write_ad(root / rotten.AD)
+    write_visa(root / rotten.VISA)
+    write_mmad(root / rotten.MMAD, {"DS-MVTec/cable/image/missing_cable/000.png": mmad_entry("A")})
+    return root
+
+
+@pytest.fixture
+def data(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "data é")
+
+
+@each(rotten.LOCO_ROWS)
+def test_rotten_loco_is_one_line_and_the_check_goes_through(data, row):
+    spoiled(data, row, lambda: read_dataset(data, "mvtec_loco"))
+
+
+@each(rotten.VISA_ROWS)
+def test_rotten_visa_is_one_line_and_the_check_goes_through(data, row):
+    spoiled(data, row, lambda: read_dataset(data, "visa"))
+
+
+@each(rotten.MMAD_ROWS)
+def test_rotten_mmad_is_one_line_and_the_check_goes_through(data, row):
+    spoiled(data, row, lambda: mmad.read_questions(data))
+
+
+def spoiled(data, row, read):
+    row.spoil(data)
+    with pytest.raises(UserError) as error, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        read()
+    shown = [word.replace("\\\\", "\\") for word in row.words]
+    told = str(error.value).encode("ascii", "backslashreplace").decode()
+    assert "\n" not in told and [word for word in shown if word not in told] == [], told
+    assert command("data", "check", data, "--decode").exit_code in (1, 2)
+
+
+@pytest.mark.parametrize(
+    "change", [("\r\n", "\n"), ("\r\n", "\r"), ("object,", "\ufeffobject,"), ("pcb4,test", '"pcb4","test"')]
+)
+def test_a_csv_of_another_hand_that_says_the_same_is_read_the_same(whole, data, change):
+    rotten.changed(rotten.SPLIT, change)(data)
+    assert read_dataset(data, "visa") == read_dataset(whole, "visa")
+
+
+def test_names_in_any_script_and_case_are_images_of_their_own(data):
+    place = data / rotten.JUICE / "test/good"
+    for name in ("é.png", "e\u0301.png", "缺少 .png", "A.png", "a.png", "=1+2.png"):
+        shutil.copy(place / "000.png", place / name)
+    named = [one.id for one in read_dataset(data, "mvtec_loco") if one.image.startswith("juice_bottle/test/good")]
+    assert len(named) == len(set(named)) == 2 + 6
+
+
+def test_a_mask_of_another_size_is_told_by_the_check(data):
+    Image.new("L", (16, 8), 255).save(data / rotten.JUICE / "ground_truth/logical_anomalies/000/000.png")
+    Image.new("L", (9, 8), 255).save(data / rotten.AD / "cable/ground_truth/missing_cable/000_mask.png")
+    Image.new("L", (8, 9), 255).save(data / rotten.VISA / "pcb4/Data/Masks/Anomaly/000.png")
+    told = [one.message for one in check(data) if "another size" in one.message]
+    assert told == [
+        "1 masks are of another size than their images: missing_cable/000_mask.png.",
+        "1 masks are of another size than their images: Anomaly/000.png.",
+        "1 masks are of another size than their images: 000/000.png.",
+    ]
+
+
+def test_links_in_a_dataset_are_followed_and_circles_are_not(data):
+    place = data / rotten.JUICE / "test/good"
+    shutil.move(place / "000.png", data / "elsewhere.png")
+    (place / "000.png").symlink_to(data / "elsewhere.png")
+    (place / "round.png").symlink_to("round.png")
+    (data / rotten.JUICE / "test" / "again").symlink_to(data / rotten.LOCO)
+    with pytest.raises(UserError, match="again is no folder of MVTec LOCO AD"):
+        read_dataset(data, "mvtec_loco")
+    (data / rotten.JUICE / "test" / "again").unlink()
+    images = [one.image for one in read_dataset(data, "mvtec_loco")]
+    assert "juice_bottle/test/good/000.png" in images and not [one for one in images if "round" in one]
+
+
+# Runs, profiles, parameters
+
+
+@each(rotten.RUN_ROWS)
+def test_a_damaged_run_is_one_line_and_its_files_stay(tmp_path, row):
+    run = made_up_run(tmp_path / "my run", profile="smoke")
+    row.spoil(run.root)
+    before = {path: path.read_bytes() for path in sorted(run.root.rglob("*")) if path.is_file()}
+    refused(command("report", "--run", run.root), *row.words)
+    assert before == {path: path.read_bytes() for path in sorted(run.root.rglob("*")) if path.is_file()}
+    assert command("verify", run.root).exit_code in (1, 2)
+
+
+def test_a_torn_last_line_is_left_out_wherever_it_was_torn(tmp_path):
+    run = made_up_run(tmp_path)
+    path = run.generations("base", 0)
+    whole, before = path.read_bytes(), read_generations(run)
+    for torn in (b'{"id": "caf\xc3', b"{", b'{"id": 1}', b"\xff"):
+        path.write_bytes(whole + torn)
+        assert read_generations(run) == before
+
+
+@each(rotten.PROFILE_ROWS)
+def test_a_broken_profile_is_one_line(tmp_path, monkeypatch, row):
+    monkeypatch.chdir(tmp_path)
+    _, content, words = row
+    file = tmp_path / "my profile.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(command("reproduce", "--profile", file, "--dry-run"), "my profile.yaml", *words)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@each(rotten.PARAMETER_ROWS)
+def test_a_parameter_that_is_none_is_one_line_before_anything_runs(tmp_path, monkeypatch, row):
+    monkeypatch.chdir(tmp_path)
+    given, words = row
+    refused(command("reproduce", "--profile", "smoke", "-p", given), words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("data", "toy", "--profile", "smoke", "--out"), ("reproduce", "--profile", "smoke", "--run"),
+     ("report", "--run"), ("verify",), ("data", "check")],
+    ids=lambda arguments: arguments[0],
+)  # fmt: skip
+def test_a_file_where_a_folder_is_wanted_is_one_line(tmp_path, arguments):
+    (tmp_path / "in the way").write_text("kept")
+    refused(command(*arguments, tmp_path / "in the way"), "in the way")
+    refused(command(*arguments, tmp_path / "in the way" / "below"), "in the way")
+    assert (tmp_path / "in the way").read_text() == "kept"
+
+
+# Archives and models
+
+
+@each(rotten.ARCHIVES)
+def test_a_rotten_archive_leaves_nothing_and_is_one_line(tmp_path, row):
+    _, name, content, words = row
+    inside = tmp_path / "a" / "b"
+    inside.mkdir(parents=True)
+    (inside / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        unpack(inside / name, inside / "visa", lambda folder: (folder / "split_csv").is_dir())
+    one_line(error, words)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["a", "b", name])
+
+
+@each(rotten.MODEL_ROWS)
+def test_a_damaged_model_is_one_line(tmp_path, row):
+    from tiny import tiny_base
+
+    folder = shutil.copytree(tiny_base(), tmp_path / "my model")
+    row.spoil(folder)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (64, 64)).save(tmp_path / name)
+    refused(command("inspect", tmp_path / "a.png", tmp_path / "b.png", "--model", folder), "my model", *row.words)
+
+
+def test_a_models_own_code_is_never_run(tmp_path):
+    from tiny import tiny_base, tiny_profile
+
+    from ladlib.models import load_model, load_processor
+
+    folder = shutil.copytree(tiny_base(), tmp_path / "model")
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass T: pass\nclass M: pass\n")
+    rotten.edited("config.json", auto_map={"AutoConfig": "evil.T", "AutoModel": "evil.M"})(folder)
+    rotten.edited("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]}, tokenizer_class="T")(folder)
+    for load in (
+        lambda: load_processor(str(folder), tiny_profile().data),
+        lambda: load_model(str(folder), tiny_profile().model),
+    ):
+        try:
+            load()
+        except UserError as error:
+            assert "\n" not in str(error)
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,145 @@
+"""Seals: whoever changes an answer, a number, a figure, an image or run.json afterwards is found by name."""
+
+import json
+import shutil
+
+import pytest
+from layouts import write_loco
+from made_up import made_up, write_generations
+from typer.testing import CliRunner
+
+from ladlib.cli import app
+from ladlib.data.images import sha256
+from ladlib.report import write_report
+from ladlib.runs import RELEASED, RunFolder
+from ladlib.schema import RunRecord
+from ladlib.seals import broken, seal, seal_all, unsealed
+from ladlib.verify import verify
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.write(RunRecord(profile="toy", seed=0, versions={"torch": "2"}))
+    rows = [made_up("sft", "pushpins", kind, number, "yes") for kind in ("good", "logical") for number in range(4)]
+    write_generations(folder, "sft", rows)
+    folder.tables.mkdir()
+    (folder.tables / "comparison.csv").write_text("acc\n61.1\n")
+    folder.figures.mkdir()
+    (folder.figures / "roc.png").write_bytes(b"picture")
+    seal_all(folder)
+    return folder
+
+
+def edit(path, old, new):
+    text = path.read_bytes()
+    assert old in text
+    path.write_bytes(text.replace(old, new, 1))
+
+
+def test_what_nobody_touched_is_whole_and_all_of_it_is_sealed(run):
+    assert broken(run) == [] and unsealed(run) == []
+    assert [one.path for one in run.read().files] == [
+        "figures/roc.png", "generations/sft-seed0.jsonl", "tables/comparison.csv",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("generations/sft-seed0.jsonl", b"yes", b"no"),
+        ("tables/comparison.csv", b"61.1", b"71.1"),
+        ("figures/roc.png", b"picture", b"Picture"),
+    ],
+)
+def test_an_edit_is_found_by_name(run, name, old, new):
+    edit(run.root / name, old, new)
+    assert broken(run) == [f"{name} was changed after it was made"]
+
+
+def test_a_lost_file_is_found_by_name_and_a_new_one_has_no_seal(run):
+    (run.figures / "roc.png").rename(run.figures / "other.png")
+    assert broken(run) == ["figures/roc.png is missing"] and unsealed(run) == ["figures/other.png"]
+
+
+def test_an_edit_of_run_json_is_found_and_stays_known_after_the_run_goes_on(run):
+    edit(run.run_json, b'"seed": 0', b'"seed": 1')
+    assert broken(run) == ["run.json was edited"]
+    seal(run, run.tables)
+    run.open("toy", 1)
+    assert broken(run) == ["run.json was edited"]
+
+
+def test_a_seal_taken_out_of_run_json_is_an_edit(run):
+    fields = json.loads(run.run_json.read_text())
+    fields["files"] = fields["files"][1:]
+    run.run_json.write_text(json.dumps(fields, indent=2) + "\n")
+    assert broken(run) == ["run.json was edited"]
+
+
+def test_making_a_file_anew_replaces_its_seal_and_no_other(run):
+    edit(run.generations("sft", 0), b"yes", b"no")
+    edit(run.tables / "comparison.csv", b"61.1", b"71.1")
+    seal(run, run.tables)
+    assert broken(run) == ["generations/sft-seed0.jsonl was changed after it was made"]
+
+
+def test_a_report_seals_what_it_wrote_and_hides_no_edited_answer(run):
+    edit(run.generations("sft", 0), b"yes", b"no")
+    write_report(run)
+    assert broken(run) == ["generations/sft-seed0.jsonl was changed after it was made"]
+    assert unsealed(run) == []
+
+
+def test_a_run_from_before_there_were_seals_is_read_and_says_so(run):
+    fields = json.loads(run.run_json.read_text())
+    del fields["files"], fields["sha256"]
+    run.run_json.write_text(json.dumps(fields))
+    assert "seals: this run has none" in " ".join(claim.line for claim in verify(run))
+
+
+# The images that were judged
+
+
+def test_an_image_that_was_changed_after_it_was_judged_is_found_by_name(tmp_path, run):
+    write_loco(tmp_path / "data" / "mvtec_loco_anomaly_detection")
+    images = sorted((tmp_path / "data").rglob("*.png"))[:2]
+    names = [path.relative_to(tmp_path / "data" / "mvtec_loco_anomaly_detection").as_posix() for path in images]
+    one = made_up("sft", "pushpins", "good", 0, "no").model_copy(
+        update={"reference": names[0], "test": names[1], "images_sha256": tuple(map(sha256, images))}
+    )
+    write_generations(run, "sft", [one])
+    run.write(run.read().model_copy(update={"parameters": {"data": str(tmp_path / "data")}}))
+    assert _line(run, "image files") == "held    image files: 2 have the bytes that were judged"
+    images[1].write_bytes(images[1].read_bytes() + b" ")
+    assert str(images[1]) in _line(run, "image files") and _line(run, "image files").startswith("failed")
+
+
+def _line(run, subject):
+    return next(claim.line for claim in verify(run) if claim.subject == subject)
+
+
+# The released runs
+
+
+@pytest.mark.parametrize("name", ["toy", "study"])
+def test_the_released_runs_are_sealed_and_as_they_were_made(name):
+    run = RunFolder(RELEASED / name)
+    assert run.read().files and not broken(run) and not unsealed(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("generations/base-seed0.jsonl", b"<answer> no", b"<answer> yes"),
+        ("tables/comparison.csv", b"6", b"7"),
+        ("figures/roc.png", b"IDAT", b"iDAT"),
+        ("run.json", b'"cores": 2', b'"cores": 64'),
+    ],
+)
+def test_verify_names_what_was_changed_in_the_released_run_and_exits_with_1(tmp_path, name, old, new):
+    root = shutil.copytree(RELEASED / "toy", tmp_path / "toy")
+    edit(root / name, old, new)
+    result = CliRunner().invoke(app, ["verify", str(root)])
+    (line,) = [line for line in result.output.splitlines() if line.startswith("failed  seals")]
+    assert result.exit_code == 1 and name in line

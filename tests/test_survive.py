@@ -1,0 +1,204 @@
+"""Runs survive kills, a full disk, a second process, Ctrl-C, a limit of time. The long way: tests/survive.py."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from fake_notebooks import STAGES, execute_here, write_notebooks
+from rich.console import Console
+from survive import differences, disturb
+from typer.testing import CliRunner
+
+from ladlib.cli import app
+from ladlib.errors import UserError
+from ladlib.locking import locked
+from ladlib.pipeline import execution, reproduce, room
+from ladlib.pipeline.stages import StageFailed
+from ladlib.runs import RunFolder, write_bytes
+
+Disk = namedtuple("Disk", "total used free")
+
+
+# The whole chain
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_in_every_stage_ends_as_an_undisturbed_one(tmp_path, smoke):
+    log = disturb("kill", 5, tmp_path, seed=3, undisturbed=smoke.root)
+    assert len(log) == 5
+
+
+@pytest.mark.slow
+def test_a_disk_that_lets_no_file_grow_loses_nothing(tmp_path, smoke):
+    log = disturb("short", 3, tmp_path, seed=0, undisturbed=smoke.root)
+    assert len(log) == 3
+
+
+def test_a_sample_that_is_doubled_lost_or_answered_otherwise_is_a_difference(tmp_path):
+    row = {"id": "a", "text": "yes", "seconds": 1.0}
+    rows = [row, row | {"id": "b"}]
+    for name, kept in {"whole": rows, "slower": [row | {"seconds": 9}, rows[1]], "doubled": [*rows, row],
+                       "lost": rows[:1], "other": [row | {"text": "no"}, rows[1]]}.items():  # fmt: skip
+        file = tmp_path / name / "generations" / "base-seed0.jsonl"
+        file.parent.mkdir(parents=True)
+        file.write_text("".join(json.dumps(one) + "\n" for one in kept))
+    whole = tmp_path / "whole"
+    assert differences(tmp_path / "slower", whole) == []
+    assert all(differences(tmp_path / name, whole) for name in ("doubled", "lost", "other"))
+
+
+# One process at a time
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that is at work in the folder ``run``."""
+    code = "import sys, time\nfrom pathlib import Path\nfrom ladlib.locking import locked\n"
+    code += "with locked(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "in\n"
+        yield process
+        process.kill()
+
+
+@pytest.fixture(autouse=True)
+def no_table(monkeypatch):
+    monkeypatch.setattr("ladlib.pipeline.run.closing", lambda folder: "the comparison")
+
+
+def quick(root, folder):
+    return reproduce("smoke", run=str(root), notebooks=folder, stages=STAGES, console=Console(quiet=True))
+
+
+def test_a_second_process_in_the_same_folder_is_refused_and_in_another_it_runs(tmp_path, monkeypatch, holder):
+    monkeypatch.setattr(execution, "execute", execute_here)
+    notebooks = write_notebooks(tmp_path / "notebooks")
+    with pytest.raises(UserError, match="Another ladlib process is at work in .*run"):
+        quick(tmp_path / "run", notebooks)
+    quick(tmp_path / "other", notebooks)
+    holder.kill()
+    holder.wait()
+    quick(tmp_path / "run", notebooks)
+
+
+def test_a_report_of_a_run_at_work_is_one_line(tmp_path, holder):
+    result = CliRunner().invoke(app, ["report", "--run", str(tmp_path / "run")])
+    assert result.exit_code == 2 and "Another ladlib process" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_lock_ends_with_its_block(tmp_path):
+    for _ in range(2):
+        with locked(tmp_path):
+            pass
+
+
+@pytest.mark.slow
+def test_a_kernel_waits_for_the_one_that_a_killed_pipeline_left_behind(tmp_path):
+    lock, found = tmp_path / "lock", tmp_path / "found"
+    code = f"from pathlib import Path\nPath({str(found)!r}).write_text('ran')"
+    wait = [sys.executable, "-m", "ladlib.kernel", str(lock), "-c", code]
+    hold = f"from filelock import FileLock\nimport time\nwith FileLock({str(lock)!r}):\n"
+    hold += "    print('in', flush=True)\n    time.sleep(3)"
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as first:
+        first.stdout.readline()
+        second = subprocess.Popen(wait)
+        first.wait()
+        assert not found.exists()
+        second.terminate()
+        second.wait()
+
+
+# Interrupted, too slow, too large
+
+
+@pytest.fixture
+def slow_notebooks(tmp_path):
+    body = "import time\nprint('asleep', flush=True)\ntime.sleep(60)"
+    return write_notebooks(tmp_path / "notebooks", two=body)
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_within_seconds_and_says_how_to_go_on(tmp_path, slow_notebooks):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
+        "from pathlib import Path; import fake_notebooks, ladlib.pipeline as p; from functools import partial\n"
+        "p.reproduce = partial(p.reproduce, notebooks=Path(sys.argv.pop(1)), stages=fake_notebooks.STAGES)\n"
+        "from ladlib.cli import app; app()"
+    )
+    tests = str(Path(__file__).parent)
+    arguments = [tests, str(slow_notebooks), "reproduce", "--profile", "smoke", "--run", str(tmp_path / "run")]
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments, "--verbose"], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    while "asleep" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130 and "the same command goes on" in told and "Traceback" not in told
+    assert time.monotonic() - begun < 15
+    assert RunFolder(tmp_path / "run").stage("01_one") and not RunFolder(tmp_path / "run").stage("02_two")
+
+
+@pytest.mark.slow
+def test_a_notebook_over_its_time_limit_is_stopped_and_named(tmp_path, slow_notebooks):
+    with pytest.raises(StageFailed, match="(?s)02_two failed in cell .*limit of 0.05 minutes"):
+        reproduce(
+            "smoke", run=str(tmp_path / "run"), notebooks=slow_notebooks, stages=STAGES, console=Console(quiet=True),
+            minutes=0.05,
+        )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_kernel_that_the_system_killed_is_told_with_its_stage_and_the_mend(tmp_path):
+    body = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    notebooks = write_notebooks(tmp_path / "notebooks", two=body)
+    with pytest.raises(StageFailed, match="(?s)02_two failed in cell .*want of memory.*micro_batch_size"):
+        quick(tmp_path / "run", notebooks)
+
+
+@pytest.mark.slow
+def test_a_full_disk_inside_a_notebook_is_one_line(tmp_path):
+    body = "import errno, os\nraise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))"
+    notebooks = write_notebooks(tmp_path / "notebooks", two=body)
+    with pytest.raises(UserError, match="disk of .* is full. Make room and run the same command again"):
+        quick(tmp_path / "run", notebooks)
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1, 1, 2**20))
+    result = CliRunner().invoke(app, ["reproduce", "--profile", "smoke", "--run", str(tmp_path / "run")])
+    assert result.exit_code == 2 and "takes 0.2 GiB, and the disk of" in result.stderr
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_run_that_has_begun_goes_on_in_what_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1, 1, 2**20))
+    assert room.check_room("smoke", tmp_path, begun=True) == ""
+
+
+def test_too_little_memory_is_told_and_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "hardware", lambda: {"memory_gib": 2.0})
+    assert room.check_room("smoke", tmp_path, begun=False) == (
+        "profile smoke needs 3 GiB of memory, this machine has 2"
+    )
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ladlib.runs.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old" and [one.name for one in tmp_path.iterdir()] == ["file"]

@@ -20,7 +20,7 @@ from ladlib.errors import UserError
 from ladlib.locking import locked
 from ladlib.pipeline import execution, reproduce, room
 from ladlib.pipeline.stages import StageFailed
-from ladlib.runs import RunFolder, write_bytes
+from ladlib.runs import RELEASED, RunFolder, write_bytes
 
 Disk = namedtuple("Disk", "total used free")
 
@@ -89,6 +89,7 @@ def test_a_second_process_in_the_same_folder_is_refused_and_in_another_it_runs(t
 
 
 def test_a_report_of_a_run_at_work_is_one_line(tmp_path, holder):
+    shutil.copy(RELEASED / "toy" / "run.json", tmp_path / "run")
     result = CliRunner().invoke(app, ["report", "--run", str(tmp_path / "run")])
     assert result.exit_code == 2 and "Another ladlib process" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -8,6 +8,7 @@ be seen, and once the model has written it the words would be read behind its ow
 writing a word count: in the token that ends the tag, and in the token after it.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -79,8 +80,9 @@ def up_to_answer(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> list[int
     if ANSWER_OPENING not in decode(tokenizer, row)[0]:
         stops = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
         return [token for token in row if token not in stops] + _ids(tokenizer, ANSWER_OPENING)
-    texts = (decode(tokenizer, row[:count])[0] for count in range(1, len(row) + 1))
-    count, text = next((count, text) for count, text in enumerate(texts, 1) if ANSWER_OPENING in text)
+    last = bisect_left(range(len(row)), True, key=lambda end: ANSWER_OPENING in decode(tokenizer, row[: end + 1])[0])
+    count = last + 1
+    text = decode(tokenizer, row[:count])[0]
     head, _, rest = text.partition(ANSWER_OPENING)
     if not rest.strip():
         return row[:count]

@@ -1,0 +1,150 @@
+"""The answers of a batch while they are written: a row each, gone once it has ended.
+
+rows = begin(model, tokenizer, prompts, max_new_tokens=160)
+found = dict(rows.write())    # {number of the prompt: its completion}
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+from transformers.cache_utils import Cache, DynamicCache
+
+from ladlib.decoding.cache import keep, taken, with_room
+from ladlib.decoding.prompt import Part, Prompt
+from ladlib.generations import Completion
+from ladlib.likelihood import beginnings, shares_of_yes, up_to_answer
+from ladlib.models import decode
+
+ENDED = 0.25  # of the rows: to let some go is to copy the others, so it is not done for each by itself
+
+
+@dataclass
+class Rows:
+    """Answers being written; every tensor has a row for each."""
+
+    model: Qwen2_5_VLForConditionalGeneration
+    tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[Prompt]  # of the whole batch
+    numbers: torch.Tensor  # [rows], which of ``prompts``
+    mask: torch.Tensor  # [rows, slots] of the prompts: False where padded
+    last: torch.Tensor  # [rows], the position of the prompt's last token
+    cache: Cache
+    logits: torch.Tensor  # [rows, vocabulary], for the next token
+    written: torch.Tensor  # [rows, tokens]
+
+    def write(self, most: int) -> Iterator[tuple[int, Completion]]:
+        """Write every answer to its end, at most ``most`` tokens: the prompts' numbers and completions, as they end."""
+        config, ended = self.model.generation_config, torch.zeros_like(self.numbers, dtype=torch.bool)
+        stops, banned = (torch.tensor(ids).to(ended.device) for ids in (config.eos_token_id, config.suppress_tokens))
+        while len(self.numbers):
+            chosen = self.logits.index_fill(1, banned, -torch.inf).argmax(dim=1)
+            self.written = torch.cat([self.written, chosen[:, None]], dim=1)
+            ended |= torch.isin(chosen, stops)
+            if self.written.shape[1] == most or ended.float().mean() >= ENDED:
+                leaving = ended | (self.written.shape[1] == most)
+                yield from self._completions(leaving.nonzero().squeeze(1), stops.tolist())
+                self._keep((~leaving).nonzero().squeeze(1))
+                ended = ended[~leaving]
+            if len(self.numbers):
+                self._read_last()
+
+    def _read_last(self) -> None:
+        """Read the last tokens written: the logits of the next."""
+        steps = self.written.shape[1]
+        mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), steps)], dim=1)
+        positions = (self.last + steps)[None, :, None].expand(3, -1, 1)
+        self.logits = forward(self.model, mask, positions, self.cache, input_ids=self.written[:, -1:])[:, -1]
+
+    def _completions(self, rows: torch.Tensor, stops: Sequence[int]) -> Iterator[tuple[int, Completion]]:
+        tokens = [up_to_stop(row, stops) for row in self.written[rows].tolist()]
+        numbers = self.numbers[rows].tolist()
+        for number, row, p_yes in zip(numbers, tokens, self._p_yes(rows, tokens), strict=True):
+            text, finish = decode(self.tokenizer, row)
+            yield number, Completion(text, finish, p_yes, self.prompts[number].tokens, len(row))
+
+    def _p_yes(self, rows: torch.Tensor, tokens: Sequence[list[int]]) -> list[float]:
+        """P(yes) as :mod:`ladlib.likelihood` has it, from the keys and values of what was written.
+
+        The logits of two places are wanted: so at least two tokens are read again, the prompt's last one among
+        them where the answer begins with its tag, and those that were not written (a tag that is missing).
+        """
+        ends = [self.prompts[number].last for number in self.numbers[rows].tolist()]
+        read = [[end, *row] for end, row in zip(ends, tokens, strict=True)]
+        wanted = [[end, *up_to_answer(self.tokenizer, row)] for end, row in zip(ends, tokens, strict=True)]
+        held = [min(alike(one, other), len(other) - 2, len(one) - 1) for one, other in zip(read, wanted, strict=True)]
+        tails = [torch.tensor(other[count:], device=rows.device) for other, count in zip(wanted, held, strict=True)]
+        ids, seen = padded(tails), padded([torch.ones_like(tail, dtype=torch.bool) for tail in tails])
+        count = torch.tensor(held, device=rows.device)[:, None]
+        slots = torch.arange(self.cache.get_seq_length() - self.mask.shape[1] + 1, device=rows.device)
+        mask = torch.cat([self.mask[rows, :-1], slots < count, seen], dim=1)
+        positions = self.last[rows, None] + count + seen.cumsum(dim=1) - 1
+        cache = taken(self.cache, rows)
+        logits = forward(self.model, mask, positions[None].expand(3, -1, -1), cache, last=2, input_ids=ids)
+        return shares_of_yes(logits, ids[:, -1], beginnings(self.tokenizer)).tolist()
+
+    def _keep(self, rows: torch.Tensor) -> None:
+        keep(self.cache, rows)
+        self.numbers, self.mask, self.last = self.numbers[rows], self.mask[rows], self.last[rows]
+        self.written = self.written[rows]
+
+
+def begin(
+    model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], room: int
+) -> Rows:
+    """Read the prompts: what comes before the end of the first image once for all that begin with it."""
+    before = {one.first: one.before for one in prompts}
+    order = {first: row for row, first in enumerate(before)}
+    shared, nothing = DynamicCache(), torch.ones(len(before), 0, dtype=torch.bool, device=model.device)
+    _, mask = _read(model, list(before.values()), nothing, shared)
+    rows = torch.tensor([order[one.first] for one in prompts], device=model.device)
+    slots = max(len(one.after.positions) for one in prompts) + room
+    cache = with_room(shared, rows, slots)
+    logits, mask = _read(model, [one.after for one in prompts], mask[rows], cache)
+    last = torch.stack([one.after.positions[-1, 0] for one in prompts])
+    numbers = torch.arange(len(prompts), device=model.device)
+    return Rows(model, tokenizer, prompts, numbers, mask, last, cache, logits, numbers.new_empty(len(prompts), 0))
+
+
+def _read(
+    model: Qwen2_5_VLForConditionalGeneration, parts: Sequence[Part], mask: torch.Tensor, cache: Cache
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read a part a row after what ``cache`` holds: the logits of its last token, and ``mask`` with its slots."""
+    embeddings, positions = padded([part.embeddings for part in parts]), padded([part.positions for part in parts])
+    seen = padded([torch.ones_like(part.positions[:, 0], dtype=torch.bool) for part in parts])
+    mask = torch.cat([mask, seen], dim=1)
+    return forward(model, mask, positions.permute(2, 0, 1), cache, inputs_embeds=embeddings)[:, -1], mask
+
+
+def forward(
+    model: Qwen2_5_VLForConditionalGeneration, mask: torch.Tensor, positions: torch.Tensor, cache: Cache,
+    last: int = 1, **tokens: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """``[rows, last, vocabulary]`` logits of tokens at ``positions``, ``[3, rows, tokens]``, that go into ``cache``."""
+    return model(
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=last,
+        **tokens,
+    ).logits
+
+
+def padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The rows side by side, each with zeros on its left: a token follows its prompt without a gap."""
+    return pad_sequence(rows, batch_first=True, padding_side="left")
+
+
+def alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences begin with in common."""
+    return sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(one, other, strict=False)))
+
+
+def up_to_stop(row: Sequence[int], stops: Sequence[int]) -> list[int]:
+    """A row without what was written after its end of turn."""
+    end = next((place for place, token in enumerate(row) if token in stops), len(row) - 1)
+    return list(row[: end + 1])

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-from ladlib import prompts
+from ladlib import decoding, prompts
 from ladlib.conversations import view
 from ladlib.data.images import seen_size
 from ladlib.engine import serving
@@ -46,7 +46,9 @@ def inspect(reference: Path, test: Path, model: str = "", profile: str | Profile
     profile = load_profile(profile) if isinstance(profile, str) else profile
     images = [view(Path(path), profile.data.min_pixels, profile.data.max_pixels) for path in (reference, test)]
     judge, processor = load(profile, model)
-    (found,) = answer(judge, processor, [images], profile.evaluate.max_new_tokens)
+    (found,) = answer(
+        judge, processor, [images], profile.evaluate.max_new_tokens, shared_prefix=profile.evaluate.shared_prefix
+    )
     return Verdict(parse_answer(found.text), found.p_yes, found.text, time.perf_counter() - start)
 
 
@@ -93,13 +95,14 @@ def load(profile: Profile, model: str = "") -> tuple[Qwen2_5_VLForConditionalGen
 def make_batches(pairs: Sequence[Pair], left: Collection[str], folder: Path, data: Data, size: int) -> list[list[Pair]]:
     """Batches of ``size`` pairs whose images are of like size, so that little is padded: those with a pair ``left``.
 
+    Pairs with the same reference image stand together, so that :mod:`ladlib.decoding` reads it once.
     A batch is judged whole, whatever of it is left: a numeric type with few digits lets an answer hang on its
     neighbours in the batch, and it shall not hang on when a run was killed.
     """
 
     def sizes(one: Pair) -> tuple:
         paths = (folder / one.reference, folder / one.test.image)
-        return *(seen_size(path, data.min_pixels, data.max_pixels) for path in paths), one.id
+        return *(seen_size(path, data.min_pixels, data.max_pixels) for path in paths), one.reference, one.id
 
     ordered = sorted(pairs, key=sizes)
     batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
@@ -114,9 +117,14 @@ def render_prompt(processor: PairProcessor, question: str = prompts.QUESTION) ->
 @torch.inference_mode()
 def answer(
     model: Qwen2_5_VLForConditionalGeneration, processor: PairProcessor, images: Sequence[Sequence[Image.Image]],
-    max_new_tokens: int, question: str = prompts.QUESTION,
+    max_new_tokens: int, question: str = prompts.QUESTION, *, shared_prefix: bool = False,
 ) -> list[Completion]:  # fmt: skip
-    """Greedy answers to a batch of (reference image, test image), already resized."""
+    """Greedy answers to a batch of (reference image, test image), already resized.
+
+    By plain ``generate``, or, with the same texts, by :mod:`ladlib.decoding` where ``shared_prefix``.
+    """
+    if shared_prefix:
+        return decoding.answer(model, processor, images, max_new_tokens, question)
     texts = [render_prompt(processor, question)] * len(images)
     inputs = processor(text=texts, images=[list(two) for two in images], padding=True, return_tensors="pt")
     inputs = inputs.to(model.device)
@@ -143,7 +151,8 @@ def _judge(
 ) -> Iterator[Generation]:
     start, prompt = time.perf_counter(), render_prompt(processor)
     images = [kept.views(one) for one in batch]
-    completions = answer(model, processor, images, kept.profile.evaluate.max_new_tokens)
+    settings = kept.profile.evaluate
+    completions = answer(model, processor, images, settings.max_new_tokens, shared_prefix=settings.shared_prefix)
     seconds = (time.perf_counter() - start) / len(batch)
     for one, seen, found in zip(batch, images, completions, strict=True):
         yield kept.record(one, seen, prompt, found, seconds)

@@ -55,7 +55,8 @@ def judge(
     if not pairs:
         return []
     images = [pair_images(one, root, profile.data) for one in pairs]
-    return answer(model, processor, images, profile.evaluate.max_new_tokens)
+    settings = profile.evaluate
+    return answer(model, processor, images, settings.max_new_tokens, shared_prefix=settings.shared_prefix)
 
 
 @torch.inference_mode()

@@ -93,8 +93,10 @@ def _answered(files: Generations, judge, processor, condition: Condition, batch:
     start = time.perf_counter()
     views = [dict(zip(("reference", "test"), files.views(one), strict=True)) for one in batch]
     images = [[two[place] for place in condition.shown] for two in views]
-    tokens = files.profile.evaluate.max_new_tokens
-    completions = evaluate.answer(judge, processor, images, tokens, condition.question)
+    settings = files.profile.evaluate
+    completions = evaluate.answer(
+        judge, processor, images, settings.max_new_tokens, condition.question, shared_prefix=settings.shared_prefix
+    )
     prompt = evaluate.render_prompt(processor, condition.question)
     seconds = (time.perf_counter() - start) / len(batch)
     changed = {"factor": condition.factor, "level": condition.level, "shown": condition.shown}

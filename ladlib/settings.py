@@ -103,6 +103,7 @@ class Evaluate(Record):
     max_new_tokens: int = Field(gt=0)
     limit: int = Field(ge=0)  # test images per category and kind of anomaly
     engine: Literal["transformers", "vllm"] = "transformers"  # of the arms that are trained here
+    shared_prefix: bool = False  # what pairs have in common is computed once (ladlib.decoding); False: plain generate
     sensitivity: int = Field(0, ge=0)  # test pairs judged again under other conditions; 0 = none
     large: bool = False  # whether notebook 05 loads the large model on this machine
 

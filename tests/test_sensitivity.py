@@ -72,9 +72,9 @@ def test_a_condition_changes_one_thing_and_says_which(judged):
 def test_the_model_gets_the_images_that_the_record_names(data, profile, tmp_path, monkeypatch):
     seen, answer = [], evaluate.answer
 
-    def watch(model, processor, images, tokens, question):
+    def watch(model, processor, images, tokens, question, **how):
         seen.extend((two[0].tobytes(), two[1].tobytes(), question) for two in images)
-        return answer(model, processor, images, tokens, question)
+        return answer(model, processor, images, tokens, question, **how)
 
     monkeypatch.setattr(evaluate, "answer", watch)
     run = RunFolder(tmp_path)
@@ -98,7 +98,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_repeats_nothing(judged,
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(lines[:9]) + lines[9][:50], encoding="utf-8")
     asked, answer = [], evaluate.answer
-    monkeypatch.setattr(evaluate, "answer", lambda *args: asked.extend(args[2]) or answer(*args))
+    monkeypatch.setattr(evaluate, "answer", lambda *args, **how: asked.extend(args[2]) or answer(*args, **how))
     sensitivity.vary(profile, data, run, 0, arm="base", model=tiny_base())
     assert len(lines) - 9 <= len(asked) < len(lines)  # whole batches, and no batch in vain
     assert [one.text for one in records(run)] == [one.text for one in records(judged)]

@@ -1,7 +1,5 @@
 """Keys and values of rows that leave as they end, in memory that is set aside once."""
 
-from collections.abc import Sequence
-
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 

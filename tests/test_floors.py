@@ -24,7 +24,7 @@ FLOORS = {
         "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "session", "held_out",
         "sampling", "sensitivity", "engine", "launch",
     ),
-    4: ("pipeline", "study", "verify", "cli", "doctor", "release", "audit", "kernel", "__main__"),
+    4: ("pipeline", "study", "verify", "cli", "doctor", "release", "audit", "kernel", "bench", "__main__"),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}

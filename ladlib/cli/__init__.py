@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from ladlib import __version__
-from ladlib.cli import conversations, data, model, runs, study, verify
+from ladlib.cli import bench, conversations, data, model, runs, study, verify
 from ladlib.errors import UserError
 from ladlib.plain import visible
 
@@ -62,6 +62,7 @@ app.command(epilog=runs.REPORT_EXAMPLES)(runs.report)
 app.command(epilog=model.INSPECT_EXAMPLES)(model.inspect)
 app.command(epilog=model.PRETRAIN_EXAMPLES)(model.pretrain)
 app.command(epilog=study.STUDY_EXAMPLES)(study.study)
+app.add_typer(bench.app, name="bench")
 app.command(epilog=runs.DOCTOR_EXAMPLES)(runs.doctor)
 app.command(epilog=verify.VERIFY_EXAMPLES)(verify.verify)
 

@@ -1,0 +1,53 @@
+"""The benchmarks, in small: the same work in each way, and a last line that programs can read."""
+
+import json
+
+import pytest
+import torch
+from tiny import tiny_profile, write_data
+
+from ladlib.bench import evaluation
+from ladlib.bench.evaluation import ALONE, OURS, PADDED, apart
+from ladlib.bench.timing import alternate, show
+from ladlib.generations import Completion
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def test_ways_take_turns_and_each_has_its_own_seconds():
+    turns = []
+    seconds = alternate({"ours": lambda: turns.append("o"), "stock": lambda: turns.append("s")}, repeats=3)
+    assert turns == ["o", "s"] * 3
+    assert {name: len(values) for name, values in seconds.items()} == {"ours": 3, "stock": 3}
+    assert all(value >= 0 for values in seconds.values() for value in values)
+
+
+def test_a_line_tells_the_median_and_the_spread(capsys):
+    show({"ours": [3.0, 1.0, 2.0], "stock library": [4.0]}, {"ours": {"tokens read": 7}})
+    assert capsys.readouterr().out.splitlines() == [
+        "ours           2.00 s (1.00 to 3.00)  7 tokens read",
+        "stock library  4.00 s (4.00 to 4.00)",
+    ]
+
+
+def test_the_three_ways_of_evaluation_answer_alike_and_the_last_line_says_how_they_compare(data, capsys):
+    profile = tiny_profile(evaluate__max_new_tokens=6, evaluate__batch_size=4, evaluate__limit=0)
+    result = evaluation.bench(profile, data, repeats=2)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told == result and (told["what"], told["profile"]) == ("eval", profile.name)
+    ours, padded, alone = (sorted(told["seconds"][name]) for name in (OURS, PADDED, ALONE))
+    assert told["ratio"] == pytest.approx(sum(padded) / sum(ours))
+    assert told["ratio_one_by_one"] == pytest.approx(sum(alone) / sum(ours))
+    assert {found["texts"] for found in told["apart_from_one_by_one"].values()} == {0}
+    assert told["images_needed"] <= told["images_encoded"][OURS] < told["images_encoded"][PADDED]
+    assert told["tokens_needed"] <= told["tokens_read"][OURS] < told["tokens_read"][ALONE]
+    assert all(peak > 0 for peak in told["peak_mib"].values())
+    assert told["threads"] == torch.get_num_threads()
+
+
+def test_a_text_that_differs_is_counted_and_not_hidden_in_p_yes():
+    one, near, other = (Completion(text, "stop", p, 5, 2) for text, p in (("a", 0.5), ("a", 0.25), ("b", 0.9)))
+    assert apart([one, one], [near, other]) == {"texts": 1, "p_yes": 0.25}

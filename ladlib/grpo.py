@@ -34,6 +34,7 @@ from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.runs import RunFolder, append_json
 from ladlib.schema import Pair
 from ladlib.settings import Grpo, Profile
+from ladlib.shared_prefix.trainer import SharedPrefix
 from ladlib.training import (
     Resuming,
     StepLog,
@@ -99,7 +100,7 @@ def make_trainer(
 ) -> "TimedTrainer":
     """The trainer, set up; ``folder`` is where its checkpoint will be."""
     dataset = lazy_rows(rows_of(pairs, data_root), profile.data, lambda row: {"prompt": prompts.rlad_messages()})
-    trainer = TimedTrainer(
+    trainer = (SharedTrainer if profile.grpo.shared_prefix else TimedTrainer)(
         policy, [_accuracy(processor), _format(processor)], make_config(profile, policy, folder, seed),
         train_dataset=dataset, processing_class=processor, peft_config=lora_config(policy, profile.model.lora),
     )  # fmt: skip
@@ -198,6 +199,10 @@ class TimedTrainer(Resuming, GRPOTrainer):
         start = time.perf_counter()
         yield
         self._spent[part] = self._spent.get(part, 0.0) + time.perf_counter() - start
+
+
+class SharedTrainer(SharedPrefix, TimedTrainer):
+    """The same, with one reading of what a group's completions have in common (:mod:`ladlib.shared_prefix`)."""
 
 
 def _accuracy(processor: PairProcessor):

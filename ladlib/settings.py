@@ -92,6 +92,7 @@ class Grpo(Record):
     stop_on_alarm: bool = False  # as above
     engine: Literal["transformers", "vllm_server", "vllm_colocate"] = "transformers"  # draws the completions
     vllm_url: str = ""  # of `trl vllm-serve`, where the engine is vllm_server
+    shared_prefix: bool = False  # one reading of what a group has in common (ladlib.shared_prefix); False: stock TRL
     accuracy_weight: float = Field(ge=0)
     format_weight: float = Field(ge=0)
 

@@ -43,6 +43,8 @@ def answer(
 ) -> list[Completion]:  # fmt: skip
     """Greedy answers to a batch of (reference image, test image), already resized, in the order given."""
     laid_out = lay_out(model, processor, images, question)
-    rows = begin(model, processor.tokenizer, laid_out, max_new_tokens)
-    found = dict(rows.write(max_new_tokens))
+    rows = begin(model, laid_out, max_new_tokens)
+    found = {}
+    for ended, tokens in rows.write(max_new_tokens):
+        found |= rows.completions(processor.tokenizer, ended, tokens)
     return [found[number] for number in range(len(images))]

@@ -65,6 +65,20 @@ def lay_out(
     ]
 
 
+def lay_out_tokens(
+    model: Qwen2_5_VLForConditionalGeneration, ids: Sequence[Sequence[int]], pixel_values: torch.Tensor,
+    image_grid_thw: torch.Tensor,
+) -> list[Prompt]:  # fmt: skip
+    """The prompts of two images each whose tokens ``ids`` are known, an image's token as often as it has features."""
+    features = model.get_image_features(pixel_values, image_grid_thw).pooler_output
+    laid_out = []
+    for number, row in enumerate(ids):
+        images = slice(2 * number, 2 * number + 2)
+        layout = _positioned(model, torch.tensor(row), image_grid_thw[images].cpu())
+        laid_out.append(_prompt(model, layout, *features[images], number))
+    return laid_out
+
+
 def distinct(pairs: Iterable[Sequence[Image.Image]]) -> tuple[list[Image.Image], list[list[int]]]:
     """The images of ``pairs`` that differ, in the order they come, and for each pair the numbers of its own."""
     shown = [[(image.size, image.tobytes()) for image in pair] for pair in pairs]
@@ -77,7 +91,11 @@ def _layout(model: Qwen2_5_VLForConditionalGeneration, ids: Sequence[int], sizes
     grids, image = torch.tensor(list(sizes)), model.config.image_token_id
     counts = iter((grids.prod(dim=1) // model.config.vision_config.spatial_merge_size**2).tolist())
     tokens = torch.tensor([token for one in ids for token in [one] * (next(counts) if one == image else 1)])
-    kinds = (tokens == image).int()
+    return _positioned(model, tokens, grids)
+
+
+def _positioned(model: Qwen2_5_VLForConditionalGeneration, tokens: torch.Tensor, grids: torch.Tensor) -> Layout:
+    kinds = (tokens == model.config.image_token_id).int()
     positions, _ = model.model.get_rope_index(tokens[None], kinds[None], image_grid_thw=grids)
     return Layout(tokens.to(model.device), positions[:, 0].T.to(model.device))
 

@@ -1,10 +1,11 @@
 """The answers of a batch while they are written: a row each, gone once it has ended.
 
-rows = begin(model, tokenizer, prompts, max_new_tokens=160)
-found = dict(rows.write())    # {number of the prompt: its completion}
+rows = begin(model, prompts, room=160)
+for ended, tokens in rows.write(160):
+    found = dict(rows.completions(tokenizer, ended, tokens))    # {number of the prompt: its completion}
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -22,12 +23,16 @@ from ladlib.models import decode
 ENDED = 0.25  # of the rows: to let some go is to copy the others, so it is not done for each by itself
 
 
+def most_likely(logits: torch.Tensor) -> torch.Tensor:
+    """``[rows]``: the first token of the highest of ``[rows, vocabulary]`` logits."""
+    return logits.argmax(dim=1)
+
+
 @dataclass
 class Rows:
     """Answers being written; every tensor has a row for each."""
 
     model: Qwen2_5_VLForConditionalGeneration
-    tokenizer: PreTrainedTokenizerBase
     prompts: Sequence[Prompt]  # of the whole batch
     numbers: torch.Tensor  # [rows], which of ``prompts``
     mask: torch.Tensor  # [rows, slots] of the prompts: False where padded
@@ -36,17 +41,23 @@ class Rows:
     logits: torch.Tensor  # [rows, vocabulary], for the next token
     written: torch.Tensor  # [rows, tokens]
 
-    def write(self, most: int) -> Iterator[tuple[int, Completion]]:
-        """Write every answer to its end, at most ``most`` tokens: the prompts' numbers and completions, as they end."""
+    def write(
+        self, most: int, choose: Callable[[torch.Tensor], torch.Tensor] = most_likely
+    ) -> Iterator[tuple[torch.Tensor, list[list[int]]]]:
+        """Write every answer to its end, at most ``most`` tokens; ``choose`` makes tokens of ``[rows, vocabulary]`` logits.
+
+        Gives the rows that have ended, while they are still here, and the tokens of each, up to its end of turn.
+        """
         config, ended = self.model.generation_config, torch.zeros_like(self.numbers, dtype=torch.bool)
         stops, banned = (torch.tensor(ids).to(ended.device) for ids in (config.eos_token_id, config.suppress_tokens))
         while len(self.numbers):
-            chosen = self.logits.index_fill(1, banned, -torch.inf).argmax(dim=1)
+            chosen = choose(self.logits.index_fill(1, banned, -torch.inf))
             self.written = torch.cat([self.written, chosen[:, None]], dim=1)
             ended |= torch.isin(chosen, stops)
             if self.written.shape[1] == most or ended.float().mean() >= ENDED:
                 leaving = ended | (self.written.shape[1] == most)
-                yield from self._completions(leaving.nonzero().squeeze(1), stops.tolist())
+                rows = leaving.nonzero().squeeze(1)
+                yield rows, [up_to_stop(row, stops.tolist()) for row in self.written[rows].tolist()]
                 self._keep((~leaving).nonzero().squeeze(1))
                 ended = ended[~leaving]
             if len(self.numbers):
@@ -59,14 +70,18 @@ class Rows:
         positions = (self.last + steps)[None, :, None].expand(3, -1, 1)
         self.logits = forward(self.model, mask, positions, self.cache, input_ids=self.written[:, -1:])[:, -1]
 
-    def _completions(self, rows: torch.Tensor, stops: Sequence[int]) -> Iterator[tuple[int, Completion]]:
-        tokens = [up_to_stop(row, stops) for row in self.written[rows].tolist()]
-        numbers = self.numbers[rows].tolist()
-        for number, row, p_yes in zip(numbers, tokens, self._p_yes(rows, tokens), strict=True):
-            text, finish = decode(self.tokenizer, row)
+    def completions(
+        self, tokenizer: PreTrainedTokenizerBase, rows: torch.Tensor, tokens: Sequence[list[int]]
+    ) -> Iterator[tuple[int, Completion]]:
+        """The numbers of the prompts of ``rows`` and what was written to them."""
+        shares = self._p_yes(tokenizer, rows, tokens)
+        for number, row, p_yes in zip(self.numbers[rows].tolist(), tokens, shares, strict=True):
+            text, finish = decode(tokenizer, row)
             yield number, Completion(text, finish, p_yes, self.prompts[number].tokens, len(row))
 
-    def _p_yes(self, rows: torch.Tensor, tokens: Sequence[list[int]]) -> list[float]:
+    def _p_yes(
+        self, tokenizer: PreTrainedTokenizerBase, rows: torch.Tensor, tokens: Sequence[list[int]]
+    ) -> list[float]:
         """P(yes) as :mod:`ladlib.likelihood` has it, from the keys and values of what was written.
 
         The logits of two places are wanted: so at least two tokens are read again, the prompt's last one among
@@ -74,7 +89,7 @@ class Rows:
         """
         ends = [self.prompts[number].last for number in self.numbers[rows].tolist()]
         read = [[end, *row] for end, row in zip(ends, tokens, strict=True)]
-        wanted = [[end, *up_to_answer(self.tokenizer, row)] for end, row in zip(ends, tokens, strict=True)]
+        wanted = [[end, *up_to_answer(tokenizer, row)] for end, row in zip(ends, tokens, strict=True)]
         held = [min(alike(one, other), len(other) - 2, len(one) - 1) for one, other in zip(read, wanted, strict=True)]
         tails = [torch.tensor(other[count:], device=rows.device) for other, count in zip(wanted, held, strict=True)]
         ids, seen = padded(tails), padded([torch.ones_like(tail, dtype=torch.bool) for tail in tails])
@@ -84,7 +99,7 @@ class Rows:
         positions = self.last[rows, None] + count + seen.cumsum(dim=1) - 1
         cache = taken(self.cache, rows)
         logits = forward(self.model, mask, positions[None].expand(3, -1, -1), cache, last=2, input_ids=ids)
-        return shares_of_yes(logits, ids[:, -1], beginnings(self.tokenizer)).tolist()
+        return shares_of_yes(logits, ids[:, -1], beginnings(tokenizer)).tolist()
 
     def _keep(self, rows: torch.Tensor) -> None:
         keep(self.cache, rows)
@@ -93,20 +108,27 @@ class Rows:
 
 
 def begin(
-    model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], room: int
+    model: Qwen2_5_VLForConditionalGeneration, prompts: Sequence[Prompt], room: int, copies: int = 1
 ) -> Rows:
-    """Read the prompts: what comes before the end of the first image once for all that begin with it."""
+    """Read the prompts: what comes before the end of the first image once for all that begin with it.
+
+    Each of ``prompts`` has as many rows as ``copies``, one after the other, and was read once for all of them.
+    """
     before = {one.first: one.before for one in prompts}
     order = {first: row for row, first in enumerate(before)}
     shared, nothing = DynamicCache(), torch.ones(len(before), 0, dtype=torch.bool, device=model.device)
     _, mask = _read(model, list(before.values()), nothing, shared)
     rows = torch.tensor([order[one.first] for one in prompts], device=model.device)
-    slots = max(len(one.after.positions) for one in prompts) + room
-    cache = with_room(shared, rows, slots)
+    slots = max(len(one.after.positions) for one in prompts)
+    cache = with_room(shared, rows, slots if copies > 1 else slots + room)
     logits, mask = _read(model, [one.after for one in prompts], mask[rows], cache)
     last = torch.stack([one.after.positions[-1, 0] for one in prompts])
-    numbers = torch.arange(len(prompts), device=model.device)
-    return Rows(model, tokenizer, prompts, numbers, mask, last, cache, logits, numbers.new_empty(len(prompts), 0))
+    every = torch.arange(len(prompts), device=model.device).repeat_interleave(copies)
+    cache = with_room(cache, every, room) if copies > 1 else cache
+    numbers = torch.arange(len(every), device=model.device)
+    every_prompt = [one for one in prompts for _ in range(copies)]
+    nothing_yet = numbers.new_empty(len(every), 0)
+    return Rows(model, every_prompt, numbers, mask[every], last[every], cache, logits[every], nothing_yet)
 
 
 def _read(

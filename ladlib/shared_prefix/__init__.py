@@ -1,0 +1,1 @@
+"""GRPO that reads what a group of completions has in common once."""

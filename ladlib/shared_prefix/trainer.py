@@ -39,7 +39,7 @@ class SharedPrefix:
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
         """Completions of each prompt, which is read once; a row that has ended is let go."""
         device, ids = self.accelerator.device, prompt_ids[::num_generations]
-        shown = (multimodal_fields[name].to(device) for name in ("pixel_values", "image_grid_thw"))
+        shown = (torch.as_tensor(multimodal_fields[name], device=device) for name in ("pixel_values", "image_grid_thw"))
         with (
             unwrap_model_for_generation(
                 self.model_wrapped, self.accelerator,

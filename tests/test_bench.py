@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import tiny_profile, write_data
 
-from ladlib.bench import evaluation
+from ladlib.bench import evaluation, supervised
 from ladlib.bench.evaluation import ALONE, OURS, PADDED, apart
 from ladlib.bench.timing import alternate, show
 from ladlib.generations import Completion
@@ -51,3 +51,12 @@ def test_the_three_ways_of_evaluation_answer_alike_and_the_last_line_says_how_th
 def test_a_text_that_differs_is_counted_and_not_hidden_in_p_yes():
     one, near, other = (Completion(text, "stop", p, 5, 2) for text, p in (("a", 0.5), ("a", 0.25), ("b", 0.9)))
     assert apart([one, one], [near, other]) == {"texts": 1, "p_yes": 0.25}
+
+
+@pytest.mark.slow
+def test_both_ways_of_stage_one_take_the_same_steps_and_padding_is_told(data, capsys):
+    result = supervised.bench(tiny_profile(), data, repeats=1, steps=2)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told == result and (told["what"], told["steps"]) == ("sft", 2)
+    assert told["ratio"] == told["seconds"][supervised.STOCK][0] / told["seconds"][supervised.OURS][0]
+    assert 0 < told["tokens_needed"] <= told["tokens_read"]

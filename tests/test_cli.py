@@ -15,7 +15,7 @@ from ladlib.runs import RunFolder
 COMMANDS = (
     ["reproduce"], ["report"], ["verify"], ["inspect"], ["doctor"], ["pretrain"], ["study"], ["data", "toy"],
     ["data", "check"], ["data", "download"], ["data", "sft"], ["data", "review"],
-    ["bench", "eval"],
+    ["bench", "eval"], ["bench", "sft"],
 )  # fmt: skip
 
 

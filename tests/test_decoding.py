@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from tiny import tiny_profile
+from tiny import tiny_processor, tiny_profile
 from transformers.cache_utils import DynamicCache
 
 from ladlib import decoding, evaluate, prompts
@@ -13,7 +13,7 @@ from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
 from ladlib.decoding.cache import keep, with_room
 from ladlib.decoding.prompt import distinct, lay_out
-from ladlib.decoding.rows import padded
+from ladlib.decoding.rows import padded, read_again
 from ladlib.likelihood import beginnings
 from ladlib.models import VISION_TOKENS
 from ladlib.settings import ToyData, load_profile
@@ -165,6 +165,23 @@ def test_rows_that_leave_take_nothing_of_the_others_with_them():
         stock.batch_select_indices(rows)
         for ours, theirs in zip(roomy.layers, stock.layers, strict=True):
             assert torch.equal(ours.keys, theirs.keys) and torch.equal(ours.values, theirs.values)
+
+
+@pytest.mark.parametrize(
+    ("completion", "held", "tail"),
+    [
+        ("a b<answer>no</answer><|im_end|>", 2, " b<answer>"),  # P(yes) hangs on what follows each of the two
+        ("<answer>yes", 0, "@<answer>"),  # where the tag comes first, the prompt's last token is one of them
+        ("a b", 2, " b<answer>"),  # cut off: the tag is put after it
+        ("a<|im_end|>", 1, "a<answer>"),
+        ("<|im_end|>", 0, "@<answer>"),
+    ],
+)
+def test_only_the_last_tokens_up_to_the_answer_are_read_again(completion, held, tail):
+    tokenizer = tiny_processor().tokenizer
+    last, *row = tokenizer("@" + completion, add_special_tokens=False)["input_ids"]
+    count, again = read_again(tokenizer, last, row)
+    assert (count, tokenizer.decode(again)) == (held, tail)
 
 
 def test_padding_stands_on_the_left():

@@ -14,6 +14,7 @@ EVAL_EXAMPLES = (
     "\n\n  ladlib bench eval --batches 0 --repeats 5"
     "\n\n  ladlib bench eval --profile small --data DATA --batches 4"
 )
+SFT_EXAMPLES = "Examples:\n\n  ladlib bench sft\n\n  ladlib bench sft --steps 10 --repeats 5"
 
 Profile = Annotated[str, typer.Option(help="smoke, toy, small, paper or a YAML file.")]
 Data = Annotated[str, typer.Option(help="Folder with the datasets. Default: the profile's toy datasets, drawn once.")]
@@ -36,6 +37,23 @@ def evaluation(
 
     session = _prepared(profile, data)
     bench(session.profile, session.data, repeats, model, batches)
+
+
+@app.command("sft", epilog=SFT_EXAMPLES)
+def supervised(
+    profile: Profile = "toy",
+    data: Data = "",
+    repeats: Repeats = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of each timing.")] = 5,
+) -> None:
+    """Take the same optimizer steps with this project's trainer of stage 1 and with TRL's as it is.
+
+    The last line is a JSON object: `ratio`, and the tokens read beside those needed.
+    """
+    from ladlib.bench.supervised import bench
+
+    session = _prepared(profile, data)
+    bench(session.profile, session.data, repeats, steps)
 
 
 def _prepared(profile: str, data: str) -> "Session":

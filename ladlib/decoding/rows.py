@@ -82,23 +82,16 @@ class Rows:
     def _p_yes(
         self, tokenizer: PreTrainedTokenizerBase, rows: torch.Tensor, tokens: Sequence[list[int]]
     ) -> list[float]:
-        """P(yes) as :mod:`ladlib.likelihood` has it, from the keys and values of what was written.
-
-        The logits of two places are wanted: so at least two tokens are read again, the prompt's last one among
-        them where the answer begins with its tag, and those that were not written (a tag that is missing).
-        """
-        ends = [self.prompts[number].last for number in self.numbers[rows].tolist()]
-        read = [[end, *row] for end, row in zip(ends, tokens, strict=True)]
-        wanted = [[end, *up_to_answer(tokenizer, row)] for end, row in zip(ends, tokens, strict=True)]
-        held = [min(alike(one, other), len(other) - 2, len(one) - 1) for one, other in zip(read, wanted, strict=True)]
-        tails = [torch.tensor(other[count:], device=rows.device) for other, count in zip(wanted, held, strict=True)]
+        """P(yes) as :mod:`ladlib.likelihood` has it, from the keys and values of what was written."""
+        lasts = [self.prompts[number].last for number in self.numbers[rows].tolist()]
+        again = [read_again(tokenizer, last, row) for last, row in zip(lasts, tokens, strict=True)]
+        tails = [torch.tensor(tail, device=rows.device) for _, tail in again]
+        held = torch.tensor([[count] for count, _ in again], device=rows.device)
         ids, seen = padded(tails), padded([torch.ones_like(tail, dtype=torch.bool) for tail in tails])
-        count = torch.tensor(held, device=rows.device)[:, None]
         slots = torch.arange(self.cache.get_seq_length() - self.mask.shape[1] + 1, device=rows.device)
-        mask = torch.cat([self.mask[rows, :-1], slots < count, seen], dim=1)
-        positions = self.last[rows, None] + count + seen.cumsum(dim=1) - 1
-        cache = taken(self.cache, rows)
-        logits = forward(self.model, mask, positions[None].expand(3, -1, -1), cache, last=2, input_ids=ids)
+        mask = torch.cat([self.mask[rows, :-1], slots < held, seen], dim=1)
+        positions = (self.last[rows, None] + held + seen.cumsum(dim=1) - 1)[None].expand(3, -1, -1)
+        logits = forward(self.model, mask, positions, taken(self.cache, rows), last=2, input_ids=ids)
         return shares_of_yes(logits, ids[:, -1], beginnings(tokenizer)).tolist()
 
     def _keep(self, rows: torch.Tensor) -> None:
@@ -161,9 +154,16 @@ def padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
     return pad_sequence(rows, batch_first=True, padding_side="left")
 
 
-def alike(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences begin with in common."""
-    return sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(one, other, strict=False)))
+def read_again(tokenizer: PreTrainedTokenizerBase, last: int, row: Sequence[int]) -> tuple[int, list[int]]:
+    """How many tokens, the prompt's ``last`` and those of ``row``, are held as they are, and what is read after them.
+
+    P(yes) needs the logits of two places, so these are two tokens where the row has its ``<answer>``: the prompt's
+    last among them where it begins with it; more where the tag is missing or has the word joined to it.
+    """
+    written, wanted = [last, *row], [last, *up_to_answer(tokenizer, list(row))]
+    alike = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(written, wanted, strict=False)))
+    held = min(alike, len(wanted) - 2, len(written) - 1)
+    return held, wanted[held:]
 
 
 def up_to_stop(row: Sequence[int], stops: Sequence[int]) -> list[int]:

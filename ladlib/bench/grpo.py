@@ -19,7 +19,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PrinterCallback
 
 from ladlib import grpo
-from ladlib.bench.cost import Sizes, completion_flops
 from ladlib.bench.live_bytes import LiveBytes
 from ladlib.bench.timing import alternate, print_result, show
 from ladlib.conversations import balanced_pairs
@@ -81,3 +80,87 @@ class Way:
             return found
 
         return clocked
+
+    def flops(self) -> int:
+        """Floating-point operations of one step's matrix products, forward and backward."""
+        with FlopCounterMode(display=False) as counter, self._steps(1):
+            self.trainer.train()
+        return counter.get_total_flops()
+
+    def peak(self) -> float:
+        """MiB of tensors alive at most during one step, beside the weights that were there before."""
+        with LiveBytes().known(self.model) as live, self._steps(1):
+            before = live.now
+            self.trainer.train()
+        return (live.peak - before) / 2**20
+
+    @contextmanager
+    def _steps(self, count: int) -> Iterator[None]:
+        kept, self.trainer.args.max_steps = self.trainer.args.max_steps, count
+        try:
+            yield
+        finally:
+            self.trainer.args.max_steps = kept
+
+
+def bench(profile: Profile, data_root: Path | str, repeats: int, steps: int, group: int = 0, model: str = "") -> dict:
+    """Time ``steps`` steps of both ways, ``group`` completions a prompt (the profile's where 0), and return the result.
+
+    Prints a line each and the result as JSON. Raises :class:`UserError` for data or a model that is not there.
+    """
+    grpo_ = profile.grpo.model_copy(update=_still(profile, steps, group))
+    profile = profile.model_copy(update={"grpo": grpo_})
+    with tempfile.TemporaryDirectory() as folder:
+        ways = {name: _way(name, profile, data_root, Path(folder), model) for name in (OURS, STOCK)}
+        memory = {name: way.peak() for name, way in ways.items()}  # and what a first step sets up is set up
+        flops = {name: way.flops() for name, way in ways.items()}
+        for way in ways.values():
+            way.spent.clear()
+        seconds = alternate({name: way.train for name, way in ways.items()}, repeats)
+    parts = {name: {part: way.spent.get(part, 0.0) / repeats / steps for part in PARTS} for name, way in ways.items()}
+    each = {name: [one / steps for one in values] for name, values in seconds.items()}
+    show(each, {name: _facts(parts[name], memory[name], flops[name], ways[name].tokens) for name in ways})
+    result = {
+        "what": "grpo",
+        "profile": profile.name,
+        "ratio": median(seconds[STOCK]) / median(seconds[OURS]),
+        "ratio_flops": flops[STOCK] / flops[OURS],
+        "group": grpo_.group_size,
+        "prompts_per_step": grpo_.prompts_per_step,
+        "steps": steps,
+        "seconds_a_step": each,
+        "parts": parts,
+        "peak_mib": memory,
+        "flops": flops,
+        "completion_tokens": {name: way.tokens for name, way in ways.items()},
+        "threads": torch.get_num_threads(),
+    }
+    print_result(result)
+    return result
+
+
+def _still(profile: Profile, steps: int, group: int) -> dict:
+    """The values of stage 2 for ``steps`` that change nothing. A micro-batch grows with the group."""
+    size = group or profile.grpo.group_size
+    micro = max(1, profile.grpo.micro_batch_size * size // profile.grpo.group_size)
+    return {"learning_rate": 0.0, "steps": steps, "group_size": size, "micro_batch_size": micro}
+
+
+def _way(name: str, profile: Profile, data_root: Path | str, folder: Path, model: str) -> Way:
+    stage = profile.grpo.model_copy(update={"shared_prefix": name == OURS})
+    policy, processor = load_policy(profile, model or profile.model.base)
+    pairs = balanced_pairs(profile, data_root, seed=0)
+    used = profile.model_copy(update={"grpo": stage})
+    trainer = grpo.make_trainer(used, pairs, data_root, policy, processor, folder / name, seed=0)
+    trainer.args.save_strategy = "no"
+    trainer.remove_callback(PrinterCallback)
+    return Way(trainer)
+
+
+def _facts(parts: dict[str, float], memory: float, flops: int, tokens: float) -> dict[str, object]:
+    seconds = {f"s {part}": round(value, 2) for part, value in parts.items()}
+    return seconds | {
+        "MiB at most": round(memory),
+        "GFLOP a step": round(flops / 1e9),
+        "tokens a completion": round(tokens),
+    }

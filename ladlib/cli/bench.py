@@ -14,11 +14,32 @@ EVAL_EXAMPLES = (
     "\n\n  ladlib bench eval --batches 0 --repeats 5"
     "\n\n  ladlib bench eval --profile small --data DATA --batches 4"
 )
+GRPO_EXAMPLES = "Examples:\n\n  ladlib bench grpo\n\n  ladlib bench grpo --group 16 --steps 4 --repeats 5"
 SFT_EXAMPLES = "Examples:\n\n  ladlib bench sft\n\n  ladlib bench sft --steps 10 --repeats 5"
 
 Profile = Annotated[str, typer.Option(help="smoke, toy, small, paper or a YAML file.")]
 Data = Annotated[str, typer.Option(help="Folder with the datasets. Default: the profile's toy datasets, drawn once.")]
+Model = Annotated[str, typer.Option(help="Checkpoint folder. Default: the profile's base.")]
 Repeats = Annotated[int, typer.Option(min=1, help="How often each way is timed; the median counts.")]
+
+
+@app.command("grpo", epilog=GRPO_EXAMPLES)
+def policy(
+    profile: Profile = "toy",
+    data: Data = "",
+    repeats: Repeats = 3,
+    model: Model = "",
+    group: Annotated[int, typer.Option(min=0, help="Completions a prompt. 0 = the profile's.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of each timing.")] = 2,
+) -> None:
+    """Take GRPO steps with one reading of what a group has in common, and with TRL's trainer as it is.
+
+    The last line is a JSON object: `ratio` in seconds, `ratio_flops` in arithmetic, `peak_mib`.
+    """
+    from ladlib.bench.grpo import bench
+
+    session = _prepared(profile, data)
+    bench(session.profile, session.data, repeats, steps, group, model)
 
 
 @app.command("eval", epilog=EVAL_EXAMPLES)
@@ -26,7 +47,7 @@ def evaluation(
     profile: Profile = "toy",
     data: Data = "",
     repeats: Repeats = 3,
-    model: Annotated[str, typer.Option(help="Checkpoint folder. Default: the profile's base.")] = "",
+    model: Model = "",
     batches: Annotated[int, typer.Option(min=0, help="Of the evaluation's batches, spread evenly; 0 = all.")] = 5,
 ) -> None:
     """Judge test pairs with what they share computed once, by plain generate in padded batches, and one at a time.

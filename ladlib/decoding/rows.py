@@ -100,9 +100,7 @@ class Rows:
         self.written = self.written[rows]
 
 
-def begin(
-    model: Qwen2_5_VLForConditionalGeneration, prompts: Sequence[Prompt], room: int, copies: int = 1
-) -> Rows:
+def begin(model: Qwen2_5_VLForConditionalGeneration, prompts: Sequence[Prompt], room: int, copies: int = 1) -> Rows:
     """Read the prompts: what comes before the end of the first image once for all that begin with it.
 
     Each of ``prompts`` has as many rows as ``copies``, one after the other, and was read once for all of them.

@@ -9,7 +9,6 @@ from trl.data_utils import prepare_multimodal_messages
 
 from ladlib import grpo
 from ladlib.conversations import balanced_pairs
-from ladlib.errors import UserError
 from ladlib.training import load_policy
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}

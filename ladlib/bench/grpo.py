@@ -35,7 +35,6 @@ class Way:
 
     trainer: grpo.TimedTrainer
     spent: dict[str, float] = field(default_factory=dict)  # seconds of each part of all steps
-    counted: dict[str, int] = field(default_factory=dict)
 
     def train(self) -> None:
         """Take the steps, with the clock on their parts."""
@@ -44,12 +43,12 @@ class Way:
 
     @property
     def tokens(self) -> float:
-        """How long a completion was on average."""
-        lengths = [row["completions/mean_length"] for row in self.trainer.state.log_history if "loss" in row]
-        return mean(lengths)
+        """How long a completion was on average, in the steps of the last call."""
+        return mean(row["completions/mean_length"] for row in self.trainer.state.log_history if "loss" in row)
 
     @property
     def model(self) -> torch.nn.Module:
+        """What is trained, without what accelerate and PEFT put around it."""
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 

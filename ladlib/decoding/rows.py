@@ -44,7 +44,7 @@ class Rows:
     def write(
         self, most: int, choose: Callable[[torch.Tensor], torch.Tensor] = most_likely
     ) -> Iterator[tuple[torch.Tensor, list[list[int]]]]:
-        """Write every answer to its end, at most ``most`` tokens; ``choose`` makes tokens of ``[rows, vocabulary]`` logits.
+        """Write every answer to its end, at most ``most`` tokens; ``choose`` makes them of logits, as most_likely does.
 
         Gives the rows that have ended, while they are still here, and the tokens of each, up to its end of turn.
         """

@@ -40,7 +40,7 @@ def attend(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     attention_mask: torch.Tensor | Branches | None, **kwargs: object,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """Attention as transformers calls it: ``query`` ``[rows, heads, tokens, size]``, the result ``[rows, tokens, heads, size]``."""
+    """Attention as transformers calls it: from ``[rows, heads, tokens, size]`` to ``[rows, tokens, heads, size]``."""
     if not isinstance(attention_mask, Branches):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     (rows, *_, trunk), (every, _, length, _) = attention_mask.trunk.shape, attention_mask.branch.shape

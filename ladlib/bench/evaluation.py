@@ -25,6 +25,7 @@ from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair
 from ladlib.decoding.prompt import lay_out
 from ladlib.generations import Completion, select
+from ladlib.models import PairProcessor
 from ladlib.schema import Pair
 from ladlib.settings import Profile
 
@@ -40,7 +41,7 @@ class Work:
     folder: Path  # of the dataset
     batches: list[list[Pair]]
     model: torch.nn.Module
-    processor: evaluate.PairProcessor
+    processor: PairProcessor
     answers: dict[str, list[Completion]] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     images: dict[str, int] = field(default_factory=dict)

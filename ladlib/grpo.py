@@ -99,6 +99,9 @@ def make_trainer(
     seed: int,
 ) -> "TimedTrainer":
     """The trainer, set up; ``folder`` is where its checkpoint will be."""
+    if profile.grpo.shared_prefix and profile.grpo.engine != "transformers":
+        told = f"grpo.shared_prefix draws completions itself, and grpo.engine is {profile.grpo.engine}."
+        raise UserError(told, "Change one of them in the profile.")
     dataset = lazy_rows(rows_of(pairs, data_root), profile.data, lambda row: {"prompt": prompts.rlad_messages()})
     trainer = (SharedTrainer if profile.grpo.shared_prefix else TimedTrainer)(
         policy, [_accuracy(processor), _format(processor)], make_config(profile, policy, folder, seed),

@@ -1,14 +1,18 @@
 """Reading a group's prompt once gives the stock trainer's numbers; stock TRL is the oracle."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
-from tiny import tiny_base, tiny_profile, write_data
+from tiny import TINY, tiny_base, tiny_processor, tiny_profile, write_data
 from trl.data_utils import prepare_multimodal_messages
 
 from ladlib import grpo
+from ladlib.bench import grpo as bench
 from ladlib.conversations import balanced_pairs
+from ladlib.errors import UserError
+from ladlib.pretrain import make_model
 from ladlib.training import load_policy
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}
@@ -26,6 +30,7 @@ def make(data, folder, shared: bool, **changes):
     trainer = grpo.make_trainer(profile, balanced_pairs(profile, data, 0), data, policy, processor, folder, 0)
     trainer.create_optimizer()  # as train does
     trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
     return trainer
 
 
@@ -66,7 +71,6 @@ def scored(trainer, monkeypatch):
 
 
 def gradients(trainer, inputs) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    trainer.current_gradient_accumulation_steps = 1
     trainer.model.zero_grad()
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
@@ -85,6 +89,110 @@ def test_loss_and_gradients_are_the_stock_trainers(data, tmp_path, monkeypatch, 
     scale = max(one.abs().max() for one in expected.values())
     for name, one in expected.items():
         torch.testing.assert_close(found[name], one, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("batch_size", [8, 4, 2])
+def test_log_probabilities_and_entropies_are_those_of_stock_in_batches_of_any_size(
+    data, tmp_path, monkeypatch, batch_size
+):
+    stock, ours = both(data, tmp_path, grpo__group_size=4, grpo__micro_batch_size=8)
+    stir(stock, ours)
+    made = scored(stock, monkeypatch)
+    texts = [torch.cat([made[f"prompt_{kind}"], made[f"completion_{kind}"]], dim=1) for kind in ("ids", "mask")]
+    shown = {name: made[name] for name in ("pixel_values", "image_grid_thw", "num_images")}
+    shown["mm_token_type_ids"] = made.get("mm_token_type_ids")
+    found = []
+    for trainer in (stock, ours):
+        with torch.no_grad():
+            found.append(
+                trainer._get_per_token_logps_and_entropies(
+                    trainer.model, *texts, made["completion_ids"].shape[1], batch_size, compute_entropy=True, **shown
+                )
+            )
+    seen = made["completion_mask"].bool()
+    for expected, one in zip(*(pair[:2] for pair in found), strict=True):
+        torch.testing.assert_close(one[seen], expected[seen], **CLOSE)
+
+
+def test_a_group_without_spread_is_read_without_a_gradient_where_there_is_no_kl_term(data, tmp_path, monkeypatch):
+    changes = {"grpo__beta": 0.0, "grpo__group_size": 4, "grpo__micro_batch_size": 8}
+    stock, ours = both(data, tmp_path, **changes)
+    inputs = scored(stock, monkeypatch)
+    inputs["advantages"][4:] = 0
+    read = []
+    hook = ours.model.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append((len(kwargs["input_ids"]), torch.is_grad_enabled())), with_kwargs=True
+    )
+    (loss, expected), (found_loss, found) = gradients(stock, inputs), gradients(ours, inputs)
+    hook.remove()
+    assert read == [(1, True), (1, False)], "a row of one group with its gradient, a row of the other without"
+    torch.testing.assert_close(found_loss, loss, **CLOSE)
+    scale = max(one.abs().max() for one in expected.values())
+    for name, one in expected.items():
+        torch.testing.assert_close(found[name], one, rtol=1e-5, atol=1e-5 * scale)
+
+
+def test_a_step_in_micro_batches_of_whole_groups_is_the_step_in_one(data, tmp_path, monkeypatch):
+    weights, stock = [], grpo.SharedTrainer._calculate_rewards
+    monkeypatch.setattr(grpo.SharedTrainer, "_calculate_rewards", lambda self, *args: with_spread(stock(self, *args)))
+    for micro in (8, 4):
+        ours = make(data, tmp_path / str(micro), True, grpo__group_size=4, grpo__micro_batch_size=micro, grpo__steps=1)
+        torch.manual_seed(0)
+        ours.train()
+        weights.append(torch.cat([one.flatten() for one in ours.model.parameters()]))
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
+
+
+def test_a_prompt_and_its_images_are_read_once_for_all_of_its_completions(data, tmp_path, monkeypatch):
+    ours = make(data, tmp_path, True, grpo__group_size=4, grpo__micro_batch_size=8, grpo__max_completion_tokens=3)
+    images, tokens = [], []
+    inner = ours.model.model
+    inner.visual.register_forward_pre_hook(
+        lambda module, args, kwargs: images.append(len(kwargs["grid_thw"])), with_kwargs=True
+    )
+    inner.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: tokens.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    made = ours._generate_and_score_completions(batch(ours))
+    prompts = made["prompt_mask"].sum(dim=1)[::4].tolist()
+    assert images == [4] and sum(rows * length for rows, length in tokens[:2]) < sum(prompts) + 64
+    assert all(length == 1 for _, length in tokens[2:]), "then one token of each completion at a time"
+    ours.compute_loss(ours.model, made)
+    assert images == [4, 4] and tokens[-1][0] == 2, "two prompts, a row each"
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely(data, tmp_path):
+    ours = make(data, tmp_path, True, grpo__temperature=2.0)
+    logits = torch.tensor([0.0, 1.0, 2.0, -torch.inf])
+    torch.manual_seed(0)
+    shares = torch.bincount(ours._draw(logits.expand(40_000, -1)), minlength=4) / 40_000
+    torch.testing.assert_close(shares, (logits / 2).softmax(dim=0), atol=0.01, rtol=0)
+
+
+def test_another_attention_is_refused_with_the_mend(data, tmp_path):
+    with pytest.raises(UserError, match="shared_prefix works with model.attention sdpa, not eager"):
+        make(data, tmp_path, True, model__attention="eager")
+
+
+def test_vllm_is_refused_with_the_mend(data, tmp_path):
+    with pytest.raises(UserError, match="shared_prefix"):
+        make(data, tmp_path, True, grpo__engine="vllm_server")
+
+
+@pytest.mark.slow
+def test_at_the_papers_lengths_a_step_takes_less_than_a_third_of_the_arithmetic(data, tmp_path):
+    """Two images of about 300 tokens each, answers of 150 tokens, G 8; widths and depths in the 3B's proportions."""
+    recipe = replace(TINY, hidden=128, layers=3, heads=8, vision_hidden=80, vision_layers=3, vision_heads=4)
+    make_model(recipe, tiny_processor()).save_pretrained(tmp_path / "model")
+    tiny_processor().tokenizer.save_pretrained(tmp_path / "model")
+    profile = tiny_profile(
+        model__base=str(tmp_path / "model"), data__min_pixels=290 * 28**2, data__max_pixels=310 * 28**2,
+        grpo__max_completion_tokens=150, grpo__group_size=8, grpo__prompts_per_step=2, grpo__micro_batch_size=16,
+        grpo__steps=1,
+    )  # fmt: skip
+    ways = [bench._way(name, profile, data, tmp_path, "") for name in (bench.STOCK, bench.OURS)]
+    stock, ours = (way.flops() for way in ways)
+    assert all(way.tokens > 120 for way in ways) and stock > 3 * ours
 
 
 def test_greedy_drawing_writes_what_generate_writes(data, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import mean, median
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PrinterCallback
 
@@ -81,8 +82,11 @@ class Way:
         return clocked
 
     def flops(self) -> int:
-        """Floating-point operations of one step's matrix products, forward and backward."""
-        with FlopCounterMode(display=False) as counter, self._steps(1):
+        """Floating-point operations of one step's matrix products, forward and backward, those of attention included.
+
+        The counter knows no fused attention of a CPU, so attention is done in its single products.
+        """
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, self._steps(1):
             self.trainer.train()
         return counter.get_total_flops()
 

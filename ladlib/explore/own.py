@@ -10,7 +10,7 @@ from ladlib.data.images import open_image
 from ladlib.errors import UserError
 from ladlib.explore.judge import Judge, told
 from ladlib.explore.view import Explorer, explorer, note, picture, side_by_side
-from ladlib.session import from_root
+from ladlib.session import from_root, shown_path
 
 WIDTH = 200  # pixels of the page that a picture takes
 FORMATS = ".png,.jpg,.jpeg,.bmp,.tif,.tiff,.webp,.gif,.ppm"
@@ -22,7 +22,9 @@ def own_pair(judge: Judge, reference: Path | str, test: Path | str) -> Explorer:
     A relative path is read from the root. A file that is no image is told of in the view.
     """
     boxes = {
-        name: ipywidgets.Text(str(path), description=description, continuous_update=False, tooltip="Path of an image")
+        name: ipywidgets.Text(
+            shown_path(Path(path)), description=description, continuous_update=False, tooltip="Path of an image"
+        )
         for name, path, description in (("reference", reference, "Reference image"), ("test", test, "Test image"))
     }
     buttons = {

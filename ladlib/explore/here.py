@@ -7,7 +7,7 @@ from IPython.display import HTML
 
 from ladlib.explore.order import mind_the_order
 from ladlib.explore.view import quoted
-from ladlib.report.style import BLUE, INK, PALE
+from ladlib.report.style import BLUE, GREY, INK
 from ladlib.runs import RELEASED, RunFolder
 
 STRIP = {
@@ -61,7 +61,7 @@ def _box(place: int, name: str, here: bool, seconds: float | None) -> str:
     title, what = STRIP[name]
     left = place * (WIDE + GAP)
     middle = left + WIDE / 2
-    fill, ink, edge = (BLUE, "white", BLUE) if here else ("white", INK, PALE)
+    fill, ink, edge = (BLUE, "white", BLUE) if here else ("white", INK, GREY)
     arrow = f"<text x='{left - GAP / 2}' y='{HIGH / 2 + 5}' font-size='16' fill='{INK}'>→</text>" if place else ""
     time = f" · {_minutes(seconds)}" if seconds else ""
     mark = f"<text x='{middle}' y='{HIGH + 16}' font-size='11' fill='{INK}'>you are here</text>" if here else ""

@@ -89,7 +89,7 @@ def _map(test: Image.Image, hidden: Sequence[tuple[tuple[int, int, int, int], fl
     change = np.zeros((test.height, test.width))
     for (left, top, right, bottom), p_yes in hidden:
         change[top:bottom, left:right] = p_yes - whole
-    axes.imshow(test.convert("L"), cmap="gray", vmin=-160, vmax=255)
+    axes.imshow(Image.blend(test, Image.new("RGB", test.size, "white"), 0.5), interpolation="nearest")
     axes.imshow(-change, cmap="PuOr_r", vmin=-1, vmax=1, alpha=np.clip(np.abs(change), 0.05, 0.8))
     for (left, top, right, bottom), p_yes in hidden:
         axes.text((left + right) / 2, (top + bottom) / 2, f"{p_yes:.2f}", ha="center", va="center", fontsize=7)

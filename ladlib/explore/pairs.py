@@ -34,8 +34,10 @@ def pair_browser(pairs: Sequence[Pair], folder: Path, data: Data, processor: "Pa
     """
     category = choice("Category", sorted({one.test.category for one in pairs}))
     defect = choice("Defect", defects_of(pairs, category.value))
-    number = ipywidgets.IntSlider(1, min=1, max=len(matching(pairs, category.value, ALL)), description="Pair")
-    pixels = choice("Pixels", [AS_STORED, AS_SEEN])
+    own = matching(pairs, category.value, ALL)
+    first = next((at for at, one in enumerate(own, 1) if one.test.label == "yes"), 1)
+    number = ipywidgets.IntSlider(first, min=1, max=len(own), description="Pair", tooltip="Of those chosen above")
+    pixels = choice("Pixels", [AS_SEEN, AS_STORED])
     masked = ipywidgets.Checkbox(False, description="Show the mask", tooltip="Orange: where the defect is")
 
     def draw(category: str, defect: str, number: int, pixels: str, masked: bool) -> str:

@@ -24,11 +24,13 @@ def paid(completion: str, label: Answer) -> str:
     accuracy, form = accuracy_reward(completion, label), format_reward(completion)
     read = f"thinking: {reading.think if reading.think is not None else 'none found'}\nanswer: {reading.answer or '–'}"
     rows = [
+        ["the completion", "", quoted(completion)],
+        ["the label", "", label],
         ["what the parser reads", "", quoted(read)],
         ["accuracy reward", f"<b>{accuracy:.0f}</b>", quoted(why_accuracy(completion, label))],
         ["format reward", f"<b>{form:.0f}</b>", quoted(why_format(completion))],
     ]
-    return table(["", "pays", "because"], rows) + note(f"Together {accuracy + form:.0f}. Nothing read the thinking.")
+    return table(["", "pays", "in words"], rows) + note(f"Together {accuracy + form:.0f}. Nothing read the thinking.")
 
 
 def why_accuracy(completion: str, label: Answer) -> str:

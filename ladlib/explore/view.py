@@ -82,12 +82,12 @@ def quoted(text: str) -> str:
 
 def note(text: str) -> str:
     """A sentence in small grey letters."""
-    return f"<p style='color:{GREY_TEXT};margin:0.4em 0'>{quoted(text)}</p>"
+    return f"<p style='color:{GREY_TEXT};margin:0.4em 0;white-space:pre-line'>{quoted(text)}</p>"
 
 
 def table(headings: list[str], rows: list[list[str]], caption: str = "") -> str:
     """A table of cells that are HTML already; headings and caption are plain text."""
-    heads = "".join(f"<th scope='col' style='{CELL}'>{quoted(one)}</th>" for one in headings)
+    heads = "".join(f"<th scope='col' style='{CELL};white-space:nowrap'>{quoted(one)}</th>" for one in headings)
     lines = "".join(f"<tr>{''.join(f'<td style={CELL!r}>{one}</td>' for one in row)}</tr>" for row in rows)
     told = f"<caption>{quoted(caption)}</caption>" if caption else ""
     return (
@@ -120,4 +120,4 @@ def _told(title: str) -> str:
 
 
 GREY_TEXT = "#5A6570"  # the palette's grey is too pale for small letters (WCAG 2.2, 4.5 to 1)
-CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere;padding:2px 10px 2px 0"
+CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:break-word;padding:2px 10px 2px 0"

@@ -190,9 +190,9 @@ def measure(images: Sequence[Judged]) -> dict:
     both = recall is not None and specificity is not None
     known, ranked = {"y_true": truth, "sample_weight": weight}, ranks(images)
     ranking = both and ranked is not None
-    return {
-        "n": _count(sum(weight)), "tp": tp, "fp": fp, "tn": tn, "fn": fn,
-        "unparsed": sum(one.unparsed for one in images),
+    counts = {"n": _count(sum(weight)), "tp": tp, "fp": fp, "tn": tn, "fn": fn}
+    counts["unparsed"] = sum(one.unparsed for one in images)
+    measures = {
         "accuracy": _accuracy(tn, fp, fn, tp),
         "precision": _ratio(tp, tp + fp),
         "recall": recall,
@@ -207,7 +207,8 @@ def measure(images: Sequence[Judged]) -> dict:
         "format_rate": _share(one.well_formed for one in images),
         "lenient_accuracy": _accuracy(*lenient),
         "lenient_balanced_accuracy": _balanced(*lenient),
-    }  # fmt: skip
+    }
+    return counts | _rounded(measures)
 
 
 _measured = lru_cache(maxsize=4096)(measure)  # a run is scored for its report, its claims and the terminal alike
@@ -256,4 +257,9 @@ def _mean(rows: Sequence[dict]) -> dict:
         name: None if any(row[name] is None for row in rows) else float(np.mean([row[name] for row in rows]))
         for name in MEASURES
     }
-    return counts | means
+    return counts | _rounded(means)
+
+
+def _rounded(measures: dict) -> dict:
+    """To 12 decimals. What lies below differs between processors, which sum in different orders."""
+    return {name: None if value is None else round(value, 12) + 0.0 for name, value in measures.items()}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_a_second_process_in_the_same_folder_is_refused_and_in_another_it_runs(t
 
 
 def test_a_report_of_a_run_at_work_is_one_line(tmp_path, holder):
-    shutil.copy(RELEASED / "toy" / "run.json", tmp_path / "run")
+    shutil.copytree(RELEASED / "toy", tmp_path / "run", dirs_exist_ok=True)
     result = CliRunner().invoke(app, ["report", "--run", str(tmp_path / "run")])
     assert result.exit_code == 2 and "Another ladlib process" in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -136,7 +137,8 @@ def test_ctrl_c_stops_within_seconds_and_says_how_to_go_on(tmp_path, slow_notebo
     )
     tests = str(Path(__file__).parent)
     arguments = [tests, str(slow_notebooks), "reproduce", "--profile", "smoke", "--run", str(tmp_path / "run")]
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments, "--verbose"], text=True,
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests begun in the background ignore it
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments, "--verbose"], text=True, preexec_fn=hear,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     while "asleep" not in process.stdout.readline():
         assert process.poll() is None

@@ -76,11 +76,9 @@ def report(
     from ladlib.verify import verify
 
     folder = RunFolder(run) if run else latest_run()
-    folder.read()  # a folder without a run is said so, and left without a lock
-    with locked(folder.root):
-        refuse_doubles(read_run(folder).generations)  # what is damaged is said before anything is drawn
-        with _images(folder, data) as images:
-            page = write_report(folder, images, hold=verify)
+    refuse_doubles(read_run(folder).generations)  # what is damaged is said before anything is drawn
+    with locked(folder.root), _images(folder, data) as images:
+        page = write_report(folder, images, hold=verify)
     typer.echo(comparison_text(folder))
     typer.echo(f"\nReport: {page}\nTables: {folder.tables}\nFigures: {folder.figures}")
 

@@ -56,7 +56,8 @@ class Explorer(ipywidgets.VBox):
             inside = self._draw(**values)
         except UserError as error:
             inside = note(str(error))
-        return f"<div role='region' aria-live='polite' aria-label='{quoted(self.title)}'>{inside}</div>"
+        label = quoted(self.title)
+        return f"<div role='region' aria-live='polite' aria-label='{label}' style='line-height:1.4'>{inside}</div>"
 
 
 def explorer(title: str, draw: Callable[..., str], **controls: ipywidgets.Widget) -> Explorer:

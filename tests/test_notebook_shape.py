@@ -13,7 +13,6 @@ import pytest
 from ladlib.explore import __all__ as EXPLORE
 from ladlib.runs import RunFolder
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("0*.ipynb"))
 EXPLORERS = {
     "01_data_exploration": {"pair_browser"},
     "02_sft": set(),
@@ -21,6 +20,7 @@ EXPLORERS = {
     "04_evaluation": {"threshold_slider", "load_judge", "scene_editor", "own_pair", "occlusion"},
     "05_compare_72b": set(),
 }
+NOTEBOOKS = [Path(__file__).parents[1] / "notebooks" / f"{name}.ipynb" for name in EXPLORERS]
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 
 

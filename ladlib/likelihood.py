@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 from ladlib.models import STOP_TOKENS, PairProcessor, decode
-from ladlib.prompts import ANSWER_OPENING
+from ladlib.prompts import ANSWER_OPENING, QUESTION, prompt_text
 from ladlib.schema import Answer
 
 FORMS: dict[Answer, tuple[str, ...]] = {"yes": ("yes", " yes", "Yes", " Yes"), "no": ("no", " no", "No", " No")}
@@ -39,13 +40,50 @@ def probabilities_of_yes(
     no ``<answer>``, it is put after all of it.
     """
     tokenizer = processor.tokenizer
+    openings = [up_to_answer(tokenizer, row) for row in rows]
+    logits, ids = _read_on(model, processor, inputs, openings, keep=2)
+    return shares_of_yes(logits, ids[:, -1], beginnings(tokenizer)).tolist()
+
+
+@torch.inference_mode()
+def token_log_probabilities(
+    model: Qwen2_5_VLForConditionalGeneration, processor: PairProcessor, images: Sequence[Image.Image],
+    texts: Sequence[str],
+) -> list[list[tuple[str, float]]]:  # fmt: skip
+    """The tokens of completions to one pair of ``images``, each with log pi(token | all before it), in nats.
+
+    The task's own prompt. A text is cut into tokens anew, which need not be those it was sampled as; the end of the
+    turn is left out.
+    """
+    prompt = prompt_text(processor, QUESTION, images=len(images))
+    inputs = processor(text=[prompt] * len(texts), images=[list(images)] * len(texts), return_tensors="pt")
+    rows = [_ids(processor.tokenizer, text) for text in texts]
+    longest = max(map(len, rows), default=0)
+    logits, ids = _read_on(model, processor, inputs.to(model.device), rows, keep=longest + 1)
+    logs = logits[:, :-1].float().log_softmax(dim=-1).gather(2, ids[:, ids.shape[1] - longest :, None]).squeeze(2)
+    return [
+        [
+            (processor.tokenizer.decode([token]), value)
+            for token, value in zip(row, line[longest - len(row) :], strict=True)
+        ]
+        for row, line in zip(rows, logs.tolist(), strict=True)
+    ]
+
+
+def _read_on(
+    model: Qwen2_5_VLForConditionalGeneration, processor: PairProcessor, inputs: BatchFeature,
+    rows: Sequence[list[int]], keep: int,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """The last ``keep`` places' logits of each prompt with its row of tokens behind it, and the padded tokens."""
     prompts = zip(inputs["input_ids"], inputs["attention_mask"], rows, strict=True)
-    sequences = [ids[mask.bool()].tolist() + up_to_answer(tokenizer, row) for ids, mask, row in prompts]
-    padded = tokenizer.pad({"input_ids": sequences}, padding_side="left", return_tensors="pt").to(model.device)
+    sequences = [ids[mask.bool()].tolist() + row for ids, mask, row in prompts]
+    padded = processor.tokenizer.pad({"input_ids": sequences}, padding_side="left", return_tensors="pt").to(
+        model.device
+    )
     kinds = (padded["input_ids"] == processor.image_token_id).int()
     pictures = {key: inputs[key] for key in ("pixel_values", "image_grid_thw")}
-    logits = model(**padded, **pictures, mm_token_type_ids=kinds, use_cache=False, logits_to_keep=2).logits
-    return shares_of_yes(logits, padded["input_ids"][:, -1], beginnings(tokenizer)).tolist()
+    found = model(**padded, **pictures, mm_token_type_ids=kinds, use_cache=False, logits_to_keep=keep)
+    return found.logits, padded["input_ids"]
 
 
 def shares_of_yes(logits: torch.Tensor, endings: torch.Tensor, words: Beginnings) -> torch.Tensor:

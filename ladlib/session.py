@@ -50,8 +50,8 @@ class Session:
             ("profile", f"{self.profile.name}: {self.profile.label}"),
             *((f"changed: {name}", str(_value(values, name))) for name in self.changed),
             ("seed", str(self.seed)),
-            ("run folder", _shown(self.run.root)),
-            ("datasets", f"{_shown(self.data)}{' (drawn)' if self.is_toy else ''}"),
+            ("run folder", shown_path(self.run.root)),
+            ("datasets", f"{shown_path(self.data)}{' (drawn)' if self.is_toy else ''}"),
             *self._left_out(),
             ("hardware", ", ".join(f"{name} {value}" for name, value in self.record.hardware.items())),
             ("versions", ", ".join(f"{name} {version}" for name, version in self.record.versions.items())),
@@ -68,7 +68,7 @@ class Session:
         for path in paths:
             files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
             if files:
-                rows.append((_shown(path), len(files), sum(file.stat().st_size for file in files) / 2**20))
+                rows.append((shown_path(path), len(files), sum(file.stat().st_size for file in files) / 2**20))
         return rows
 
     def _repr_html_(self) -> str:
@@ -152,7 +152,7 @@ def _value(values: dict, dotted: str) -> object:
     return values
 
 
-def _shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """``path`` as seen from the root, so that an executed notebook does not tell where a home folder lies."""
     root = find_root(Path.cwd())
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -1,0 +1,138 @@
+"""How a notebook is made to be stepped through: what it promises, where one stands, prose before code, twice over."""
+
+import ast
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from ladlib.explore import __all__ as EXPLORE
+from ladlib.runs import RunFolder
+
+EXPLORERS = {
+    "01_data_exploration": {"pair_browser"},
+    "02_sft": set(),
+    "03_grpo": {"reward_playground", "rollout_explorer", "changes_between"},
+    "04_evaluation": {"threshold_slider", "load_judge", "scene_editor", "own_pair", "occlusion"},
+    "05_compare_72b": set(),
+}
+NOTEBOOKS = [Path(__file__).parents[1] / "notebooks" / f"{name}.ipynb" for name in EXPLORERS]
+each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(notebook: Path) -> list[tuple[str, str]]:
+    """(kind, source) of every cell."""
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(notebook.read_text())["cells"]]
+
+
+def calls(source: str) -> set[str]:
+    """The names of ``explore`` that a cell uses."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
+    return {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == "explore"}
+
+
+@each_notebook
+def test_it_begins_with_its_question_what_one_will_know_and_what_it_needs(notebook):
+    kind, text = read(notebook)[0]
+    assert kind == "markdown" and text.startswith(f"# {notebook.stem[:2]} · ")
+    parts = [text.find(part) for part in ("**The question.**", "**At the end you will know**", "**It needs**")]
+    assert -1 not in parts and parts == sorted(parts)
+
+
+@each_notebook
+def test_the_strip_comes_before_everything_that_computes(notebook):
+    first = next(source for kind, source in read(notebook) if kind == "code")
+    assert f'explore.you_are_here("{notebook.stem}")' in first
+
+
+@each_notebook
+def test_no_time_is_typed_where_the_strip_reads_it_from_a_run(notebook):
+    text = read(notebook)[0][1]
+    assert "minutes" not in text and "a minute" not in text
+
+
+@each_notebook
+def test_every_section_says_in_sentences_what_its_code_is_about(notebook):
+    section = ""
+    for kind, source in read(notebook)[4:]:
+        if kind == "markdown":
+            section = source
+        elif section.strip():
+            prose = [line for line in section.splitlines() if line.strip() and not line.startswith(("#", "|", "$"))]
+            written = "what this wrote" in section.lower()  # a table of files explains itself
+            assert written or sum(len(line.split()) for line in prose) >= 5, f"no word before\n{source}"
+            section = ""
+
+
+@each_notebook
+def test_prose_and_code_keep_each_other_company(notebook):
+    kinds = [kind for kind, _ in read(notebook)]
+    assert 0.7 <= kinds.count("markdown") / kinds.count("code") <= 1.4
+
+
+@each_notebook
+def test_code_cells_are_short(notebook):
+    lengths = [len(source.splitlines()) for kind, source in read(notebook) if kind == "code"]
+    assert statistics.median(lengths) <= 5 and max(lengths) <= 25
+
+
+@each_notebook
+def test_no_cell_takes_a_name_away_that_it_needs_itself(notebook):
+    """A cell that deletes what an earlier one made cannot be run a second time."""
+    assert not [
+        source
+        for kind, source in read(notebook)
+        if kind == "code" and any(isinstance(node, ast.Delete) for node in ast.walk(ast.parse(source)))
+    ]
+
+
+@each_notebook
+def test_its_explorers_are_there(notebook):
+    used = set().union(*(calls(source) for kind, source in read(notebook) if kind == "code"))
+    assert used >= EXPLORERS[notebook.stem] | {"you_are_here"} and used <= set(EXPLORE)
+
+
+def test_every_explorer_stands_in_a_notebook():
+    assert set().union(*EXPLORERS.values()) | {"you_are_here", "Judge"} == set(EXPLORE)
+
+
+def shown(notebook: Path) -> list[dict]:
+    """The data of every output of an executed copy."""
+    cells = json.loads(notebook.read_text())["cells"]
+    return [out["data"] for cell in cells for out in cell.get("outputs", []) if "data" in out]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, used in EXPLORERS.items() if used])
+def test_an_executed_copy_holds_a_still_for_every_widget(smoke, name):
+    outputs = shown(smoke.notebooks / f"{name}.ipynb")
+    views = [one for one in outputs if "application/vnd.jupyter.widget-view+json" in one]
+    stills = [one for one in outputs if "as it opens" in "".join(one.get("text/html", ""))]
+    assert len(stills) == len(views) == len(EXPLORERS[name] - {"changes_between", "load_judge"})
+
+
+@pytest.fixture
+def own_run(smoke, tmp_path) -> RunFolder:
+    """A copy of the smoke run that a test may change."""
+    shutil.copytree(smoke.root, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+@pytest.mark.slow
+@each_notebook
+def test_every_cell_may_be_run_twice(own_run, tmp_path, notebook):
+    read_twice = nbformat.read(notebook, as_version=4)
+    read_twice.cells = [
+        nbformat.from_dict(cell | {"id": f"{cell['id']}-{time}", "metadata": cell["metadata"] if time == 1 else {}})
+        for cell in read_twice.cells
+        for time in (1, 2)
+        if time == 1 or "parameters" not in cell["metadata"].get("tags", [])
+    ]
+    nbformat.write(read_twice, tmp_path / "twice.ipynb")
+    parameters = {"profile": "smoke", "run": str(own_run.root)}
+    papermill.execute_notebook(tmp_path / "twice.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False)
+    assert (tmp_path / "out.ipynb").is_file()

@@ -7,9 +7,13 @@ import torch
 from tiny import tiny_profile, write_data
 
 from ladlib.bench import evaluation, supervised
+from ladlib.bench import grpo as policy
+from ladlib.bench.cost import growth, step_of
 from ladlib.bench.evaluation import ALONE, OURS, PADDED, apart
 from ladlib.bench.timing import alternate, show
 from ladlib.generations import Completion
+from ladlib.settings import load_profile
+from ladlib.sizes import sizes_of
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,26 @@ def test_the_three_ways_of_evaluation_answer_alike_and_the_last_line_says_how_th
 def test_a_text_that_differs_is_counted_and_not_hidden_in_p_yes():
     one, near, other = (Completion(text, "stop", p, 5, 2) for text, p in (("a", 0.5), ("a", 0.25), ("b", 0.9)))
     assert apart([one, one], [near, other]) == {"texts": 1, "p_yes": 0.25}
+
+
+@pytest.mark.slow
+def test_both_ways_of_stage_two_take_the_same_steps_and_every_part_is_told(data, capsys):
+    result = policy.bench(tiny_profile(grpo__max_completion_tokens=8), data, repeats=1, steps=1, group=4)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told == result and (told["what"], told["group"]) == ("grpo", 4)
+    seconds = told["seconds_a_step"]
+    assert told["ratio"] == pytest.approx(seconds[policy.STOCK][0] / seconds[policy.OURS][0])
+    assert told["ratio_flops"] > 1 and told["peak_mib"][policy.OURS] < told["peak_mib"][policy.STOCK]
+    for name, parts in told["parts"].items():
+        assert set(parts) == set(policy.PARTS) and 0 < sum(parts.values()) <= seconds[name][0]
+        assert 0 < told["share_of_peak"][name] < 1
+
+
+def test_on_paper_a_larger_group_makes_a_completion_cheaper_here_and_no_cheaper_in_stock():
+    sizes, profile = sizes_of("toy-base"), load_profile("toy")
+    frame = growth(sizes, step_of(profile, sizes, completion=40))
+    assert frame["here"].is_monotonic_decreasing and frame["stock"].nunique() == 1
+    assert (frame["here"] < frame["stock"]).all()
 
 
 @pytest.mark.slow

@@ -10,9 +10,11 @@ from trl.data_utils import prepare_multimodal_messages
 
 from ladlib import grpo
 from ladlib.bench import grpo as bench
+from ladlib.bench.cost import step_of, step_operations
 from ladlib.conversations import balanced_pairs
 from ladlib.errors import UserError
 from ladlib.pretrain import make_model
+from ladlib.sizes import sizes_of
 from ladlib.training import load_policy
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}
@@ -193,6 +195,9 @@ def test_at_the_papers_lengths_a_step_takes_less_than_a_third_of_the_arithmetic(
     ways = [bench._way(name, profile, data, tmp_path, "") for name in (bench.STOCK, bench.OURS)]
     stock, ours = (way.flops() for way in ways)
     assert all(way.tokens > 120 for way in ways) and stock > 3 * ours
+    sizes = sizes_of(profile.model.base)
+    on_paper = step_operations(sizes, step_of(profile, sizes, completion=150))
+    assert [sum(on_paper[name].values()) for name in ("stock", "here")] == pytest.approx([stock, ours], rel=0.15)
 
 
 def test_greedy_drawing_writes_what_generate_writes(data, tmp_path, monkeypatch):

@@ -20,10 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PrinterCallback
 
 from ladlib import grpo
+from ladlib.bench.cost import step_of, step_operations
 from ladlib.bench.live_bytes import LiveBytes
 from ladlib.bench.timing import alternate, print_result, show
 from ladlib.conversations import balanced_pairs
+from ladlib.models import best_device
 from ladlib.settings import Profile
+from ladlib.sizes import sizes_of
 from ladlib.training import load_policy
 
 OURS, STOCK = "shared prefix", "TRL's GRPOTrainer"
@@ -120,6 +123,7 @@ def bench(profile: Profile, data_root: Path | str, repeats: int, steps: int, gro
         for way in ways.values():
             way.spent.clear()
         seconds = alternate({name: way.train for name, way in ways.items()}, repeats)
+    peak = matrix_peak()
     parts = {name: {part: way.spent.get(part, 0.0) / repeats / steps for part in PARTS} for name, way in ways.items()}
     each = {name: [one / steps for one in values] for name, values in seconds.items()}
     show(each, {name: _facts(parts[name], memory[name], flops[name], ways[name].tokens) for name in ways})
@@ -135,11 +139,28 @@ def bench(profile: Profile, data_root: Path | str, repeats: int, steps: int, gro
         "parts": parts,
         "peak_mib": memory,
         "flops": flops,
+        "flops_on_paper": _on_paper(profile, ways[OURS], model),
+        "matrix_peak": peak,
+        "share_of_peak": {name: flops[name] / median(values) / peak for name, values in each.items()},
         "completion_tokens": {name: way.tokens for name, way in ways.items()},
         "threads": torch.get_num_threads(),
     }
     print_result(result)
     return result
+
+
+def matrix_peak(size: int = 2048, times: int = 5) -> float:
+    """Operations a second of this machine in a float32 product of two square matrices: the best of ``times``."""
+    one = torch.rand(size, size, device=best_device())
+    seconds = alternate({"product": lambda: one @ one}, times + 1)["product"][1:]
+    return 2 * size**3 / min(seconds)
+
+
+def _on_paper(profile: Profile, way: Way, model: str) -> dict[str, float]:
+    """Operations of a step by :mod:`ladlib.bench.cost`, by the names of the ways."""
+    sizes = sizes_of(model or profile.model.base)
+    costs = step_operations(sizes, step_of(profile, sizes, way.tokens))
+    return {name: sum(costs[column].values()) for name, column in ((OURS, "here"), (STOCK, "stock"))}
 
 
 def _still(profile: Profile, steps: int, group: int) -> dict:

@@ -24,7 +24,7 @@ from ladlib.runs import RunFolder, read_jsonl
 from ladlib.settings import Grpo
 from ladlib.training import load_policy, lora_config
 
-PROFILE = tiny_profile()
+PROFILE = tiny_profile(grpo__shared_prefix=False)
 IMAGE_TOKEN = load_model(tiny_base(), PROFILE.model).config.image_token_id
 IMAGE = 7
 OURS = Answered([1, 2, IMAGE, IMAGE, 3, IMAGE, 4], [9] * OPENING)

@@ -64,7 +64,7 @@ def profile(request, model, monkeypatch):
         model__base=model, model__dtype="bfloat16", data__min_pixels=60 * 784, data__max_pixels=80 * 784,
         data__sft_samples=8, sft__micro_batch_size=4, sft__batch_size=8,
         grpo__micro_batch_size=4, grpo__prompts_per_step=2, grpo__group_size=4, grpo__beta=0.04,
-        grpo__max_completion_tokens=48, **KINDS[request.param],
+        grpo__max_completion_tokens=48, grpo__shared_prefix=False, **KINDS[request.param],
     )  # fmt: skip
 
 

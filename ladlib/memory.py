@@ -27,8 +27,9 @@ bfloat16 arithmetic with recomputed activations, that is for models above :data:
   those of the step before are still there while the next completions are generated.
 - *allowance*: see :data:`CONTEXT` and :data:`LOSSES`.
 
-GRPO is stock TRL's; with ``grpo.shared_prefix`` it needs less. Images and completions are taken at their longest. Left to the allowance, each below 1 % or 2 % of the sum:
-attention masks, rotary tables, activations of dropout and of adapters' inner width.
+GRPO is stock TRL's; with ``grpo.shared_prefix`` it needs less. Images and completions are taken at their longest.
+Left to the allowance, each below 1 % or 2 % of the sum: attention masks, rotary tables, activations of dropout and of
+adapters' inner width.
 """
 
 from dataclasses import dataclass, fields

@@ -1,13 +1,16 @@
 """The benchmarks, in small: the same work in each way, and a last line that programs can read."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import tiny_profile, write_data
 
+from ladlib.bench import clock as clocks
 from ladlib.bench import evaluation, supervised
 from ladlib.bench import grpo as policy
+from ladlib.bench.clock import Clock
 from ladlib.bench.cost import growth, step_of
 from ladlib.bench.evaluation import ALONE, OURS, PADDED, apart
 from ladlib.bench.timing import alternate, show
@@ -35,6 +38,25 @@ def test_a_line_tells_the_median_and_the_spread(capsys):
         "ours           2.00 s (1.00 to 3.00)  7 tokens read",
         "stock library  4.00 s (4.00 to 4.00)",
     ]
+
+
+def test_a_second_is_told_once_by_the_innermost_part_that_had_it(monkeypatch):
+    now = iter(range(100))
+    monkeypatch.setattr(clocks.time, "perf_counter", lambda: next(now))
+    owner = SimpleNamespace(see=lambda: None, draw=lambda: [owner.see(), owner.see()], hide=lambda: owner.see())
+    clock = Clock()
+    with clock.on([(owner, "see", "vision"), (owner, "draw", lambda: "generate"), (owner, "hide", "")]):
+        owner.draw()  # looked at the clock at 0; see from 1 to 2 and from 3 to 4; done at 5
+        owner.hide()
+    assert clock.spent == {"generate": 3, "vision": 3} and clock.part == ""
+
+
+def test_what_was_timed_is_put_back_even_where_it_failed():
+    owner = SimpleNamespace(fail=lambda: 1 / 0)
+    function, clock = owner.fail, Clock()
+    with pytest.raises(ZeroDivisionError), clock.on([(owner, "fail", "loss")]):
+        owner.fail()
+    assert owner.fail is function and list(clock.spent) == ["loss"] and clock.part == ""
 
 
 def test_the_three_ways_of_evaluation_answer_alike_and_the_last_line_says_how_they_compare(data, capsys):
@@ -67,6 +89,7 @@ def test_both_ways_of_stage_two_take_the_same_steps_and_every_part_is_told(data,
     assert told["ratio_flops"] > 1 and told["peak_mib"][policy.OURS] < told["peak_mib"][policy.STOCK]
     for name, parts in told["parts"].items():
         assert set(parts) == set(policy.PARTS) and 0 < sum(parts.values()) <= seconds[name][0]
+        assert all(parts[part] > 0 for part in policy.PARTS)
         assert 0 < told["share_of_peak"][name] < 1
 
 

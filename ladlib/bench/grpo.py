@@ -7,19 +7,20 @@ since the two use the random numbers in different orders. The completions' lengt
 """
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
 
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PrinterCallback
 
 from ladlib import grpo
+from ladlib.bench.clock import Clock, Timed
 from ladlib.bench.cost import step_of, step_operations
 from ladlib.bench.live_bytes import LiveBytes
 from ladlib.bench.timing import alternate, print_result, show
@@ -30,7 +31,7 @@ from ladlib.sizes import sizes_of
 from ladlib.training import load_policy
 
 OURS, STOCK = "shared prefix", "TRL's GRPOTrainer"
-PARTS = ("generate", "reward", "reference", "loss", "backward", "optimizer")
+PARTS = ("vision", "prefill", "decode", "generate", "reward", "reference", "loss", "backward", "optimizer")
 
 
 @dataclass
@@ -38,11 +39,11 @@ class Way:
     """A trainer, and what its steps were seen to do."""
 
     trainer: grpo.TimedTrainer
-    spent: dict[str, float] = field(default_factory=dict)  # seconds of each part of all steps
+    clock: Clock = field(default_factory=Clock)  # of all steps
 
     def train(self) -> None:
         """Take the steps, with the clock on their parts."""
-        with self._timed():
+        with self.clock.on(self._parts()):
             self.trainer.train()
 
     @property
@@ -56,33 +57,24 @@ class Way:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        trainer, readings = self.trainer, lambda: "loss" if torch.is_grad_enabled() else "reference"
-        parts = [
-            (trainer, "_generate_single_turn", lambda: "generate"),
-            (trainer, "_calculate_rewards", lambda: "reward"),
-            (trainer, "_get_per_token_logps_and_entropies", readings),
-            (trainer.accelerator, "backward", lambda: "backward"),
-            (trainer, "_clip_grad_norm", lambda: "optimizer"),
+    def _parts(self) -> list[Timed]:
+        """What is timed. ``generate``, ``reference`` and ``loss`` are what is left of them without their vision."""
+        trainer, inner = self.trainer, self.model.model
+
+        def read(*_: object, inputs_embeds: torch.Tensor, **__: object) -> str:
+            within = "prefill" if inputs_embeds.shape[1] > 1 else "decode"
+            return within if self.clock.part == "generate" else ""
+
+        return [
+            (trainer, "_generate_single_turn", "generate"),
+            (trainer, "_calculate_rewards", "reward"),
+            (trainer, "_get_per_token_logps_and_entropies", _reader),
+            (trainer.accelerator, "backward", "backward"),
+            (trainer, "_clip_grad_norm", "optimizer"),
+            (AcceleratedOptimizer, "step", "optimizer"),
+            (inner.visual, "forward", "vision"),
+            (inner.language_model, "forward", read),
         ]
-        kept = [(owner, name, getattr(owner, name)) for owner, name, _ in parts]
-        for (owner, name, label), (_, _, function) in zip(parts, kept, strict=True):
-            setattr(owner, name, self._clocked(function, label))
-        try:
-            yield
-        finally:
-            for owner, name, _ in kept:
-                delattr(owner, name)
-
-    def _clocked(self, function: Callable, label: Callable[[], str]) -> Callable:
-        def clocked(*args, **kwargs):
-            part, start = label(), time.perf_counter()
-            found = function(*args, **kwargs)
-            self.spent[part] = self.spent.get(part, 0.0) + time.perf_counter() - start
-            return found
-
-        return clocked
 
     def flops(self) -> int:
         """Floating-point operations of one step's matrix products, forward and backward, those of attention included.
@@ -121,10 +113,12 @@ def bench(profile: Profile, data_root: Path | str, repeats: int, steps: int, gro
         memory = {name: way.peak() for name, way in ways.items()}  # and what a first step sets up is set up
         flops = {name: way.flops() for name, way in ways.items()}
         for way in ways.values():
-            way.spent.clear()
+            way.clock.spent.clear()
         seconds = alternate({name: way.train for name, way in ways.items()}, repeats)
     peak = matrix_peak()
-    parts = {name: {part: way.spent.get(part, 0.0) / repeats / steps for part in PARTS} for name, way in ways.items()}
+    parts = {
+        name: {part: way.clock.spent.get(part, 0.0) / repeats / steps for part in PARTS} for name, way in ways.items()
+    }
     each = {name: [one / steps for one in values] for name, values in seconds.items()}
     show(each, {name: _facts(parts[name], memory[name], flops[name], ways[name].tokens) for name in ways})
     result = {
@@ -161,6 +155,11 @@ def _on_paper(profile: Profile, way: Way, model: str) -> dict[str, float]:
     sizes = sizes_of(model or profile.model.base)
     costs = step_operations(sizes, step_of(profile, sizes, way.tokens))
     return {name: sum(costs[column].values()) for name, column in ((OURS, "here"), (STOCK, "stock"))}
+
+
+def _reader(*_: object, **__: object) -> str:
+    """Whose log-probabilities are read: with a gradient those of the loss."""
+    return "loss" if torch.is_grad_enabled() else "reference"
 
 
 def _still(profile: Profile, steps: int, group: int) -> dict:

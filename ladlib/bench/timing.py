@@ -21,10 +21,10 @@ def alternate(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[st
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
-            _wait()
+            wait()
             start = time.perf_counter()
             way()
-            _wait()
+            wait()
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
@@ -43,6 +43,7 @@ def print_result(result: Mapping[str, object]) -> None:
     print(json.dumps(result))
 
 
-def _wait() -> None:
+def wait() -> None:
+    """Until the accelerator has done what it was asked for."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -5,13 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import tiny_profile, write_data
+from PIL import Image
+from tiny import narrow_3b, tiny_profile, write_data
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from ladlib import evaluate
 from ladlib.bench import clock as clocks
-from ladlib.bench import evaluation, supervised
+from ladlib.bench import evaluation, growth, supervised
 from ladlib.bench import grpo as policy
 from ladlib.bench.clock import Clock
-from ladlib.bench.cost import growth, step_of
+from ladlib.bench.cost import judging_operations, step_of
 from ladlib.bench.evaluation import ALONE, OURS, PADDED, apart
 from ladlib.bench.timing import alternate, show
 from ladlib.generations import Completion
@@ -95,9 +99,45 @@ def test_both_ways_of_stage_two_take_the_same_steps_and_every_part_is_told(data,
 
 def test_on_paper_a_larger_group_makes_a_completion_cheaper_here_and_no_cheaper_in_stock():
     sizes, profile = sizes_of("toy-base"), load_profile("toy")
-    frame = growth(sizes, step_of(profile, sizes, completion=40))
+    frame = growth.by_group(sizes, step_of(profile, sizes, completion=40))
     assert frame["here"].is_monotonic_decreasing and frame["stock"].nunique() == 1
     assert (frame["here"] < frame["stock"]).all()
+
+
+def test_on_paper_larger_images_longer_completions_and_larger_models_cost_more_but_always_less_than_in_stock():
+    sizes, profile = sizes_of("toy-base"), load_profile("toy")
+    step = step_of(profile, sizes, completion=40)
+    frames = [growth.by_images(sizes, step), growth.by_completion(sizes, step), growth.by_model(profile, 40)]
+    for frame in frames:
+        assert frame.apply(lambda one: one.is_monotonic_increasing).all()
+        assert (frame["here"] < frame["stock"]).all()
+
+
+def test_on_paper_a_judgement_grows_cheaper_with_the_pairs_that_share_its_reference_image():
+    sizes, profile = sizes_of("toy-base"), load_profile("toy")
+    frame = growth.by_pairs(sizes, step_of(profile, sizes, completion=40))
+    assert frame["here"].is_monotonic_decreasing and frame["stock"].nunique() == 1
+    assert frame["here"].iloc[0] < frame["stock"].iloc[0]  # nothing is read again for P(yes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pairs", [1, 4])
+def test_on_paper_a_judgement_costs_what_pytorch_counts(tmp_path, pairs):
+    """Two images of 300 tokens each and answers of 60 tokens, beside one reference image."""
+    model = narrow_3b(tmp_path)
+    profile = tiny_profile(model__base=model, data__max_pixels=300 * 28**2)
+    judge, processor = evaluate.load(profile)
+    judge.generation_config.eos_token_id = [0]  # nothing ends an answer early
+    shown = [
+        [Image.new("RGB", (20 * 28, 15 * 28), colour) for colour in ((9, 9, 9), (9 * n, 99, 9))] for n in range(pairs)
+    ]
+    counted = {}
+    for name, shared in (("stock", False), ("here", True)):
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            evaluate.answer(judge, processor, shown, 60, shared_prefix=shared)
+        counted[name] = counter.get_total_flops() / pairs
+    sizes = sizes_of(model)
+    assert judging_operations(sizes, step_of(profile, sizes, completion=60), pairs) == pytest.approx(counted, rel=0.1)
 
 
 @pytest.mark.slow

@@ -1,11 +1,10 @@
 """Reading a group's prompt once gives the stock trainer's numbers; stock TRL is the oracle."""
 
-from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
-from tiny import TINY, tiny_base, tiny_processor, tiny_profile, write_data
+from tiny import narrow_3b, tiny_base, tiny_profile, write_data
 from trl.data_utils import prepare_multimodal_messages
 
 from ladlib import grpo
@@ -13,7 +12,6 @@ from ladlib.bench import grpo as bench
 from ladlib.bench.cost import step_of, step_operations
 from ladlib.conversations import balanced_pairs
 from ladlib.errors import UserError
-from ladlib.pretrain import make_model
 from ladlib.sizes import sizes_of
 from ladlib.training import load_policy
 
@@ -184,11 +182,9 @@ def test_vllm_is_refused_with_the_mend(data, tmp_path):
 @pytest.mark.slow
 def test_at_the_papers_lengths_a_step_takes_less_than_a_third_of_the_arithmetic(data, tmp_path):
     """Two images of about 300 tokens each, answers of 150 tokens, G 8; widths and depths in the 3B's proportions."""
-    recipe = replace(TINY, hidden=128, layers=3, heads=8, vision_hidden=80, vision_layers=3, vision_heads=4)
-    make_model(recipe, tiny_processor()).save_pretrained(tmp_path / "model")
-    tiny_processor().tokenizer.save_pretrained(tmp_path / "model")
+    model = narrow_3b(tmp_path / "model")
     profile = tiny_profile(
-        model__base=str(tmp_path / "model"), data__min_pixels=290 * 28**2, data__max_pixels=310 * 28**2,
+        model__base=model, data__min_pixels=290 * 28**2, data__max_pixels=310 * 28**2,
         grpo__max_completion_tokens=150, grpo__group_size=8, grpo__prompts_per_step=2, grpo__micro_batch_size=16,
         grpo__steps=1,
     )  # fmt: skip

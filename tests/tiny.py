@@ -3,6 +3,7 @@
 import atexit
 import shutil
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +30,17 @@ def tiny_base() -> str:
     """A folder with the tiny model, written once."""
     folder = Path(tempfile.mkdtemp(prefix="tiny-"))
     atexit.register(shutil.rmtree, folder)
-    make_model(TINY, tiny_processor()).save_pretrained(folder)
+    return _written(TINY, folder)
+
+
+def narrow_3b(folder: Path) -> str:
+    """A random model whose widths and depths stand to each other as the 3B's do, written below ``folder``."""
+    narrow = replace(TINY, hidden=128, layers=3, heads=8, vision_hidden=80, vision_layers=3, vision_heads=4)
+    return _written(narrow, folder)
+
+
+def _written(recipe: Recipe, folder: Path) -> str:
+    make_model(recipe, tiny_processor()).save_pretrained(folder)
     tiny_processor().tokenizer.save_pretrained(folder)
     return str(folder)
 

@@ -1,4 +1,4 @@
-"""What a GRPO step costs in operations, on paper: what is computed by stock TRL, and what is new in it.
+"""What a GRPO step and a judgement cost, on paper: what the stock library computes, and what is new in it.
 
     step_operations(sizes_of("toy-base"), Step(prompts=8, group=8, prompt=124, completion=35, patches=128))["here"]
 
@@ -7,13 +7,8 @@ between a token and each of those in its block is four operations for each numbe
 softmax and sampling are left out. ``tests/test_bench.py`` holds the sums against what PyTorch counts.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import pandas as pd
-from matplotlib.figure import Figure
-
-from ladlib.report.style import BLUE, GREY, canvas, styled
 from ladlib.settings import Profile
 from ladlib.sizes import Sizes
 from ladlib.workload import rollout_batch
@@ -53,29 +48,42 @@ def step_operations(sizes: Sizes, step: Step) -> dict[str, dict[str, float]]:
     return {
         "stock": {
             "vision": (FORWARD + passes) * rows * tower,
-            "prefill": rows * _prefill(sizes, step.prompt),
+            "prefill": rows * _read(sizes, step.prompt, step.prompt, words=1),
             "decode": decode,
             "log-probabilities and backward": passes * alone,
         },
         "here": {
             "vision": (FORWARD + passes) * step.prompts * tower,
-            "prefill": step.prompts * _prefill(sizes, step.prompt),
+            "prefill": step.prompts * _read(sizes, step.prompt, step.prompt, words=1),
             "decode": decode,
             "log-probabilities and backward": passes * (trunks + branches),
         },
     }
 
 
-def _read(sizes: Sizes, tokens: float, seen: float) -> float:
-    """The language model and its output layer on ``tokens`` of a row, each of which is held against ``seen`` ones."""
-    return tokens * (2 * sizes.layers * sizes.layer_linears + 4 * sizes.layers * sizes.hidden * seen) + (
-        tokens * 2 * sizes.embedding
-    )
+def judging_operations(sizes: Sizes, step: Step, pairs: int) -> dict[str, float]:
+    """Operations of one judgement, P(yes) included, in a batch where so many ``pairs`` share a reference image.
+
+    By plain ``generate`` and a second pass for P(yes) (``stock``), and by :mod:`ladlib.decoding` (``here``). Of
+    ``step`` its lengths count. The few words before the reference image, and the two tokens that P(yes) is read at
+    from the keys and values that are there, are left out.
+    """
+    one = step.patches // 2 // sizes.merge**2  # tokens of an image
+    decode = _read(sizes, step.completion - 1, step.prompt + step.completion / 2)
+    again = _read(sizes, step.prompt + step.completion, step.prompt + step.completion, words=2)
+    rest = _read(sizes, step.prompt - one, step.prompt, words=1)
+    shared = _encode(sizes, step.patches) / 2 + _read(sizes, one, one, words=0)
+    return {
+        "stock": 2 * _encode(sizes, step.patches) + _read(sizes, step.prompt, step.prompt, words=1) + decode + again,
+        "here": shared / pairs + _encode(sizes, step.patches) / 2 + rest + decode,
+    }
 
 
-def _prefill(sizes: Sizes, tokens: int) -> float:
-    """The same where only the last token's logits are wanted."""
-    return _read(sizes, tokens, tokens) - (tokens - 1) * 2 * sizes.embedding
+def _read(sizes: Sizes, tokens: float, seen: float, words: float | None = None) -> float:
+    """The language model on ``tokens`` of a row, each held against ``seen`` ones, and its output layer on all of them,
+    or on as many as there are ``words`` to predict."""
+    linears, attention = 2 * sizes.layers * sizes.layer_linears, 4 * sizes.layers * sizes.hidden * seen
+    return tokens * (linears + attention) + (tokens if words is None else words) * 2 * sizes.embedding
 
 
 def _encode(sizes: Sizes, patches: int) -> float:
@@ -85,27 +93,3 @@ def _encode(sizes: Sizes, patches: int) -> float:
     block = 4 * sizes.vision_hidden**2 + 3 * sizes.vision_hidden * sizes.vision_intermediate
     weights = sizes.patch_values * sizes.vision_hidden + sizes.vision_layers * block + projector / sizes.merge**2
     return 2 * patches * weights + 2 * sizes.vision_layers * sizes.vision_hidden * patches**2  # two images of a half
-
-
-def growth(sizes: Sizes, step: Step, groups: Iterable[int] = (2, 4, 8, 16, 32)) -> pd.DataFrame:
-    """Billions of operations for each completion as the group grows: columns ``group``, ``stock``, ``here``."""
-    rows = []
-    for group in groups:
-        costs = step_operations(sizes, replace(step, group=group))
-        each = {name: sum(parts.values()) / step.prompts / group / 1e9 for name, parts in costs.items()}
-        rows.append({"group": group} | each)
-    return pd.DataFrame(rows)
-
-
-@styled
-def growth_curves(sizes: Sizes, step: Step) -> Figure:
-    """What a completion costs as its group grows: stock TRL reads the prompt each time anew."""
-    frame, figure = growth(sizes, step), canvas(6.5, 3)
-    axes = figure.subplots()
-    axes.plot(frame["group"], frame["stock"], color=GREY, marker="o", linestyle="--", label="stock TRL")
-    axes.plot(frame["group"], frame["here"], color=BLUE, marker="s", label="one reading of the prompt")
-    axes.set(title="Arithmetic of one completion", xlabel="completions of a prompt, G", ylabel="GFLOP", ylim=(0, None))
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(frame["group"], frame["group"].astype(str))
-    axes.legend()
-    return figure

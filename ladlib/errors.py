@@ -9,5 +9,8 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, mend: str) -> None:
-        super().__init__(f"{what} {mend}")
+        super().__init__(what, mend)  # as they are, so that it can be handed from process to process
         self.what, self.mend = what, mend
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.mend}"

@@ -5,11 +5,15 @@
 The paper does not say how it decodes or which normal image stands beside a test image. Here decoding is
 greedy, the pairing is fixed and committed, and P(yes) is read after the model's own rationale: the two
 answers' probabilities after ``<answer>`` (:mod:`ladlib.likelihood`).
+
+Where the profile names several processes (``parallel.processes``), each has a copy of the model on a device of its own
+and judges batches as they come; this process alone writes, in the order of the batches, so that the file is the same.
 """
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,6 +28,7 @@ from ladlib.generations import Completion, Generations
 from ladlib.likelihood import probabilities_of_yes
 from ladlib.models import STOP_TOKENS, PairProcessor, decode, fingerprint, load_model, load_processor
 from ladlib.parsing import parse_answer
+from ladlib.processes import count_processes, divided
 from ladlib.progress import Progress
 from ladlib.runs import RunFolder
 from ladlib.schema import Answer, Generation, Pair
@@ -73,12 +78,12 @@ def evaluate(
         return serving.evaluate(profile, data_root, run, seed, arm=arm, model=model, inputs=inputs, limit=limit)
     kept = Generations.open(profile, data_root, run, seed, arm=arm, inputs=inputs, limit=limit)
     if kept.left:
-        judge, processor = load(profile, model)
         left = {one.id for one in kept.left}
         batches = make_batches(kept.pairs, left, kept.folder, profile.data, profile.evaluate.batch_size)
         progress, done = Progress(arm, "batch", len(batches)), len(kept.pairs) - len(left)
-        for number, batch in enumerate(batches, 1):
-            for record in _judge(kept, judge, processor, batch):
+        count = count_processes(profile.parallel)
+        for number, records in enumerate(divided(partial(_make_judge, kept, model), batches, count), 1):
+            for record in records:
                 if record.id in left:
                     kept.keep(record)
                     done += 1
@@ -148,14 +153,21 @@ def _own_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]
 
 def _judge(
     kept: Generations, model: Qwen2_5_VLForConditionalGeneration, processor: PairProcessor, batch: Sequence[Pair]
-) -> Iterator[Generation]:
+) -> list[Generation]:
     start, prompt = time.perf_counter(), render_prompt(processor)
     images = [kept.views(one) for one in batch]
     settings = kept.profile.evaluate
     completions = answer(model, processor, images, settings.max_new_tokens, shared_prefix=settings.shared_prefix)
     seconds = (time.perf_counter() - start) / len(batch)
-    for one, seen, found in zip(batch, images, completions, strict=True):
-        yield kept.record(one, seen, prompt, found, seconds)
+    return [
+        kept.record(one, seen, prompt, found, seconds)
+        for one, seen, found in zip(batch, images, completions, strict=True)
+    ]
+
+
+def _make_judge(kept: Generations, model: str) -> Callable[[Sequence[Pair]], list[Generation]]:
+    """What makes the records of a batch, with the model loaded."""
+    return partial(_judge, kept, *load(kept.profile, model))
 
 
 def model_inputs(profile: Profile, model: str) -> dict:

@@ -110,7 +110,10 @@ class Evaluate(Record):
 
 
 class Parallel(Record):
-    """On how many devices a stage is trained, and how they share the model (:mod:`ladlib.launch`)."""
+    """On how many devices a stage is trained, and how they share the model (:mod:`ladlib.launch`).
+
+    Where transformers answers in the evaluation, each has a copy of the model (:mod:`ladlib.evaluate`).
+    """
 
     processes: int = Field(1, ge=0)  # one a device; 0 = one for each GPU of this machine
     method: Method = "ddp"  # each holds all of the model; fsdp2, zero3: it is divided among them

@@ -56,6 +56,19 @@ def timeless(text: str) -> list[dict]:
     return [row | {"seconds": 0, "p_yes": round(row["p_yes"], 4)} for row in rows]
 
 
+@pytest.mark.slow
+def test_two_processes_with_a_copy_of_the_model_each_write_the_file_of_one(data, profile, tmp_path):
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    parallel = profile.parallel.model_copy(update={"processes": 2})
+    several = profile.model_copy(update={"parallel": parallel})
+    files = [
+        evaluate.evaluate(one, data, RunFolder(folder), 0, arm="base", model=tiny_base())
+        for one, folder in ((profile, alone), (several, shared))
+    ]
+    one, other = (timeless(path.read_text()) for path in files)
+    assert len(one) > 4 and one == other
+
+
 def test_each_test_pair_gets_one_whole_record(data, profile, tmp_path):
     path = evaluate.evaluate(profile, data, RunFolder(tmp_path), 0, arm="base", model=tiny_base())
     records = [Generation.model_validate(row) for row in read_jsonl(path)]

@@ -18,7 +18,7 @@ FLOORS = {
     ),
     2: (
         "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "rationales", "models", "likelihood",
-        "neighbours", "decoding", "shared_prefix",
+        "neighbours", "decoding", "shared_prefix", "processes",
     ),
     3: (
         "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "session", "held_out",

@@ -23,6 +23,7 @@ import yaml
 
 from ladlib import grpo, sft
 from ladlib.errors import UserError
+from ladlib.processes import count_processes
 from ladlib.runs import RunFolder, write_text
 from ladlib.session import Session
 from ladlib.settings import Method, Profile
@@ -39,7 +40,7 @@ def train(stage: Stage, session: Session, model: str = "") -> Path:
     """
     gc.collect()
     torch.cuda.empty_cache()  # what models of earlier cells held, so that other processes find it free
-    processes = count_processes(session.profile)
+    processes = count_processes(session.profile.parallel)
     if processes == 1:
         return run_stage(stage, session.profile, session.data, session.run, session.seed, model)
     profile = session.run.root / "profile.yaml"  # with the notebook's overrides
@@ -56,11 +57,6 @@ def run_stage(stage: Stage, profile: Profile, data: Path, run: RunFolder, seed: 
     """The stage in this process, which is the only one or one of those that accelerate started."""
     module = {"sft": sft, "grpo": grpo}[stage]
     return module.train(profile, data, run, seed, model=model or profile.model.base, arm=ARMS[stage])
-
-
-def count_processes(profile: Profile) -> int:
-    """As many as the profile says; where it says 0, one for each GPU, or one in all."""
-    return profile.parallel.processes or max(1, torch.cuda.device_count())
 
 
 def launcher(method: Method, processes: int) -> list[str]:

@@ -62,7 +62,9 @@ def test_its_stored_predictions_give_another_run_the_same_row_without_a_server(a
     run = made_up_run(tmp_path / "run", profile="smoke")
     given = {"profile": "smoke", "run": str(run.root), "large_replay": str(stored)}
     names = {}
-    for cell in [one for one in cells(NOTEBOOK) if one["cell_type"] == "code"][:3]:  # parameters, start, who answers
+    for cell in [one for one in cells(NOTEBOOK) if one["cell_type"] == "code"][
+        :4
+    ]:  # here, parameters, start, who answers
         exec(cell["source"], names)
         names |= given if "parameters" in cell["metadata"].get("tags", ()) else {}
     taken = read_records(run.generations("large", 0))

@@ -78,13 +78,16 @@ class Lab:
         page.set_default_timeout(PATIENCE)
         page.goto(f"{address}/lab/tree/{file.name}?reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
-        page.wait_for_function(IDLE)
+        page.get_by_text(re.compile(r"\(ipykernel\) \| Idle")).wait_for()
 
     def run_all(self) -> nbformat.NotebookNode:
         """Run All Cells from the menu; the notebook as it was saved when all had come to rest."""
-        for name in ("Run", "Run All Cells"):
-            self.page.get_by_role("menuitem", name=name, exact=True).click()
-        self.page.wait_for_function(BUSY)
+        for _ in range(4):  # a menu that still loads swallows a click
+            self.page.keyboard.press("Escape")
+            for name in ("Run", "Run All Cells"):
+                self.page.get_by_role("menuitem", name=name, exact=True).click()
+            if self.until(lambda: self.page.evaluate(BUSY), 5_000):
+                break
         self.page.wait_for_function(IDLE, timeout=RUNNING)
         before = self.file.stat().st_mtime_ns
         self.page.keyboard.press("Control+s")
@@ -96,9 +99,9 @@ class Lab:
         boxes = self.page.locator(".widget-vbox:has([role=region])").all()
         return {one.title: one for one in (Shown(self, box) for box in boxes)}
 
-    def until(self, happened: Callable[[], bool]) -> bool:
-        """Wait for what may take a while; whether it came."""
-        for _ in range(PATIENCE // 100):
+    def until(self, happened: Callable[[], bool], patience: int = PATIENCE) -> bool:
+        """Wait for what may take a while, ``patience`` in milliseconds; whether it came."""
+        for _ in range(patience // 100):
             if happened():
                 return True
             self.page.wait_for_timeout(100)

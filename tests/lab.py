@@ -26,7 +26,6 @@ SETTINGS = {  # all cells in the page, and no question about news
 BUSY = "() => [...document.querySelectorAll('.jp-InputPrompt')].some(one => one.textContent.includes('[*]'))"
 IDLE = f"() => !({BUSY})() && document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"
 CONTROL = "select, input, textarea, [role=slider], :scope:is(button)"
-KEYS = ("ArrowDown", "ArrowRight", "Space")
 BLANK = "\u200b\xa0 \n"  # ipywidgets puts a space without width where a label is empty
 COUNT = re.compile(r" \(\d+\)$")  # of files given to a button
 
@@ -120,19 +119,21 @@ class Shown:
         rows = self.box.locator(":scope > :not(.widget-html)").all()
         return {COUNT.sub("", row.inner_text().strip(BLANK).splitlines()[0]): row for row in rows}
 
-    def move(self, name: str, what: str | Path) -> bool:
-        """Work one control by keyboard: a key, a text to type or a file to give; whether the view changed."""
+    def move(self, name: str, what: tuple[str, ...] | str | Path) -> bool:
+        """Work one control by keyboard: keys, a text to type or a file to give; whether the view changed."""
         before, control = self.settled(), self.controls[name].locator(CONTROL)
         control.focus()
         if isinstance(what, Path):
             with self.lab.page.expect_file_chooser() as asked:
                 control.press("Enter")
             asked.value.set_files(what)
-        elif what in KEYS:
-            control.press(what)
-        else:
+        elif isinstance(what, str):
             control.fill(what)
             control.press("Tab")
+        else:
+            for key in what:
+                self.lab.page.keyboard.press(key)
+                self.lab.page.wait_for_timeout(200)  # a menu takes a moment to open
         return self.lab.until(lambda: self.view.inner_html() != before)
 
     def settled(self) -> str:

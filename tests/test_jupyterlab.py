@@ -19,7 +19,8 @@ from ladlib.pipeline.stages import notebooks_folder
 pytestmark = pytest.mark.slow
 
 GIVEN = "given.png"  # an image of one's own, beside the notebooks
-DOWN, RIGHT, SPACE = "ArrowDown", "ArrowRight", "Space"
+DOWN = ("Space", "ArrowDown", "Enter")  # while a menu is closed, JupyterLab keeps the arrow keys to itself
+RIGHT, SPACE = ("ArrowRight",), ("Space",)
 
 # What each notebook lets a reader move, in an order in which every move shows.
 MOVES = {
@@ -107,6 +108,18 @@ def test_every_control_changes_its_view_by_keyboard(opened, folder, screenshots)
         still = [name for name, what in moves if not shown[title].move(name, absolute(what, folder))]
         picture(shown[title], screenshots / f"{lab.file.stem}-{title}-after.png")
         assert still == [], f"{title} did not follow"
+
+
+def test_a_still_is_kept_in_the_notebook_and_gives_way_to_its_widget(opened):
+    lab, notebook = opened
+    stills = lab.page.locator(".ladlib-still")
+    assert stills.count() == len(MOVES[lab.file.stem]) == notebook_text(notebook).count("class='ladlib-still'")
+    assert not any(one.is_visible() for one in stills.all())
+
+
+def notebook_text(notebook):
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return "".join(one.data.get("text/html", "") for one in outputs if "data" in one)
 
 
 def absolute(what, folder):

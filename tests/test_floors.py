@@ -25,7 +25,8 @@ FLOORS = {
         "sampling", "sensitivity", "engine", "launch",
     ),
     4: (
-        "pipeline", "study", "verify", "cli", "doctor", "release", "audit", "kernel", "bench", "explore", "exercises", "__main__",
+        "pipeline", "study", "verify", "cli", "doctor", "release", "audit", "kernel", "bench", "explore",
+        "exercises", "__main__",
     ),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

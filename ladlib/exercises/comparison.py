@@ -26,7 +26,7 @@ one_image = Exercise(
         ),
     ),
     otherwise="100 divided by the number of images.",
-    why="An accuracy moves in such steps, so a printed one is as good as a count, and no value between them can be had.",
+    why="An accuracy moves in such steps, so a printed one is as good as a count; no value between them exists.",
 )
 
 

@@ -43,7 +43,8 @@ uniform_loss = Exercise(
         (near(lambda size: -math.log(size)), "Minus the logarithm of a number below 1 is positive."),
     ),
     otherwise="With V tokens each has probability 1/V, and the loss is -log(1/V).",
-    why="The curve above begins far below this: the base model speaks already; form and facts are new.",
+    why="So much it costs to know nothing. To be sure of something else costs more, so a curve may begin above this: "
+    "where does the one of section 5 begin, and where does it end?",
 )
 
 

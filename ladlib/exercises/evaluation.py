@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from numbers import Real
 
 from ladlib.exercises.exercise import Exercise, near
-from ladlib.metrics import is_right, judge, measure
+from ladlib.explore.threshold import measured_at
+from ladlib.metrics import is_right, judge
 from ladlib.schema import Generation
 from ladlib.statistics import mcnemar
 
@@ -41,10 +42,9 @@ flattered_accuracy = Exercise(
 
 
 def _balanced(answers: Sequence[Generation], threshold: float) -> float:
-    """Balanced accuracy where an image is called anomalous from ``threshold`` on; 0 with one kind of image only."""
+    """Balanced accuracy of those with a P(anomalous), from ``threshold`` on; 0 where it is not defined."""
     known = [one for one in answers if one.p_yes is not None]
-    called = [judge(one)._replace(called=one.p_yes >= threshold) for one in known]
-    return (measure(called)["balanced_accuracy"] or 0.0) if called else 0.0
+    return (measured_at(known, threshold)["balanced_accuracy"] or 0.0) if known else 0.0
 
 
 def _best(answers: Sequence[Generation]) -> float:

@@ -55,26 +55,34 @@ RIGHT = sum(map(evaluation.is_right, UNREAD))
 
 # name, about, the right answer, (a wrong one, words of its hint)...
 CASES = [
-    ("always_yes_f1", PAIRS, 8 / 14, (0.4, "accuracy"), (18 / 24, "structural"), (1.0, "recall"), (800 / 14, "per cent")),
-    ("visual_tokens", IMAGES, 96, (48, "one side doubled"), (24, "costs now"), (384, "patches")),
+    ("always_yes_f1", PAIRS, 8 / 14, (0.4, "accuracy"),
+     (18 / 24, "structural"), (1.0, "recall"), (800 / 14, "per cent")),
+    ("visual_tokens", IMAGES, 96, (48, "Half of it"), (24, "costs now"), (384, "patches")),
     ("moved_share", 60, 1 / 61, (1 / 60, "Nearly"), (60 / 61, "modulo"), (0, "Some do move"), (0.3, "smallest of all")),
     ("loss_share", LABELS, 0.25, (0.75, "only read"), (10, "number"), (25, "per cent")),
     ("uniform_loss", 913, math.log(913), (math.log2(913), "bits"), (math.log10(913), "ten"), (1 / 913, "probability")),
     ("passes", TRAINING, 0.96, (0.06, "whole batch"), (1 / 0.96, "Upside down"), (960, "Divide")),
-    ("lone_advantage", REWARDS, 7 / 8 / math.sqrt(1 / 8), (0.875, "standard deviation"), (2.6458, "G - 1"), (2, "its reward")),
+    ("lone_advantage", REWARDS, 7 / 8 / math.sqrt(1 / 8), (0.875, "standard deviation"), (2.6458, "G - 1"),
+     (2, "its reward"), (-0.3535, "one that failed")),
     ("collapse_curves", HALVES, TABLE, ({"yes_rate": 0}, "all four"), (TABLE | {"yes_rate": 1}, "yes by then"),
      (TABLE | {"format_reward": 0}, "form is kept"), (TABLE | {"accuracy_reward": 0}, "earns something"),
      (TABLE | {"accuracy_reward": 1}, "too much"), (TABLE | {"frac_reward_zero_std": 0}, "eight equal rewards")),
-    ("flattered_accuracy", UNREAD, RIGHT / READ, (RIGHT / len(UNREAD), "honest"), (READ / len(UNREAD), "could be read at all")),
+    ("flattered_accuracy", UNREAD, RIGHT / READ, (RIGHT / len(UNREAD), "honest"),
+     (READ / len(UNREAD), "could be read at all")),
     ("best_threshold", BASE, max((one.p_yes for one in BASE), key=lambda at: evaluation._balanced(BASE, at)),
      (50, "between 0 and 1"), (0, "all images the same")),
     ("mended_enough", 5, 15, (5, "no gain"), (6, "fair coin"), (10, "Not enough"), (30, "fewer")),
     ("one_image", 200, 0.5, (0.005, "As a share"), (1, "hundred images"), (0.7, "divided")),
     ("above_always_yes", ROWS, [], (["always anomalous"], "looks at nothing"), (["GPT"], "names"),
      (["LAD-Reasoner 3B"], "Too many")),
-    ("images_for_a_point", 0.6, 9216, (9216 / 4, "four points"), (4 * 9216, "one point"), (9216 / 3.84, "standard error"),
+    ("images_for_a_point", 0.6, 9216, (9216 / 4, "four points"), (4 * 9216, "one point"),
+     (9216 / 3.84, "standard error"),
      (100, "Too few"), (15000, "More")),
 ]  # fmt: skip
+
+
+def test_every_exercise_is_tried_here():
+    assert {case[0] for case in CASES} | {"third_reward", "hacked_reward"} == set(EXERCISES)
 
 
 @pytest.mark.parametrize("name", EXERCISES)

@@ -85,7 +85,7 @@ def _enough(share: float) -> int:
 
 
 def _times(factor: float) -> Test:
-    return lambda answer, share: isclose(answer, factor * _enough(share), rel_tol=0.05)
+    return lambda answer, share: isclose(answer, factor * _enough(share), rel_tol=0.015)
 
 
 # about: the accuracy, in 0..1

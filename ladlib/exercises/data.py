@@ -57,9 +57,8 @@ visual_tokens = Exercise(
     mistakes=(
         (
             near(lambda images: _pair_tokens(images, 2)),
-            "Twice as many would be one side doubled. Tokens go with the area.",
+            "Half of it: both sides are doubled, so the area is four times as large, and both images count.",
         ),
-        (near(lambda images: _pair_tokens(images[:1], 2, 2)), "That is one image. A question holds two."),
         (near(lambda images: _pair_tokens(images)), "That is what the pair costs now, before its sides are doubled."),
         (
             near(lambda images: 4 * _pair_tokens(images, 2, 2)),

@@ -4,6 +4,7 @@ with serve(folder) as address:
     lab = Lab(page, address, "03_grpo")
 """
 
+import json
 import os
 import re
 import socket
@@ -69,6 +70,14 @@ def answering(address: str, log: Path) -> str:
     raise AssertionError(f"JupyterLab does not answer:\n{log.read_text()}")
 
 
+def whole(file: Path) -> bool:
+    """Whether ``file`` is not just being written."""
+    try:
+        return bool(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError:
+        return False
+
+
 class Lab:
     """A notebook, ``file`` of the folder that ``address`` serves, open in a page of the browser."""
 
@@ -90,7 +99,7 @@ class Lab:
         self.page.wait_for_function(IDLE, timeout=RUNNING)
         before = self.file.stat().st_mtime_ns
         self.page.keyboard.press("Control+s")
-        self.until(lambda: self.file.stat().st_mtime_ns != before)
+        self.until(lambda: self.file.stat().st_mtime_ns != before and whole(self.file))
         return nbformat.read(self.file, as_version=4)
 
     def explorers(self) -> dict[str, "Shown"]:

@@ -18,7 +18,7 @@ from ladlib.pipeline.stages import notebooks_folder
 
 pytestmark = pytest.mark.slow
 
-GIVEN = "given.png"  # an image of one's own, beside the notebooks
+GIVEN, OTHER = "given.png", "other.png"  # images of one's own, beside the notebooks
 DOWN = ("Space", "ArrowDown", "Enter")  # while a menu is closed, JupyterLab keeps the arrow keys to itself
 RIGHT, SPACE = ("ArrowRight",), ("Space",)
 
@@ -41,8 +41,8 @@ MOVES = {
             ("Product", DOWN),
         ],
         "Your own pair": [
-            ("Test image", GIVEN), ("Reference image", GIVEN), ("Upload the reference", Path(GIVEN)),
-            ("Upload the test image", Path(GIVEN)),
+            ("Test image", GIVEN), ("Reference image", GIVEN), ("Upload the reference", Path(OTHER)),
+            ("Upload the test image", Path(OTHER)),
         ],
         "Occlusion": [("Pair", DOWN)],
     },
@@ -52,7 +52,7 @@ MOVES = {
 
 @pytest.fixture(scope="module")
 def folder(smoke, tmp_path_factory):
-    """The notebooks, set to a copy of a finished smoke run, and an image."""
+    """The notebooks, set to a copy of a finished smoke run, and two images."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(smoke.root, folder / "run")
     for stage in STAGES:
@@ -60,7 +60,8 @@ def folder(smoke, tmp_path_factory):
         (cell,) = [one for one in notebook.cells if "parameters" in one.metadata.get("tags", [])]
         cell.source = cell.source.replace('profile = "toy"', 'profile = "smoke"').replace('run = ""', 'run = "run"')
         nbformat.write(notebook, folder / f"{stage.name}.ipynb")
-    Image.new("RGB", (56, 56), "purple").save(folder / GIVEN)
+    for name, colour in ((GIVEN, "purple"), (OTHER, "green")):
+        Image.new("RGB", (56, 56), colour).save(folder / name)
     return folder
 
 

@@ -1,10 +1,10 @@
-"""Put a finished run, or the study, under ``results/released`` and its numbers into the README.
+"""Put a finished run, or the study, under ``results/released`` and its numbers into the READMEs.
 
     python -m ladlib.release results/runs/toy toy
     python -m ladlib.release results/runs/study study
 
-What is released has the layout of a run without its checkpoints and datasets. The README's tables stand
-between markers and are written from the released files only; a test compares the two.
+What is released has the layout of a run without its checkpoints and datasets. The tables of the READMEs, here and
+in ``notebooks/``, stand between markers and are written from the released files only; a test compares the two.
 """
 
 import re
@@ -34,7 +34,7 @@ from ladlib.settings import load_profile
 from ladlib.verify import verify
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+READMES = ROOT / "README.md", ROOT / "notebooks" / "README.md"
 KEPT = (
     "run.json", "metrics.json", "generations", "sensitivity", "baselines", "rationales", "samples", "logs",
     "manifests", "tables", "figures",
@@ -73,7 +73,13 @@ def products(data: Path) -> Figure:
 def with_blocks(text: str) -> str:
     """``text`` with its generated blocks filled from what is released. Raises KeyError for an unknown block."""
     toy = RunFolder(RELEASED / "toy")
-    made = {"results": (results, toy), "seconds": (seconds, toy), "study": (study, STUDY), "claims": (claims, STUDY)}
+    made = {
+        "results": (results, toy),
+        "seconds": (seconds, toy),
+        "lessons": (lessons, toy),
+        "study": (study, STUDY),
+        "claims": (claims, STUDY),
+    }
 
     def fill(match: re.Match) -> str:
         if match[2] == "departures":
@@ -98,6 +104,19 @@ def seconds(released: RunFolder) -> str:
     lines = ["| notebook | toy profile |", "|---|---|"]
     lines += [f"| `{name}` | {took:.0f} s |" for name, took in cost.seconds.items()]
     return "\n".join(lines) + f"\n\nMeasured on {cost.measured_on}.\n"
+
+
+def lessons(released: RunFolder) -> str:
+    """What a class has to wait for: seconds of each notebook from run.json, the memory of all from cost.yaml."""
+    record = released.read()
+    cost = load_cost(record.profile)
+    lines = ["| notebook | runs in |", "|---|---|"]
+    lines += [f"| `{one.name}` | {one.seconds:.0f} s |" for one in record.stages]
+    return "\n".join(lines) + (
+        f"\n\nMeasured with {record.hardware['cores']} CPU cores and no GPU. None of them held more than "
+        f"{cost.peak_memory_gib:g} GiB of memory;\na machine with {cost.needs.memory_gib:g} GiB, and "
+        f"{cost.needs.disk_gib:g} GiB free on disk, is enough.\n"
+    )
 
 
 def study(released: RunFolder) -> str:
@@ -130,4 +149,5 @@ def appendix() -> str:
 if __name__ == "__main__":
     release(RunFolder(sys.argv[1]), RunFolder(RELEASED / sys.argv[2]))
     write_text(path(), with_statuses(path().read_text(encoding="utf-8"), STUDY))
-    write_text(README, with_blocks(README.read_text(encoding="utf-8")))
+    for readme in READMES:
+        write_text(readme, with_blocks(readme.read_text(encoding="utf-8")))

@@ -1,6 +1,7 @@
 """What all tests share: nothing is fetched from a network, and threads do not fight over cores."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,18 @@ def smoke(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("runs") / "smoke run"
     return reproduce("smoke", run=str(root), console=Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, where a machine has one."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        pytest.skip("neither chromium nor google-chrome is on the path")
+    with sync_playwright() as play:
+        yield play.chromium.launch(executable_path=path, args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="session")

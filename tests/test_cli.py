@@ -1,22 +1,30 @@
 """The command line: exit codes, one line for what a user can mend, nothing heavy at start-up."""
 
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from ladlib.cli import app
 from ladlib.runs import RunFolder
 
-COMMANDS = (
-    ["reproduce"], ["report"], ["verify"], ["inspect"], ["doctor"], ["pretrain"], ["study"], ["data", "toy"],
-    ["data", "check"], ["data", "download"], ["data", "sft"], ["data", "review"],
-    ["bench", "eval"], ["bench", "sft"],
-)  # fmt: skip
+ESCAPE, COLOUR = "\x1b", re.compile(r"\x1b\[[\d;]*?\b(3[0-7]|9[0-7])[\d;]*m")
+
+
+def commands(command, words: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The words of every command below ``command``, groups left out."""
+    if not hasattr(command, "commands"):
+        return [words]
+    return [found for name, one in command.commands.items() for found in commands(one, (*words, name))]
 
 
 @pytest.fixture
@@ -33,7 +41,7 @@ def refused(result, *words: str) -> bool:
     return all(word in result.stderr for word in words)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", commands(typer.main.get_command(app)), ids=" ".join)
 def test_every_command_has_help_with_an_example(run, command):
     result = run(*command, "--help")
     assert result.exit_code == 0
@@ -125,6 +133,106 @@ def test_a_dry_run_of_the_paper_profile_prints_the_plan_without_datasets_and_wit
         assert word in told.stdout
     assert "reference" not in told.stdout.split("Memory on each GPU")[1].split("Hours")[0]
     assert list(tmp_path.iterdir()) == []
+
+
+# Manners
+
+
+def on_a_terminal(*arguments: str, **environment: str) -> str:
+    """What ``ladlib`` with ``arguments`` writes to a terminal."""
+    ours, its = pty.openpty()
+    plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "CI")}
+    plain |= {"TERM": "xterm-256color", "COLUMNS": "100"} | environment
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ladlib", *arguments], stdin=its, stdout=its, stderr=its, env=plain
+    )
+    os.close(its)
+    told = b""
+    while part := read_some(ours):
+        told += part
+    process.wait()
+    os.close(ours)
+    return told.decode()
+
+
+def read_some(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # Linux says so where the other end is closed
+        return b""
+
+
+def test_help_and_usage_errors_are_coloured_on_a_terminal_and_not_where_no_color_is_set():
+    for arguments in (["--help"], ["reproduce", "--profle", "toy"]):
+        assert COLOUR.search(on_a_terminal(*arguments))
+        assert not COLOUR.search(on_a_terminal(*arguments, NO_COLOR="1"))
+
+
+def test_a_pipe_gets_plain_text_without_escapes_and_frames():
+    for arguments in (["reproduce", "--help"], ["data", "check", "--help"], ["reproduce", "--profle", "toy"]):
+        told = subprocess.run([sys.executable, "-m", "ladlib", *arguments], capture_output=True, text=True)
+        assert ESCAPE not in told.stdout + told.stderr and not set("╭│─") & set(told.stdout + told.stderr)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("ladlib rep", "reproduce"), ("ladlib data ch", "check"), ("ladlib reproduce --profile pa", "paper")],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_profiles(shell, typed, offered):
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    words |= {"_TYPER_COMPLETE_ARGS": typed, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    told = CliRunner().invoke(app, prog_name="ladlib", env=words | {"_LADLIB_COMPLETE": f"complete_{shell}"})
+    assert offered in told.output and "inspect" not in told.output
+
+
+def test_the_script_that_the_readme_names_for_completion_is_shown(monkeypatch):
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))  # whatever started the tests
+    told = CliRunner().invoke(app, ["--show-completion"], prog_name="ladlib")
+    assert told.exit_code == 0 and "_LADLIB_COMPLETE=complete_bash" in told.output
+
+
+def test_a_quiet_reproduction_runs_and_says_nothing(run, tmp_path, monkeypatch):
+    from fake_notebooks import STAGES, execute_here, write_notebooks
+
+    from ladlib import pipeline
+
+    monkeypatch.setattr("ladlib.pipeline.execution.execute", execute_here)
+    monkeypatch.setattr("ladlib.pipeline.run.closing", lambda folder: "the comparison")
+    books = write_notebooks(tmp_path / "books")
+    monkeypatch.setattr(pipeline, "reproduce", partial(pipeline.reproduce, notebooks=books, stages=STAGES))
+    said = run("reproduce", "--profile", "smoke", "--run", "one")
+    assert "the comparison" in said.output and "[03_three] done" in said.output
+    assert run("reproduce", "--profile", "smoke", "--run", "two", "--quiet").output == ""
+    assert (tmp_path / "two" / "three").is_dir()
+
+
+def test_quiet_does_not_go_with_what_is_there_to_be_read(run):
+    assert refused(run("reproduce", "--quiet", "--verbose"), "--quiet", "--verbose")
+    assert refused(run("reproduce", "--quiet", "--dry-run"), "--quiet", "--dry-run")
+
+
+def test_a_quiet_study_names_only_the_stages_that_failed(run, monkeypatch):
+    def fails(profile, arms, seeds, folder, jobs, say):
+        say("[data] started")
+        return ("sft-seed0",)
+
+    monkeypatch.setattr("ladlib.study.study", fails)
+    assert "[data] started" in run("study").stdout
+    quiet = run("study", "--quiet")
+    assert (quiet.exit_code, quiet.stdout) == (1, "") and "sft-seed0" in quiet.stderr
+
+
+def test_doctor_and_data_check_answer_scripts_with_one_object_and_the_same_exit_code(run, tmp_path):
+    told = run("doctor", "--profile", "paper", "--json")
+    diagnosis = json.loads(told.stdout)
+    assert told.exit_code == 1 and diagnosis["can_run"] is False
+    assert {"missing", "datasets"} <= {one[key] for one in diagnosis["checks"] for key in ("verdict", "subject")}
+    (tmp_path / "mvtec_anomaly_detection" / "bottle" / "train" / "good").mkdir(parents=True)
+    told = run("data", "check", str(tmp_path), "--json")
+    found = json.loads(told.stdout)
+    assert told.exit_code == 1 and found["errors"] == sum(one["severity"] == "error" for one in found["findings"]) > 0
+    assert all({"dataset", "category", "message", "mend"} <= set(one) for one in found["findings"])
 
 
 @pytest.fixture

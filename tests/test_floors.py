@@ -25,14 +25,15 @@ FLOORS = {
         "sampling", "sensitivity", "engine", "launch",
     ),
     4: (
-        "pipeline", "study", "verify", "cli", "doctor", "release", "audit", "kernel", "bench", "explore", "__main__",
+        "pipeline", "study", "verify", "cli", "doctor", "release", "audit", "kernel", "bench", "explore",
+        "exercises", "__main__",
     ),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
     "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "rationales", "neighbours", "endpoint",
-    "replay", "report", "session", "pipeline", "study", "verify", "cli", "explore",
+    "replay", "report", "session", "pipeline", "study", "verify", "cli", "explore", "exercises",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from nbconvert import SlidesExporter
 
 from ladlib.explore import __all__ as EXPLORE
 from ladlib.runs import RunFolder
@@ -98,6 +99,23 @@ def test_its_explorers_are_there(notebook):
 
 def test_every_explorer_stands_in_a_notebook():
     assert set().union(*EXPLORERS.values()) | {"you_are_here", "Judge"} == set(EXPLORE)
+
+
+@each_notebook
+def test_sections_open_slides_and_code_stays_with_its_prose(notebook):
+    for cell in json.loads(notebook.read_text())["cells"]:
+        text = "\n" + "".join(cell["source"])
+        prose = "slide" if "\n# " in text or "\n## " in text else "subslide"
+        kind = cell["metadata"].get("slideshow", {}).get("slide_type")
+        assert kind == (prose if cell["cell_type"] == "markdown" else None), text
+
+
+@each_notebook
+def test_as_slides_it_has_one_for_each_that_it_opens(notebook):
+    cells = json.loads(notebook.read_text())["cells"]
+    opened = sum(cell["metadata"].get("slideshow") == {"slide_type": "slide"} for cell in cells)
+    page, _ = SlidesExporter().from_filename(notebook)
+    assert page.count("<section><section>") == opened
 
 
 def shown(notebook: Path) -> list[dict]:

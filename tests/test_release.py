@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ladlib.release import with_blocks
+from ladlib.release import READMES, with_blocks
 from ladlib.report.stored import read_run
 from ladlib.runs import RELEASED, RunFolder
 
@@ -14,9 +14,10 @@ NAMES = sorted(folder.name for folder in RELEASED.iterdir())
 SHIPPED = sorted(folder.name for folder in (ROOT / "ladlib" / "assets").iterdir() if folder.is_dir())
 
 
-def test_the_readme_shows_the_numbers_of_the_released_run():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_blocks(text) == text
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_readme_shows_the_numbers_of_the_released_run(readme):
+    text = readme.read_text(encoding="utf-8")
+    assert with_blocks(text) == text and "<!-- end -->" in text
 
 
 @pytest.mark.parametrize("name", NAMES)

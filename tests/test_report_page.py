@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from made_up import HOSTILE, made_up, made_up_arm, made_up_run, write_generations
-from playwright.sync_api import sync_playwright
 
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair
@@ -67,15 +66,6 @@ def hostile(tmp_path_factory):
     write_generations(run, "sft_grpo", rows)
     write_report(run)
     return run
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if not path:
-        pytest.skip("neither chromium nor google-chrome is on the path")
-    with sync_playwright() as play:
-        yield play.chromium.launch(executable_path=path, args=["--no-sandbox"])
 
 
 @pytest.fixture

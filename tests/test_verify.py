@@ -103,6 +103,12 @@ def command(*arguments):
     return CliRunner().invoke(app, ["verify", *map(str, arguments)])
 
 
+def test_a_script_reads_the_same_claims_as_one_object(run):
+    told, lines = json.loads(command(run.root, "--json").stdout), command(run.root).output.splitlines()
+    assert all(one["subject"] in line for one, line in zip(told["claims"], lines[:-2], strict=True))
+    assert lines[-1].endswith(f": {told['held']} held, {told['failed']} failed, {told['skipped']} skipped")
+
+
 def test_a_whole_run_holds_line_by_line_and_exits_with_0(run):
     result = command(run.root)
     lines = result.output.splitlines()

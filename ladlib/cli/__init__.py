@@ -1,6 +1,7 @@
 """The command line. Heavy imports live inside the commands, so that ``--help`` answers at once."""
 
 import errno
+import sys
 from typing import Annotated
 
 import typer
@@ -49,9 +50,8 @@ def _mend(error: OSError) -> str:
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,  # no frames in a pipe or a file
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data.app.command(epilog=conversations.SFT_EXAMPLES)(conversations.sft)

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ladlib.cli.options import Profile
+
 if TYPE_CHECKING:
     from ladlib.session import Session
 
@@ -17,7 +19,6 @@ EVAL_EXAMPLES = (
 GRPO_EXAMPLES = "Examples:\n\n  ladlib bench grpo\n\n  ladlib bench grpo --group 16 --steps 4 --repeats 5"
 SFT_EXAMPLES = "Examples:\n\n  ladlib bench sft\n\n  ladlib bench sft --steps 10 --repeats 5"
 
-Profile = Annotated[str, typer.Option(help="smoke, toy, small, paper or a YAML file.")]
 Data = Annotated[str, typer.Option(help="Folder with the datasets. Default: the profile's toy datasets, drawn once.")]
 Model = Annotated[str, typer.Option(help="Checkpoint folder. Default: the profile's base.")]
 Repeats = Annotated[int, typer.Option(min=1, help="How often each way is timed; the median counts.")]

@@ -8,10 +8,15 @@ from typing import Annotated
 
 import typer
 
+from ladlib.cli.options import Json, answer
 from ladlib.errors import UserError
 
 TOY_EXAMPLES = "Examples:\n\n  ladlib data toy --out toy-datasets\n\n  ladlib data toy --out few --profile smoke"
-CHECK_EXAMPLES = "Examples:\n\n  ladlib data check /data/anomaly\n\n  ladlib data check /data/anomaly --decode"
+CHECK_EXAMPLES = (
+    "Examples:\n\n  ladlib data check /data/anomaly"
+    "\n\n  ladlib data check /data/anomaly --decode"
+    "\n\n  ladlib data check /data/anomaly --json"
+)
 DOWNLOAD_EXAMPLES = (
     "Examples:\n\n  ladlib data download visa --out /data/anomaly"
     "\n\n  ladlib data download mvtec-loco --out /data/anomaly --accept-licence"
@@ -52,16 +57,19 @@ def toy(
 def check(
     root: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset, or the folder that holds several.")],
     decode: Annotated[bool, typer.Option("--decode", help="Decode all of every image (slow).")] = False,
+    as_json: Json = False,
 ) -> None:
     """Hold datasets against their published layout and counts; exit 1 if something is wrong or missing."""
     from ladlib.data.check import check as find
 
     findings = find(root, decode)
-    rows = [(one.severity, one.dataset, one.category, one.message, one.mend) for one in findings]
-    _show(rows)
     errors = sum(one.severity == "error" for one in findings)
     warnings = sum(one.severity == "warning" for one in findings)
-    typer.echo(f"\n{errors} errors, {warnings} warnings")
+    if as_json:
+        answer({"errors": errors, "warnings": warnings, "findings": [one.model_dump() for one in findings]})
+    else:
+        _show([(one.severity, one.dataset, one.category, one.message, one.mend) for one in findings])
+        typer.echo(f"\n{errors} errors, {warnings} warnings")
     raise typer.Exit(1 if errors else 0)
 
 

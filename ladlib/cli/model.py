@@ -1,6 +1,5 @@
 """Commands about models: inspect, pretrain."""
 
-import json
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ladlib.cli.options import Json, answer
 from ladlib.errors import UserError
 from ladlib.plain import printable
 
@@ -29,7 +29,7 @@ def inspect(
     reference: Annotated[Path, typer.Argument(help="A normal image.")],
     test: Annotated[Path, typer.Argument(help="The image to judge.")],
     model: Annotated[str, typer.Option(help="Checkpoint folder. Default: the latest trained one.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
     profile: Annotated[str, typer.Option(help="Profile that says how large images are seen.")] = "toy",
 ) -> None:
     """Judge TEST against REFERENCE: yes or no (anomalous), P(anomalous) and the rationale."""
@@ -43,7 +43,7 @@ def inspect(
     model = model or default_model(settings.name, settings.model.base)
     verdict = asdict(evaluate.inspect(reference, test, model, settings)) | {"model": model}
     if as_json:
-        typer.echo(json.dumps(verdict))  # ASCII: nothing in it can steer a terminal
+        answer(verdict)
     else:
         typer.echo(readable(verdict))
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ladlib.cli.options import Json, Profile, Quiet, answer
 from ladlib.errors import UserError
 
 if TYPE_CHECKING:
     from ladlib.runs import RunFolder
 
-Profile = Annotated[str, typer.Option(help="smoke, toy, small, paper, or a YAML file.")]
 Data = Annotated[str, typer.Option(help="Folder that holds the datasets. Toy profiles draw their own.")]
 
 REPRODUCE_EXAMPLES = (
@@ -23,9 +23,14 @@ REPRODUCE_EXAMPLES = (
     "\n\n  ladlib reproduce --from 03 -p grpo_steps=120 -p grpo_learning_rate=1e-4"
     "\n\n  ladlib reproduce --only 05"
     "\n\n  ladlib reproduce --profile paper --dry-run"
+    "\n\n  ladlib reproduce --quiet && ladlib verify results/runs/toy --json"
 )
 REPORT_EXAMPLES = "Examples:\n\n  ladlib report\n\n  ladlib report --run results/runs/paper-1 --data /data/anomaly"
-DOCTOR_EXAMPLES = "Examples:\n\n  ladlib doctor\n\n  ladlib doctor --profile paper --data /data/anomaly"
+DOCTOR_EXAMPLES = (
+    "Examples:\n\n  ladlib doctor"
+    "\n\n  ladlib doctor --profile paper --data /data/anomaly"
+    "\n\n  ladlib doctor --profile small --json"
+)
 
 
 def reproduce(
@@ -40,6 +45,7 @@ def reproduce(
         list[str], typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A notebook parameter.")
     ] = [],  # noqa: B006 - typer reads it, nothing changes it
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what the cells print.")] = False,
+    quiet: Quiet = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images that do not decode; every table says how many.")
     ] = False,
@@ -51,13 +57,17 @@ def reproduce(
     ] = None,
 ) -> None:
     """Run the notebooks 01-05; a stage is skipped while its inputs have not changed."""
+    if quiet and (verbose or dry_run):
+        raise UserError(
+            f"--quiet and {'--verbose' if verbose else '--dry-run'} exclude each other.", "Give one of them."
+        )
     from rich.console import Console
 
     from ladlib import pipeline
 
     pipeline.reproduce(
-        profile, data, run, seed, start, only, force, parameter, Console(highlight=False), verbose, dry_run=dry_run,
-        minutes=time_limit, skip_bad=skip_bad,
+        profile, data, run, seed, start, only, force, parameter, Console(highlight=False, quiet=quiet), verbose,
+        dry_run=dry_run, minutes=time_limit, skip_bad=skip_bad,
     )  # fmt: skip
 
 
@@ -124,18 +134,16 @@ def doctor(
     price: Annotated[
         float | None, typer.Option(min=0, help="US dollars an hour of one GPU. Default: an assumed one.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Say whether this machine can run a profile, what is missing, and what it will take."""
-    from rich.console import Console
-
     from ladlib.doctor import examine
     from ladlib.hours import PRICE
 
-    console = Console(highlight=False)
     diagnosis = examine(profile, data, PRICE if price is None else price)
-    for check in diagnosis.checks:
-        console.print(f"{check.verdict:<7} {check.subject}: {check.found}", markup=False, soft_wrap=True)
-    for line in diagnosis.plan:
-        console.print(line, markup=False, soft_wrap=True)
-    console.print(f"\n{diagnosis.summary}", markup=False, soft_wrap=True)
+    if as_json:
+        answer(diagnosis.model_dump() | {"can_run": diagnosis.can_run})
+    else:
+        lines = (f"{check.verdict:<7} {check.subject}: {check.found}" for check in diagnosis.checks)
+        typer.echo("\n".join([*lines, *diagnosis.plan, "", diagnosis.summary]))
     raise typer.Exit(0 if diagnosis.can_run else 1)

@@ -4,12 +4,14 @@ from typing import Annotated
 
 import typer
 
+from ladlib.cli.options import Quiet
 from ladlib.errors import UserError
 
 STUDY_EXAMPLES = (
     "Examples:\n\n  ladlib study"
     "\n\n  ladlib study --arms base,sft,sft_grpo --seeds 0"
     "\n\n  ladlib study --run results/runs/study-2 --jobs 4"
+    "\n\n  ladlib study --quiet"
 )
 
 
@@ -19,6 +21,7 @@ def study(
     run: Annotated[str, typer.Option(help="Run folder. Default: results/runs/study.")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Stages that run side by side and share the cores.")] = 2,
     profile: Annotated[str, typer.Option(help="toy, smoke, or a YAML file with toy datasets.")] = "toy",
+    quiet: Quiet = False,
 ) -> None:
     """Train and judge every arm on the toy datasets, check the rationales, write tables and figures.
 
@@ -28,8 +31,14 @@ def study(
     numbers = read_seeds(seeds)
     from ladlib.study import study as run_study
 
-    failed = run_study(profile, names, numbers, run, jobs, typer.echo)
+    failed = run_study(profile, names, numbers, run, jobs, _nothing if quiet else typer.echo)
+    if failed and quiet:
+        typer.echo(f"Failed or left out: {', '.join(failed)}. The run's logs/ say why.", err=True)
     raise typer.Exit(1 if failed else 0)
+
+
+def _nothing(_: str) -> None:
+    """What a quiet study says."""
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

@@ -3,8 +3,9 @@
     explorer("Threshold", lambda at: table_at(at), at=FloatSlider(...))
 
 A widget lives as long as its kernel. A batch run, an export to HTML and a page on the web keep only what a cell
-showed, so each explorer also shows its opening view as plain HTML. Views are HTML text: whatever in them comes
-from a model, a file or a person has to be escaped where it is put in (:func:`quoted`).
+showed, so each explorer also shows its opening view as plain HTML, which gives way where the widget is drawn.
+Views are HTML text: whatever in them comes from a model, a file or a person has to be escaped where it is put in
+(:func:`quoted`).
 """
 
 import base64
@@ -41,7 +42,8 @@ class Explorer(ipywidgets.VBox):
     @property
     def still(self) -> str:
         """The present view as HTML that needs neither a kernel nor a script."""
-        return f"<figure style='margin:0.5em 0'>{self.view.value}<figcaption>{_told(self.title)}</figcaption></figure>"
+        inside = f"{self.view.value}<figcaption>{_told(self.title)}</figcaption>"
+        return f"{GIVES_WAY}<figure class='ladlib-still' style='margin:0.5em 0'>{inside}</figure>"
 
     def _repr_mimebundle_(self, **given: object) -> dict | tuple[dict, dict]:
         display(HTML(self.still))
@@ -70,7 +72,10 @@ def explorer(title: str, draw: Callable[..., str], **controls: ipywidgets.Widget
 
 
 def choice(description: str, options: object, tooltip: str = "") -> ipywidgets.Dropdown:
-    """A menu that the keyboard opens; its first option is taken. Raises :class:`UserError` where there is none."""
+    """A menu; its first option is taken. Raises :class:`UserError` where there is none.
+
+    By keyboard: space, arrows, enter. While a menu is closed, JupyterLab takes the arrows for its own cells.
+    """
     if not options:
         raise UserError(f"There is no {description.lower()} to choose from.", "Run the cells and notebooks before.")
     return ipywidgets.Dropdown(options=options, description=description, tooltip=tooltip or description)
@@ -120,5 +125,7 @@ def _told(title: str) -> str:
     )
 
 
+# Where the widget itself is drawn its still would say the same again, to a screen reader too.
+GIVES_WAY = "<style>.jp-OutputArea:has(.widget-vbox) .ladlib-still{display:none}</style>"
 GREY_TEXT = "#5A6570"  # the palette's grey is too pale for small letters (WCAG 2.2, 4.5 to 1)
 CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:break-word;padding:2px 10px 2px 0"

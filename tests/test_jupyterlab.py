@@ -1,0 +1,132 @@
+"""The notebooks as people step through them: in the real JupyterLab, in a browser, every control moved by keyboard.
+
+``LADLIB_SCREENSHOTS=DIR`` keeps a picture of each explorer before and after.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab import Lab, serve
+from PIL import Image
+
+from ladlib.pipeline import STAGES
+from ladlib.pipeline.stages import notebooks_folder
+
+pytestmark = pytest.mark.slow
+
+GIVEN = "given.png"  # an image of one's own, beside the notebooks
+DOWN = ("Space", "ArrowDown", "Enter")  # while a menu is closed, JupyterLab keeps the arrow keys to itself
+RIGHT, SPACE = ("ArrowRight",), ("Space",)
+
+# What each notebook lets a reader move, in an order in which every move shows.
+MOVES = {
+    "01_data_exploration": {
+        "Pair browser": [
+            ("Show the mask", SPACE), ("Pixels", DOWN), ("Pair", RIGHT), ("Defect", DOWN), ("Category", DOWN),
+        ],
+    },
+    "02_sft": {},
+    "03_grpo": {
+        "Reward playground": [("Completion", "<think></think><answer>yes</answer>"), ("Label", DOWN)],
+        "Rollout explorer": [("Colour by", DOWN), ("Group", DOWN), ("Step", RIGHT)],
+    },
+    "04_evaluation": {
+        "Threshold on P(anomalous)": [("Threshold", RIGHT), ("Model", DOWN)],
+        "Scene editor": [
+            ("Place", DOWN), ("Do", DOWN), ("Do", DOWN), ("Part", DOWN), ("Do", DOWN), ("Second place", DOWN),
+            ("Product", DOWN),
+        ],
+        "Your own pair": [
+            ("Test image", GIVEN), ("Reference image", GIVEN), ("Upload the reference", Path(GIVEN)),
+            ("Upload the test image", Path(GIVEN)),
+        ],
+        "Occlusion": [("Pair", DOWN)],
+    },
+    "05_compare_72b": {},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(smoke, tmp_path_factory):
+    """The notebooks, set to a copy of a finished smoke run, and an image."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(smoke.root, folder / "run")
+    for stage in STAGES:
+        notebook = nbformat.read(stage.notebook(notebooks_folder()), as_version=4)
+        (cell,) = [one for one in notebook.cells if "parameters" in one.metadata.get("tags", [])]
+        cell.source = cell.source.replace('profile = "toy"', 'profile = "smoke"').replace('run = ""', 'run = "run"')
+        nbformat.write(notebook, folder / f"{stage.name}.ipynb")
+    Image.new("RGB", (56, 56), "purple").save(folder / GIVEN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    with serve(folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module", params=MOVES)
+def opened(request, folder, address, browser):
+    """One notebook after the other, open in JupyterLab, all of its cells run; and what was saved then."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    lab = Lab(page, address, folder / f"{request.param}.ipynb")
+    yield lab, lab.run_all()
+    page.close()
+
+
+@pytest.fixture
+def screenshots(tmp_path):
+    return Path(os.environ.get("LADLIB_SCREENSHOTS") or tmp_path)
+
+
+def test_the_moves_below_are_of_the_five_notebooks():
+    assert list(MOVES) == [stage.name for stage in STAGES]
+
+
+def test_run_all_from_the_menu_runs_every_cell_without_an_error(opened):
+    lab, notebook = opened
+    code = [one for one in notebook.cells if one.cell_type == "code"]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert [one.evalue for one in outputs if one.output_type == "error"] == []
+    assert all(one.execution_count for one in code)
+    assert not [one.text for one in outputs if one.output_type == "stream" and "Traceback" in one.text]
+    assert lab.page.get_by_text(re.compile("Error displaying widget|Error rendering output")).count() == 0
+
+
+def test_every_control_changes_its_view_by_keyboard(opened, folder, screenshots):
+    lab, _ = opened
+    shown = lab.explorers()
+    assert list(shown) == list(MOVES[lab.file.stem])
+    for title, moves in MOVES[lab.file.stem].items():
+        picture(shown[title], screenshots / f"{lab.file.stem}-{title}-before.png")
+        assert {name for name, _ in moves} == set(shown[title].controls)
+        still = [name for name, what in moves if not shown[title].move(name, absolute(what, folder))]
+        picture(shown[title], screenshots / f"{lab.file.stem}-{title}-after.png")
+        assert still == [], f"{title} did not follow"
+
+
+def test_a_still_is_kept_in_the_notebook_and_gives_way_to_its_widget(opened):
+    lab, notebook = opened
+    stills = lab.page.locator(".ladlib-still")
+    assert stills.count() == len(MOVES[lab.file.stem]) == notebook_text(notebook).count("class='ladlib-still'")
+    assert not any(one.is_visible() for one in stills.all())
+
+
+def notebook_text(notebook):
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return "".join(one.data.get("text/html", "") for one in outputs if "data" in one)
+
+
+def absolute(what, folder):
+    return folder / what if isinstance(what, Path) else what
+
+
+def picture(shown, file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shown.settled()
+    shown.box.screenshot(path=file)

@@ -130,7 +130,8 @@ def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig
         gradient_accumulation_steps=accumulation(completions, grpo.micro_batch_size, "prompts_per_step * group_size ="),
         num_generations=grpo.group_size, max_completion_length=grpo.max_completion_tokens,
         temperature=grpo.temperature, top_p=1.0, top_k=0,
-        beta=grpo.beta, use_bias_correction_kl=True, epsilon=grpo.epsilon, num_iterations=1, loss_type="grpo", scale_rewards="group",
+        beta=grpo.beta, use_bias_correction_kl=True, epsilon=grpo.epsilon, num_iterations=1,
+        loss_type="grpo", scale_rewards="group",
         reward_weights=[grpo.accuracy_weight, grpo.format_weight],
         lr_scheduler_type="linear", disable_dropout=True, shuffle_dataset=False, **_engine(grpo, policy),
     )  # fmt: skip

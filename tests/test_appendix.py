@@ -27,10 +27,10 @@ def test_it_is_no_stage_and_every_section_begins_with_words():
 
 
 @pytest.mark.slow
-def test_its_policy_learns_and_its_loss_and_gradient_are_those_of_trl(smoke, tmp_path):
+def test_its_policy_learns_and_its_loss_and_gradient_are_those_of_trl(tmp_path):
     """The notebook itself asserts that loss and gradient agree."""
-    parameters = {"profile": "toy", "run": str(tmp_path / "run")}
+    parameters = {"run": str(tmp_path / "run")}
     done = papermill.execute_notebook(NOTEBOOK, tmp_path / "out.ipynb", parameters, progress_bar=False)
     (shown,) = [out for cell in done.cells if "rise" in cell.source for out in cell.outputs]
     rise = float(re.search(r"rise</td>\s*<td[^>]*>(-?[0-9.]+)", shown["data"]["text/html"])[1])
-    assert rise > 0.1
+    assert rise >= 0.2

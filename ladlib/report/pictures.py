@@ -82,8 +82,8 @@ def _overlaid(test: Picture, mask: Picture | None) -> np.ndarray | None:
 def generation_cards(generations: Sequence[Generation], root: Path | str, n: int = 6) -> Figure:
     """Cards, each of a reference image, test image, completion and verdict; right ones first.
 
-    There are up to ``n``. Half of the cards show right answers and half wrong ones as far as there are that many, each taken evenly
-    from the order given. ``root`` is the dataset folder that the image paths are relative to.
+    There are up to ``n``. Half of them show right answers and half wrong ones as far as there are that many, each taken
+    evenly from the order given. ``root`` is the dataset folder that the image paths are relative to.
     """
     chosen = choose(generations, n)
     figure = canvas(9, 2.15 * max(1, len(chosen)))

@@ -53,7 +53,9 @@ def _executed(run: RunFolder) -> list[Page]:
     files = [stage.notebook(run.notebooks) for stage in STAGES]
     pages = [page_of(file, file.name) for file in files if file.is_file()]
     if not pages:
-        raise UserError(f"{run.root} holds no executed notebook.", "Run `ladlib reproduce` with --run, or give another.")
+        raise UserError(
+            f"{run.root} holds no executed notebook.", "Run `ladlib reproduce` with --run, or give another."
+        )
     return pages
 
 

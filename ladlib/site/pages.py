@@ -135,6 +135,8 @@ def _sections(soup: BeautifulSoup) -> tuple[Section, ...]:
         elif type(part) is NavigableString and found and not part.find_parent((*SILENT, *HEADINGS)):
             found[-1][1].append(str(part))
     return tuple(
-        Section(int(heading.name[1]), heading["id"], heading.get_text().removesuffix("¶"), " ".join("".join(texts).split()))
+        Section(
+            int(heading.name[1]), heading["id"], heading.get_text().removesuffix("¶"), " ".join("".join(texts).split())
+        )
         for heading, texts in found
     )

@@ -11,7 +11,9 @@ the parser and nowhere else. Departures from the paper, whose hyper-parameters a
    completions (``loss_type="grpo"``); one update per batch of completions, so nothing is ever clipped.
 3. No top-k or top-p: completions are drawn from the policy itself at the profile's temperature, except
    that vision tokens cannot be drawn.
-4. Each step sees logical and good pairs in turn, so that a step's labels are balanced.
+4. The KL term is multiplied by the policy's ratio to itself: 1 in value, but its gradient is then that of the
+   divergence (DeepSeek-V3.2, arXiv 2512.02556; TRL's default).
+5. Each step sees logical and good pairs in turn, so that a step's labels are balanced.
 """
 
 import time
@@ -128,7 +130,8 @@ def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig
         gradient_accumulation_steps=accumulation(completions, grpo.micro_batch_size, "prompts_per_step * group_size ="),
         num_generations=grpo.group_size, max_completion_length=grpo.max_completion_tokens,
         temperature=grpo.temperature, top_p=1.0, top_k=0,
-        beta=grpo.beta, epsilon=grpo.epsilon, num_iterations=1, loss_type="grpo", scale_rewards="group",
+        beta=grpo.beta, use_bias_correction_kl=True, epsilon=grpo.epsilon, num_iterations=1,
+        loss_type="grpo", scale_rewards="group",
         reward_weights=[grpo.accuracy_weight, grpo.format_weight],
         lr_scheduler_type="linear", disable_dropout=True, shuffle_dataset=False, **_engine(grpo, policy),
     )  # fmt: skip

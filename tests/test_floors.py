@@ -26,7 +26,7 @@ FLOORS = {
     ),
     4: (
         "pipeline", "study", "verify", "cli", "doctor", "release", "audit", "kernel", "bench", "explore",
-        "exercises", "__main__",
+        "exercises", "site", "__main__",
     ),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
@@ -34,6 +34,7 @@ HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
     "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "rationales", "neighbours", "endpoint",
     "replay", "report", "session", "pipeline", "study", "verify", "cli", "explore", "exercises",
+    "site",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 

@@ -19,7 +19,7 @@ DECLARED = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
 TEST_EXTRA = [Requirement(line) for line in PROJECT["project"]["optional-dependencies"]["test"]]
 BUILD = [Requirement(line) for line in PROJECT["build-system"]["requires"]]
 # Module names that are not the name of the distribution they come from.
-MODULE = {"ipython": "IPython", "pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml"}
+MODULE = {"ipython": "IPython", "pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml", "beautifulsoup4": "bs4"}
 # Used without an import: the kernel that papermill starts, and JupyterLab for `make lab`.
 WITHOUT_IMPORT = {"ipykernel", "jupyterlab", "accelerate"}
 # Imported, and always there: transformers needs the first, ipykernel and nbclient the second.

@@ -1,4 +1,4 @@
-"""Commands about runs: reproduce, report, doctor."""
+"""Commands about runs: reproduce, report, site, doctor."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ladlib.runs import RunFolder
 
 Data = Annotated[str, typer.Option(help="Folder that holds the datasets. Toy profiles draw their own.")]
+Run = Annotated[str, typer.Option(help="Run folder. Default: the latest, or the released one.")]
 
 REPRODUCE_EXAMPLES = (
     "Examples:\n\n  ladlib reproduce"
@@ -26,6 +27,7 @@ REPRODUCE_EXAMPLES = (
     "\n\n  ladlib reproduce --quiet && ladlib verify results/runs/toy --json"
 )
 REPORT_EXAMPLES = "Examples:\n\n  ladlib report\n\n  ladlib report --run results/runs/paper-1 --data /data/anomaly"
+SITE_EXAMPLES = "Examples:\n\n  ladlib site\n\n  ladlib site --run results/runs/paper-1 --out public"
 DOCTOR_EXAMPLES = (
     "Examples:\n\n  ladlib doctor"
     "\n\n  ladlib doctor --profile paper --data /data/anomaly"
@@ -72,7 +74,7 @@ def reproduce(
 
 
 def report(
-    run: Annotated[str, typer.Option(help="Run folder. Default: the latest, or the released one.")] = "",
+    run: Run = "",
     data: Annotated[
         str, typer.Option(help="Folder of the datasets, for the pictures. Default: where the run found them.")
     ] = "",
@@ -91,6 +93,17 @@ def report(
         page = write_report(folder, images, hold=verify)
     typer.echo(comparison_text(folder))
     typer.echo(f"\nReport: {page}\nTables: {folder.tables}\nFigures: {folder.figures}")
+
+
+def site(
+    run: Run = "", out: Annotated[str, typer.Option(help="Folder of the pages. Default: site in the run folder.")] = ""
+) -> None:
+    """Write a run's executed notebooks and its report as pages that open offline, with a search."""
+    from ladlib.runs import RunFolder
+    from ladlib.site import write_site
+
+    folder = RunFolder(run) if run else latest_run()
+    typer.echo(f"Site: {write_site(folder, Path(out) if out else folder.site)}")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ladlib.errors import UserError
 from ladlib.plain import printable
-from ladlib.report.style import RC
+from ladlib.report.style import shown_png
 
 WIDE = ipywidgets.Layout(width="32em", max_width="100%")
 NAMED = {"description_width": "9em"}  # long descriptions are read whole, not cut off
@@ -103,14 +103,15 @@ def table(headings: list[str], rows: list[list[str]], caption: str = "") -> str:
 
 def picture(shown: Image.Image | Figure, alt: str, width: int = 0) -> str:
     """A picture inside the page; ``width`` in pixels (0 = its own), ``alt`` what a screen reader says of it."""
-    file = BytesIO()
-    if isinstance(shown, Figure):
-        shown.savefig(file, dpi=RC["figure.dpi"], format="png", metadata={"Software": None})
-    else:
-        shown.save(file, "PNG", optimize=True)
     size = f"width:{width}px;image-rendering:pixelated;" if width else ""
-    data = base64.b64encode(file.getvalue()).decode("ascii")
+    data = base64.b64encode(shown_png(shown) if isinstance(shown, Figure) else _png(shown)).decode("ascii")
     return f"<img style='{size}max-width:100%' alt='{quoted(alt)}' src='data:image/png;base64,{data}'>"
+
+
+def _png(image: Image.Image) -> bytes:
+    file = BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def side_by_side(*parts: str) -> str:

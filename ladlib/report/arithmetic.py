@@ -138,9 +138,10 @@ def p_text(value: float) -> str:
 
 @styled
 def operating_points(points: Mapping[str, pd.DataFrame]) -> Figure:
-    """Recall against specificity, a panel for each block of methods (columns method, recall, specificity, x 100).
+    """Recall against specificity, a panel for each block of methods.
 
-    On a grey line every point has the same balanced accuracy; the black one is that of answering blindly.
+    The frames have the columns method, recall and specificity, x 100. On a grey line every point has the same balanced
+    accuracy; the black one is that of answering blindly.
     """
     figure = canvas(4.9 * len(points), 4.6)
     panels = figure.subplots(1, len(points), squeeze=False)[0]

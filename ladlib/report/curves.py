@@ -28,6 +28,16 @@ def loss_curve(log_rows: Rows) -> Figure:
 
 
 @styled
+def reward_curve(log_rows: Rows) -> Figure:
+    """The mean reward by step."""
+    figure = canvas(7, 3.2)
+    axes = figure.subplots()
+    _line(axes, log_rows, "reward", BLUE)
+    axes.set(title="Mean reward of a step", xlabel="step", ylim=(0, None))
+    return figure
+
+
+@styled
 def grpo_curves(log_rows: Rows) -> Figure:
     """Stage 2 by step: rewards, their spread, lengths, yes-rate, KL, entropy and where the time goes."""
     figure = canvas(11, 6.4)

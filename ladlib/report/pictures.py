@@ -80,10 +80,10 @@ def _overlaid(test: Picture, mask: Picture | None) -> np.ndarray | None:
 
 @styled
 def generation_cards(generations: Sequence[Generation], root: Path | str, n: int = 6) -> Figure:
-    """Up to ``n`` cards: reference image, test image, completion and verdict; right ones first.
+    """Cards, each of a reference image, test image, completion and verdict; right ones first.
 
-    Half of the cards show right answers and half wrong ones as far as there are that many, each taken evenly
-    from the order given. ``root`` is the dataset folder that the image paths are relative to.
+    There are up to ``n``. Half of them show right answers and half wrong ones as far as there are that many, each taken
+    evenly from the order given. ``root`` is the dataset folder that the image paths are relative to.
     """
     chosen = choose(generations, n)
     figure = canvas(9, 2.15 * max(1, len(chosen)))

@@ -81,6 +81,7 @@ def _any(answers: Answers) -> Generation:
 
 @styled
 def _drawn(chosen: Mapping[str, Answers], known: Mapping[str, Dataset]) -> Figure:
+    """A row a pair: reference image, test image, and what each arm said, with its verdict."""
     arms = [arm for arm in MODELS if arm in next(iter(chosen.values()))]
     figure = canvas(2.4 + 1.55 * len(arms), 2.05 * len(chosen))
     rows = figure.subplots(len(chosen), 2 + len(arms), width_ratios=[1.1, 1.1, *[1.55] * len(arms)], squeeze=False)

@@ -101,11 +101,11 @@ def _bars_from_chance(axes: Axes, rows: pd.DataFrame, places: list[str], shift: 
 
 @styled
 def pass_figure(frame: pd.DataFrame) -> Figure:
-    """From pass@1 to pass@k by kind of rule, a line an arm (columns arm, rule, k, pass_at in 0..1; seeds averaged).
+    """From pass@1 to pass@k by kind of rule, a line an arm, seeds averaged.
 
-    Small dashes are what a coin scores, which is right in half of its tries: 1 - 0.5 ** k. Answers have two
-    values only, so what counts is how far pass@1 lies above a half and how far pass@k below the coin's: the rest
-    are pairs to which the policy always gives the same, wrong answer.
+    ``frame`` has the columns arm, rule, k and pass_at, in 0..1. Small dashes are what a coin scores, which is right in
+    half of its tries: 1 - 0.5 ** k. Answers have two values only, so what counts is how far pass@1 lies above a half
+    and how far pass@k below the coin's: the rest are pairs to which the policy always gives the same, wrong answer.
     """
     rules = [rule for rule in (*RULES, "all") if rule in set(frame["rule"])]
     arms = [arm for arm in ARMS if arm in set(frame["arm"])]

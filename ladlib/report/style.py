@@ -1,12 +1,16 @@
-"""One look for every figure: colours that colour-blind readers tell apart, files whose bytes repeat."""
+"""One look for every figure: colours that colour-blind readers tell apart, files whose bytes repeat, words beside."""
 
+import base64
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from io import BytesIO
 
 import matplotlib.pyplot as plt
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ladlib.plain import printable as printable  # what figures and tables show of a completion
 from ladlib.runs import RunFolder, write_bytes
@@ -47,8 +51,32 @@ RC = {
 }  # fmt: skip
 
 
+class Drawing(Figure):
+    """A figure that a notebook shows with ``alt``, what a screen reader says of it; nbconvert's ``<img>`` keeps it."""
+
+    alt = ""
+
+    def _ipython_display_(self) -> None:
+        png = base64.b64encode(shown_png(self)).decode("ascii")
+        told = {"image/png": {"alt": self.alt}} if self.alt else {}
+        display({"image/png": png, "text/plain": self.alt or repr(self)}, metadata=told, raw=True)
+
+
+def shown_png(figure: Figure) -> bytes:
+    """A PNG for the screen, of 256 colours: a third of the bytes, which an executed notebook keeps."""
+    file, small = BytesIO(), BytesIO()
+    figure.savefig(file, dpi=figure.dpi, format="png", bbox_inches="tight")
+    whole = Image.open(file).convert("RGB")
+    palette = whole.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)  # the one method that leaves white white
+    whole.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Run ``draw`` in this style and hand its figure back closed, so that a notebook shows it once."""
+    """Run ``draw`` in this style and hand its figure back closed, so that a notebook shows it once.
+
+    The first paragraph of its docstring says what it shows, to those who cannot see it too.
+    """
 
     @wraps(draw)
     def inside(*args: object, **kwargs: object) -> Figure:
@@ -57,14 +85,22 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
             figure.draw_without_rendering()  # makes the ticks, which belong to this style too
             figure.set_layout_engine("none")  # laid out once, not again for every file
         plt.close(figure)
+        figure.alt = _told(draw, figure)
         return figure
 
     return inside
 
 
+def _told(draw: Callable, figure: Figure) -> str:
+    what = " ".join(inspect.getdoc(draw).split("\n\n")[0].split())
+    titles = [" ".join(axes.get_title("left").split()) for axes in figure.axes]
+    panels = "; ".join(title for title in titles if title)
+    return f"{what} Panels: {panels}." if panels else what
+
+
 def canvas(width: float, height: float) -> Figure:
     """An empty figure, in inches, that lays out its parts by itself."""
-    figure = plt.figure(figsize=(width, height), layout="constrained")
+    figure = plt.figure(figsize=(width, height), layout="constrained", FigureClass=Drawing)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.03)
     return figure
 

@@ -181,10 +181,10 @@ def _lie_flat(axes: Axes) -> None:
 
 @styled
 def conditions_figure(variations: Sequence[Variation], root: Path | str) -> Figure:
-    """One pair as the model sees it under ``SHOWN``, a column each: first image, second image, what it said.
+    """One pair as the model sees it under several conditions, a column each: first image, second image, what it said.
 
-    The pair is the first whose answers differ most; frames are green where the answer is the label. ``root`` is the
-    dataset folder that the image paths are relative to.
+    The conditions are ``SHOWN``. The pair is the first whose answers differ most; frames are green where the answer is
+    the label. ``root`` is the dataset folder that the image paths are relative to.
     """
     cells = next(iter(_by_arm(variations).values()))
     chosen = [next(cell for cell in cells if cell[0] == factor) for factor in SHOWN if _has(cells, factor)]

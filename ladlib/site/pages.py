@@ -119,7 +119,9 @@ def _turn_links(soup: BeautifulSoup) -> None:
 
 def _reach_by_keyboard(soup: BeautifulSoup) -> None:
     """What is wider than the page scrolls in a box of its own, by the arrow keys too."""
-    for box in soup.select(".output_subarea:has(table, pre), .input_area pre, table:not(.output_subarea table)"):
+    for table in soup.select("table:not(.output_subarea table)"):
+        table.wrap(soup.new_tag("div", attrs={"class": "output_subarea"}))
+    for box in soup.select(".output_subarea:has(table, pre), pre:not(.output_subarea pre)"):
         box["tabindex"] = "0"
 
 

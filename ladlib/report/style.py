@@ -93,9 +93,9 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 def _told(draw: Callable, figure: Figure) -> str:
     what = " ".join(inspect.getdoc(draw).split("\n\n")[0].split())
-    titles = [" ".join(axes.get_title("left").split()) for axes in figure.axes]
-    panels = "; ".join(title for title in titles if title)
-    return f"{what} Panels: {panels}." if panels else what
+    titles = [" ".join((axes.get_title("left") or axes.get_title("center")).split()) for axes in figure.axes]
+    panels = "; ".join(filter(None, titles))
+    return f"{what} Panels: {panels}" if panels else what
 
 
 def canvas(width: float, height: float) -> Figure:

@@ -28,7 +28,7 @@ VIEW = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/pla
 def run(tmp_path):
     """A run of which one notebook was executed: a formula, a link, two sections of one name, a widget and its still."""
     run = RunFolder(tmp_path / "run")
-    run.write(RunRecord(profile="smoke", seed=0, versions={"ladlib": "0"}))
+    run.write(RunRecord(profile="smoke", seed=0))
     shown = [
         new_output("display_data", {"text/html": "<p class='ladlib-still'>first view</p>"}),
         new_output("display_data", VIEW),

@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -27,13 +28,14 @@ from ladlib.report.study import arms_and_seeds, write_study
 from ladlib.report.study_arms import arms_frame, arms_text
 from ladlib.report.study_spoken import read_summaries
 from ladlib.report.tables import blocks, comparison, departures, markdown, readable
-from ladlib.runs import RELEASED, STUDY, RunFolder, write_text
+from ladlib.runs import RELEASED, STUDY, RunFolder, read_jsonl, write_text
 from ladlib.schema import Pair
 from ladlib.seals import seal_all
 from ladlib.settings import load_profile
 from ladlib.verify import verify
 
 ROOT = Path(__file__).parents[1]
+SPEED = ROOT / "results" / "speed.jsonl"  # the last lines of `ladlib bench grpo|eval`
 READMES = ROOT / "README.md", ROOT / "notebooks" / "README.md"
 KEPT = (
     "run.json", "metrics.json", "generations", "sensitivity", "baselines", "rationales", "samples", "logs",
@@ -81,9 +83,11 @@ def with_blocks(text: str) -> str:
         "claims": (claims, STUDY),
     }
 
+    of_no_run = {"departures": appendix, "speed": speed}
+
     def fill(match: re.Match) -> str:
-        if match[2] == "departures":
-            return f"{match[1]}\n{appendix()}{match[3]}"
+        if match[2] in of_no_run:
+            return f"{match[1]}\n{of_no_run[match[2]]()}{match[3]}"
         make, released = made[match[2]]
         return f"{match[1]}\n{make(released) if released.run_json.exists() else ''}{match[3]}"
 
@@ -117,6 +121,26 @@ def lessons(released: RunFolder) -> str:
         f"{cost.peak_memory_gib:g} GiB of memory;\na machine with {cost.needs.memory_gib:g} GiB, and "
         f"{cost.needs.disk_gib:g} GiB free on disk, is enough.\n"
     )
+
+
+def speed() -> str:
+    """What ``ladlib bench`` measured, ours beside each way of the stock libraries: medians, from ``SPEED``."""
+    rows = [row for told in read_jsonl(SPEED) for row in _speed(told)]
+    return markdown(pd.DataFrame(rows))
+
+
+def _speed(told: dict) -> list[dict]:
+    work = f"GRPO step, groups of {told['group']}" if told["what"] == "grpo" else f"{told['pairs']} pairs judged"
+    took = {name: median(times) for name, times in (told.get("seconds") or told["seconds_a_step"]).items()}
+    (ours, least), *others = took.items()
+    return [
+        {
+            "work": work, "beside": name, "seconds": f"{least:.2f} and {seconds:.2f}",
+            "faster": f"{seconds / least:.1f} ×",
+            "memory at most, MiB": " and ".join(f"{told['peak_mib'][one]:.0f}" for one in (ours, name)),
+        }
+        for name, seconds in others
+    ]  # fmt: skip
 
 
 def study(released: RunFolder) -> str:

@@ -109,6 +109,9 @@ def make_trainer(
         policy, [_accuracy(processor), _format(processor)], make_config(profile, policy, folder, seed),
         train_dataset=dataset, processing_class=processor, peft_config=lora_config(policy, profile.model.lora),
     )  # fmt: skip
+    if profile.grpo.shared_prefix and trainer.accelerator.is_fsdp2:
+        told = "grpo.shared_prefix needs a whole model on each device, and FSDP2 divides it."
+        raise UserError(told, "Set grpo.shared_prefix to false, or parallel.method to ddp or zero3.")
     # Divided by accelerate, a model does not know of it. Its generate would stop at the end of this device's answers
     # and leave the others waiting for its share of the weights.
     policy._is_fsdp_managed_module = trainer.accelerator.is_fsdp2

@@ -40,6 +40,7 @@ VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|imag
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 KIND = "qwen2_5_vl"
 COPY = "Copy or train it again; weights are read from safetensors files only."
+MAKE = "Give a folder with a config.json; of a run, notebook 02_sft makes sft, and 03_grpo makes sft_grpo."
 TOY_MODELS = ("toy-base", "toy-large")
 
 
@@ -76,9 +77,7 @@ def locate(name: str) -> str:
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path)
     if name.startswith((".", "/", "~", "results")) or path.exists():
-        raise UserError(
-            f"There is no model in {name}.", "Give a folder with a config.json, or run the stage that makes it."
-        )
+        raise UserError(f"There is no model in {name}.", MAKE)
     return name
 
 

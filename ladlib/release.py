@@ -35,7 +35,7 @@ from ladlib.settings import load_profile
 from ladlib.verify import verify
 
 ROOT = Path(__file__).parents[1]
-SPEED = ROOT / "results" / "speed.jsonl"  # the last lines of `ladlib bench grpo|eval`
+SPEED = ROOT / "results" / "speed.jsonl"  # the last lines of `ladlib bench grpo|eval`, run after run
 READMES = ROOT / "README.md", ROOT / "notebooks" / "README.md"
 KEPT = (
     "run.json", "metrics.json", "generations", "sensitivity", "baselines", "rationales", "samples", "logs",
@@ -124,23 +124,27 @@ def lessons(released: RunFolder) -> str:
 
 
 def speed() -> str:
-    """What ``ladlib bench`` measured, ours beside each way of the stock libraries: medians, from ``SPEED``."""
-    rows = [row for told in read_jsonl(SPEED) for row in _speed(told)]
-    return markdown(pd.DataFrame(rows))
+    """What ``ladlib bench`` measured, ours beside each way of the stock libraries, over all runs in ``SPEED``."""
+    works: dict[tuple[str, str], list[dict]] = {}
+    for told in read_jsonl(SPEED):
+        work = f"GRPO step, groups of {told['group']}" if told["what"] == "grpo" else f"{told['pairs']} pairs judged"
+        for other in list(told["peak_mib"])[1:]:
+            works.setdefault((work, other), []).append(told)
+    return markdown(pd.DataFrame(_speed(work, other, runs) for (work, other), runs in works.items()))
 
 
-def _speed(told: dict) -> list[dict]:
-    work = f"GRPO step, groups of {told['group']}" if told["what"] == "grpo" else f"{told['pairs']} pairs judged"
-    took = {name: median(times) for name, times in (told.get("seconds") or told["seconds_a_step"]).items()}
-    (ours, least), *others = took.items()
-    return [
-        {
-            "work": work, "beside": name, "seconds": f"{least:.2f} and {seconds:.2f}",
-            "faster": f"{seconds / least:.1f} ×",
-            "memory at most, MiB": " and ".join(f"{told['peak_mib'][one]:.0f}" for one in (ours, name)),
-        }
-        for name, seconds in others
-    ]  # fmt: skip
+def _speed(work: str, other: str, runs: list[dict]) -> dict[str, str | int]:
+    """Medians within each of ``runs``, the middle of them over all runs, and the lowest and highest ratio."""
+    ours = next(iter(runs[0]["peak_mib"]))
+    took = [told.get("seconds") or told["seconds_a_step"] for told in runs]
+    least, most = ([median(one[name]) for one in took] for name in (ours, other))
+    ratios = sorted(much / little for little, much in zip(least, most, strict=True))
+    spread = f" ({ratios[0]:.1f} to {ratios[-1]:.1f})" if len(runs) > 1 else ""
+    return {
+        "work": work, "beside": other, "runs": len(runs), "seconds": f"{median(least):.2f} and {median(most):.2f}",
+        "faster": f"{median(ratios):.1f} ×{spread}",
+        "memory at most, MiB": " and ".join(f"{runs[-1]['peak_mib'][one]:.0f}" for one in (ours, other)),
+    }  # fmt: skip
 
 
 def study(released: RunFolder) -> str:

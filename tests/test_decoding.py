@@ -13,7 +13,7 @@ from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
 from ladlib.decoding.cache import keep, with_room
 from ladlib.decoding.prompt import distinct, lay_out
-from ladlib.decoding.rows import padded, read_again
+from ladlib.decoding.rows import LOOK, padded, read_again
 from ladlib.likelihood import beginnings
 from ladlib.models import VISION_TOKENS
 from ladlib.settings import ToyData, load_profile
@@ -102,6 +102,14 @@ def test_answers_cut_off_at_the_limit_are_those_of_generate(tiny, pairs, longest
     found = decoding.answer(*tiny, few, longest, question)
     assert {one.finish for one in found} == {"length"}
     same(found, evaluate.answer(*tiny, few, longest, question))
+
+
+def test_the_device_may_be_asked_now_and_then_only_which_rows_have_ended(toy, pairs, monkeypatch):
+    found = evaluate.answer(*toy, pairs, 64, shared_prefix=True)
+    monkeypatch.setitem(LOOK, "cpu", 8)
+    seldom = evaluate.answer(*toy, pairs, 64, shared_prefix=True)
+    assert len({one.completion_tokens for one in found}) > 8  # of many lengths, not all of them multiples of 8
+    same(seldom, found)
 
 
 def test_images_of_unequal_size_are_padded_and_change_nothing(tiny, pairs):

@@ -1,6 +1,7 @@
 """What must be true after a load."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_base, tiny_processor, tiny_profile
 
 from ladlib.errors import UserError
-from ladlib.models import VISION_TOKENS, decode, fingerprint, load_model, load_processor
+from ladlib.models import VISION_TOKENS, decode, fingerprint, load_model, load_processor, locate
+from ladlib.pipeline.stages import STAGES
 from ladlib.training import LORA_TARGETS
 
 
@@ -85,6 +87,15 @@ def test_vision_tokens_are_banned_and_padding_is_on_the_left(settings):
 def test_a_folder_that_is_not_there_is_one_line_that_names_it(settings):
     with pytest.raises(UserError, match="There is no model in results/none"):
         load_model("results/none", settings)
+
+
+def test_a_checkpoint_that_is_not_there_says_which_notebook_makes_it():
+    with pytest.raises(UserError) as missing:
+        locate("results/none/checkpoints/sft-seed0")
+    made = {(stage.name, Path(path).name) for stage in STAGES for path in stage.paths(0) if "checkpoints" in path}
+    assert len(made) == 2
+    for notebook, checkpoint in made:
+        assert f"{notebook} makes {checkpoint.removesuffix('-seed0')}" in missing.value.mend
 
 
 def test_a_completion_ends_at_the_end_of_its_turn_and_keeps_special_tokens():

@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 import torch
+from accelerate import Accelerator
 from tiny import narrow_3b, tiny_base, tiny_profile, write_data
 from trl.data_utils import prepare_multimodal_messages
 
@@ -177,6 +178,12 @@ def test_another_attention_is_refused_with_the_mend(data, tmp_path):
 def test_vllm_is_refused_with_the_mend(data, tmp_path):
     with pytest.raises(UserError, match="shared_prefix"):
         make(data, tmp_path, True, grpo__engine="vllm_server")
+
+
+def test_a_model_divided_among_devices_is_refused_with_the_mend(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Accelerator, "is_fsdp2", True)
+    with pytest.raises(UserError, match="needs a whole model on each device.*ddp or zero3"):
+        make(data, tmp_path, True)
 
 
 @pytest.mark.slow

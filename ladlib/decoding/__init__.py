@@ -11,6 +11,8 @@ follows. Three test images beside two reference images, and one answer that ends
 
 - an image is packed and encoded once, however many pairs show it (:mod:`ladlib.decoding.prompt`);
 - the prompt up to the end of the reference image is read once for all pairs beside it: it comes first;
+- of a prompt's tokens only the last one's output is read, so the last layer makes no more than keys and values of the
+  others;
 - keys and values are written into memory set aside once, and a row that has ended leaves the batch
   (:mod:`ladlib.decoding.cache`);
 - P(yes) is read from the same keys and values: two tokens more, not the whole text again

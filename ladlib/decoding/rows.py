@@ -5,7 +5,9 @@ for ended, tokens in rows.write(160):
     found = dict(rows.completions(tokenizer, ended, tokens))    # {number of the prompt: its completion}
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -21,6 +23,7 @@ from ladlib.likelihood import beginnings, shares_of_yes, up_to_answer
 from ladlib.models import decode
 
 ENDED = 0.25  # of the rows: to let some go is to copy the others, so it is not done for each by itself
+LOOK = defaultdict(lambda: 8, cpu=1)  # tokens from one look at which rows have ended to the next: a GPU waits for it
 
 
 def most_likely(logits: torch.Tensor) -> torch.Tensor:
@@ -50,12 +53,14 @@ class Rows:
         """
         config, ended = self.model.generation_config, torch.zeros_like(self.numbers, dtype=torch.bool)
         stops, banned = (torch.tensor(ids).to(ended.device) for ids in (config.eos_token_id, config.suppress_tokens))
+        look = LOOK[ended.device.type]
         while len(self.numbers):
             chosen = choose(self.logits.index_fill(1, banned, -torch.inf))
             self.written = torch.cat([self.written, chosen[:, None]], dim=1)
             ended |= torch.isin(chosen, stops)
-            if self.written.shape[1] == most or ended.float().mean() >= ENDED:
-                leaving = ended | (self.written.shape[1] == most)
+            steps = self.written.shape[1]
+            if steps == most or (steps % look == 0 and ended.float().mean() >= ENDED):
+                leaving = ended | (steps == most)
                 rows = leaving.nonzero().squeeze(1)
                 yield rows, [up_to_stop(row, stops.tolist()) for row in self.written[rows].tolist()]
                 self._keep((~leaving).nonzero().squeeze(1))
@@ -129,7 +134,26 @@ def _read(
     embeddings, positions = padded([part.embeddings for part in parts]), padded([part.positions for part in parts])
     seen = padded([torch.ones_like(part.positions[:, 0], dtype=torch.bool) for part in parts])
     mask = torch.cat([mask, seen], dim=1)
-    return forward(model, mask, positions.permute(2, 0, 1), cache, inputs_embeds=embeddings)[:, -1], mask
+    with _last_token_alone(model):
+        return forward(model, mask, positions.permute(2, 0, 1), cache, inputs_embeds=embeddings)[:, -1], mask
+
+
+@contextmanager
+def _last_token_alone(model: Qwen2_5_VLForConditionalGeneration) -> Iterator[None]:
+    """In its last layer the model does for the last token alone what comes after the keys and values.
+
+    What it makes of the others is read by nobody, and wrong: the last one's share is added to each of them.
+    """
+    layer = model.model.language_model.layers[-1]
+    hooks = [
+        part.register_forward_pre_hook(lambda _, given: (given[0][:, -1:],))
+        for part in (layer.self_attn.o_proj, layer.mlp)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def forward(

@@ -82,7 +82,8 @@ def evaluate(
         batches = make_batches(kept.pairs, left, kept.folder, profile.data, profile.evaluate.batch_size)
         progress, done = Progress(arm, "batch", len(batches)), len(kept.pairs) - len(left)
         count = count_processes(profile.parallel)
-        for number, records in enumerate(divided(partial(_make_judge, kept, model), batches, count), 1):
+        judged = divided(partial(_make_judge, kept, model), batches, count, ahead=partial(_open, kept))
+        for number, records in enumerate(judged, 1):
             for record in records:
                 if record.id in left:
                     kept.keep(record)
@@ -155,7 +156,7 @@ def _judge(
     kept: Generations, model: Qwen2_5_VLForConditionalGeneration, processor: PairProcessor, batch: Sequence[Pair]
 ) -> list[Generation]:
     start, prompt = time.perf_counter(), render_prompt(processor)
-    images = [kept.views(one) for one in batch]
+    images = _open(kept, batch)
     settings = kept.profile.evaluate
     completions = answer(model, processor, images, settings.max_new_tokens, shared_prefix=settings.shared_prefix)
     seconds = (time.perf_counter() - start) / len(batch)
@@ -163,6 +164,11 @@ def _judge(
         kept.record(one, seen, prompt, found, seconds)
         for one, seen, found in zip(batch, images, completions, strict=True)
     ]
+
+
+def _open(kept: Generations, batch: Sequence[Pair]) -> list[list[Image.Image]]:
+    """What a batch shows; opened once, it lies ready (:func:`ladlib.conversations.view`)."""
+    return [kept.views(one) for one in batch]
 
 
 def _make_judge(kept: Generations, model: str) -> Callable[[Sequence[Pair]], list[Generation]]:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -31,24 +32,42 @@ def dying() -> object:
     return lambda item: os.kill(os.getpid(), signal.SIGKILL) if item == 2 else item
 
 
+def nothing(item: int) -> None:
+    """To look ahead at ``item``, and find nothing to do."""
+
+
 def test_one_process_does_the_work_where_it_was_asked():
-    assert list(divided(places, range(3), count=1)) == [(item, os.getpid()) for item in range(3)]
+    assert list(divided(places, range(3), count=1, ahead=nothing)) == [(item, os.getpid()) for item in range(3)]
+
+
+def test_the_next_item_is_looked_at_meanwhile_and_what_is_wrong_with_it_told_in_its_turn():
+    seen = [threading.Event() for _ in range(3)]
+
+    def ahead(item: int) -> None:
+        seen[item].set()
+        raise ValueError(f"Item {item} is bad.")
+
+    def work(item: int) -> bool:
+        return item == 2 or seen[item + 1].wait(timeout=10)
+
+    assert list(divided(lambda: work, range(3), count=1, ahead=ahead)) == [True, True, True]
+    assert not seen[0].is_set()
 
 
 def test_nothing_to_do_starts_nothing():
-    assert list(divided(refusing, [], count=4)) == []
+    assert list(divided(refusing, [], count=4, ahead=nothing)) == []
 
 
 @pytest.mark.slow
 def test_several_processes_give_what_one_gives_in_the_same_order():
-    found = list(divided(places, range(6), count=2))
+    found = list(divided(places, range(6), count=2, ahead=nothing))
     assert [item for item, _ in found] == list(range(6))
     assert len({process for _, process in found}) == 2 and os.getpid() not in {process for _, process in found}
 
 
 @pytest.mark.slow
 def test_an_error_in_a_process_is_the_callers_with_its_mend():
-    found = divided(refusing, range(4), count=2)
+    found = divided(refusing, range(4), count=2, ahead=nothing)
     assert [next(found), next(found)] == [0, 1]
     with pytest.raises(UserError, match="Item 2 is bad. Mend it."):
         next(found)
@@ -57,7 +76,7 @@ def test_an_error_in_a_process_is_the_callers_with_its_mend():
 @pytest.mark.slow
 def test_a_killed_process_is_told_in_one_line():
     with pytest.raises(UserError, match="One of 2 processes .* Lower parallel.processes"):
-        list(divided(dying, range(4), count=2))
+        list(divided(dying, range(4), count=2, ahead=nothing))
 
 
 @pytest.mark.slow
@@ -65,10 +84,10 @@ def test_processes_end_with_the_one_that_asked():
     code = """
 import os, sys, time
 sys.path[:0] = sys.argv[1:]
-from test_processes import places
+from test_processes import nothing, places
 from ladlib.processes import divided
 if __name__ == "__main__":
-    for _, process in divided(places, range(1000), count=2):
+    for _, process in divided(places, range(1000), count=2, ahead=nothing):
         print(process, flush=True)
         time.sleep(0.05)
 """

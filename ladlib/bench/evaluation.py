@@ -3,13 +3,14 @@
     bench(load_profile("toy"), Path("data"), repeats=3)
 
 Each way opens the images anew, answers, and reads P(yes): what :func:`ladlib.evaluate.evaluate` does for a batch
-but for writing records. Ours shares what pairs have in common whatever the profile says, so that it can be
-measured before a profile turns it on.
+but for writing records. Ours opens the images of the next batch meanwhile, and shares what pairs have in common
+whatever the profile says, so that it can be measured before a profile turns it on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import median
@@ -26,6 +27,7 @@ from ladlib.data.pairing import pair
 from ladlib.decoding.prompt import lay_out
 from ladlib.generations import Completion, select
 from ladlib.models import PairProcessor
+from ladlib.processes import divided
 from ladlib.schema import Pair
 from ladlib.settings import Profile
 
@@ -63,12 +65,17 @@ class Work:
     def _judge(self, name: str, batches: Sequence[Sequence[Pair]]) -> None:
         view.cache_clear()
         with self._watched(name):
-            self.answers[name] = [found for batch in batches for found in self._answers(name, batch)]
+            judge = partial(self._answers, name)
+            found = divided(lambda: judge, batches, 1, self._open) if name == OURS else map(judge, batches)
+            self.answers[name] = [*chain.from_iterable(found)]
 
     def _answers(self, name: str, batch: Sequence[Pair]) -> list[Completion]:
         longest = self.profile.evaluate.max_new_tokens
-        images = [self.views(one) for one in batch]
+        images = self._open(batch)
         return evaluate.answer(self.model, self.processor, images, longest, shared_prefix=name == OURS)
+
+    def _open(self, batch: Sequence[Pair]) -> list[list[Image.Image]]:
+        return [self.views(one) for one in batch]
 
     def views(self, one: Pair) -> list[Image.Image]:
         """Reference and test image as the model sees them."""

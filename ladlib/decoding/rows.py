@@ -8,7 +8,7 @@ for ended, tokens in rows.write(160):
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 
 import torch
@@ -43,6 +43,10 @@ class Rows:
     cache: Cache
     logits: torch.Tensor  # [rows, vocabulary], for the next token
     written: torch.Tensor  # [rows, tokens]
+    is_padded: bool = field(init=False)  # else there is nothing to mask, and to look for it would wait for the device
+
+    def __post_init__(self) -> None:
+        self.is_padded = not self.mask.all()
 
     def write(
         self, most: int, choose: Callable[[torch.Tensor], torch.Tensor] = most_likely
@@ -71,7 +75,7 @@ class Rows:
     def _read_last(self) -> None:
         """Read the last tokens written: the logits of the next."""
         steps = self.written.shape[1]
-        mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), steps)], dim=1)
+        mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), steps)], dim=1) if self.is_padded else None
         positions = (self.last + steps)[None, :, None].expand(3, -1, 1)
         self.logits = forward(self.model, mask, positions, self.cache, input_ids=self.written[:, -1:])[:, -1]
 
@@ -102,7 +106,7 @@ class Rows:
     def _keep(self, rows: torch.Tensor) -> None:
         keep(self.cache, rows)
         self.numbers, self.mask, self.last = self.numbers[rows], self.mask[rows], self.last[rows]
-        self.written = self.written[rows]
+        self.written, self.is_padded = self.written[rows], not self.mask.all()
 
 
 def begin(model: Qwen2_5_VLForConditionalGeneration, prompts: Sequence[Prompt], room: int, copies: int = 1) -> Rows:
@@ -157,7 +161,7 @@ def _last_token_alone(model: Qwen2_5_VLForConditionalGeneration) -> Iterator[Non
 
 
 def forward(
-    model: Qwen2_5_VLForConditionalGeneration, mask: torch.Tensor, positions: torch.Tensor, cache: Cache,
+    model: Qwen2_5_VLForConditionalGeneration, mask: torch.Tensor | None, positions: torch.Tensor, cache: Cache,
     last: int = 1, **tokens: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
     """``[rows, last, vocabulary]`` logits of tokens at ``positions``, ``[3, rows, tokens]``, that go into ``cache``."""

@@ -7,6 +7,8 @@ PROFILE ?= toy
 DATA ?=
 SEED ?=
 RUN ?=
+# More options of JupyterLab, as --no-browser on a server, or --allow-root in a container.
+LAB ?=
 
 BIN := .venv/bin
 
@@ -16,7 +18,7 @@ help:
 	@echo "make reproduce   the five notebooks on the toy profile (PROFILE= DATA= SEED= RUN=)"
 	@echo "make test        all tests"
 	@echo "make env         the environment only (PYTHON= TORCH_INDEX=)"
-	@echo "make lab         JupyterLab on the notebooks"
+	@echo "make lab         JupyterLab on the notebooks (LAB=\"--no-browser --allow-root\")"
 	@echo "make report      tables and figures from stored results, no model (RUN=)"
 	@echo "make lint        formatting, lint checks, and the lock held against known vulnerabilities"
 
@@ -44,7 +46,7 @@ test: env
 	@$(BIN)/python -m pytest
 
 lab: env
-	@$(BIN)/python -m jupyterlab notebooks
+	@$(BIN)/python -m jupyterlab $(LAB) notebooks
 
 report: env
 	@$(BIN)/python -m ladlib report $(if $(RUN),--run "$(RUN)")

@@ -17,7 +17,7 @@ the parser and nowhere else. Departures from the paper, whose hyper-parameters a
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
@@ -101,6 +101,8 @@ def make_trainer(
     seed: int,
 ) -> "TimedTrainer":
     """The trainer, set up; ``folder`` is where its checkpoint will be."""
+    if profile.grpo.redraws and not profile.grpo.shared_prefix:
+        raise UserError("grpo.redraws needs grpo.shared_prefix.", "Set grpo.shared_prefix to true, or redraws to 0.")
     if profile.grpo.shared_prefix and profile.grpo.engine != "transformers":
         told = f"grpo.shared_prefix draws completions itself, and grpo.engine is {profile.grpo.engine}."
         raise UserError(told, "Change one of them in the profile.")
@@ -112,6 +114,7 @@ def make_trainer(
     if profile.grpo.shared_prefix and trainer.accelerator.is_fsdp2:
         told = "grpo.shared_prefix needs a whole model on each device, and FSDP2 divides it."
         raise UserError(told, "Set grpo.shared_prefix to false, or parallel.method to ddp or zero3.")
+    trainer.redraws = profile.grpo.redraws
     # Divided by accelerate, a model does not know of it. Its generate would stop at the end of this device's answers
     # and leave the others waiting for its share of the weights.
     policy._is_fsdp_managed_module = trainer.accelerator.is_fsdp2
@@ -212,6 +215,15 @@ class TimedTrainer(Resuming, GRPOTrainer):
 
 class SharedTrainer(SharedPrefix, TimedTrainer):
     """The same, with one reading of what a group's completions have in common (:mod:`ladlib.shared_prefix`)."""
+
+    def _generate_and_score_completions(self, inputs: list[dict]) -> dict:
+        self._asked = inputs[:: self.num_generations]
+        return super()._generate_and_score_completions(inputs)
+
+    def _teaches(self, number: int, completions: Sequence[Sequence[int]]) -> bool:
+        label, weights = self._asked[number]["label"], self.reward_weights.tolist()
+        texts = [decode(self._tokenizer, ids)[0] for ids in completions]
+        return len({weights[0] * accuracy_reward(one, label) + weights[1] * format_reward(one) for one in texts}) > 1
 
 
 def _accuracy(processor: PairProcessor):

@@ -93,6 +93,7 @@ class Grpo(Record):
     engine: Literal["transformers", "vllm_server", "vllm_colocate"] = "transformers"  # draws the completions
     vllm_url: str = ""  # of `trl vllm-serve`, where the engine is vllm_server
     shared_prefix: bool = False  # one reading of what a group has in common (ladlib.shared_prefix); False: stock TRL
+    redraws: int = Field(0, ge=0)  # a group whose rewards have no spread is drawn again, at most so often
     accuracy_weight: float = Field(ge=0)
     format_weight: float = Field(ge=0)
 

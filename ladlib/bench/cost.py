@@ -26,20 +26,24 @@ class Step:
     completion: float
     patches: int
     kl: bool = True  # whether the frozen model reads the completions too
+    frozen_tower: bool = False  # whether the vision tower stays as it is
 
 
 def step_of(profile: Profile, sizes: Sizes, completion: float) -> Step:
     """A step of stage 2 with images at their largest and completions of so many tokens."""
     batch, stage = rollout_batch(profile, sizes), profile.grpo
     return Step(
-        stage.prompts_per_step, stage.group_size, batch.prompt, completion, batch.patches, stage.beta > 0
+        stage.prompts_per_step, stage.group_size, batch.prompt, completion, batch.patches, stage.beta > 0,
+        profile.model.freeze_vision,
     )  # fmt: skip
 
 
 def step_operations(sizes: Sizes, step: Step) -> dict[str, dict[str, float]]:
     """Operations of each part of ``step``, by stock TRL (``stock``) and with shared prefixes (``here``)."""
     rows = step.prompts * step.group
-    passes = (FORWARD if step.kl else 0) + WITH_BACKWARD
+    frozen_model = FORWARD if step.kl else 0
+    passes = frozen_model + WITH_BACKWARD
+    seen = FORWARD + frozen_model + (FORWARD if step.frozen_tower else WITH_BACKWARD)
     alone = rows * _read(sizes, step.prompt + step.completion, step.prompt + step.completion)
     trunks = step.prompts * _read(sizes, step.prompt - 1, step.prompt - 1)
     branches = rows * _read(sizes, step.completion, step.prompt - 1 + step.completion)
@@ -47,13 +51,13 @@ def step_operations(sizes: Sizes, step: Step) -> dict[str, dict[str, float]]:
     tower = _encode(sizes, step.patches)
     return {
         "stock": {
-            "vision": (FORWARD + passes) * rows * tower,
+            "vision": seen * rows * tower,
             "prefill": rows * _read(sizes, step.prompt, step.prompt, words=1),
             "decode": decode,
             "log-probabilities and backward": passes * alone,
         },
         "here": {
-            "vision": (FORWARD + passes) * step.prompts * tower,
+            "vision": (FORWARD if step.frozen_tower else seen) * step.prompts * tower,
             "prefill": step.prompts * _read(sizes, step.prompt, step.prompt, words=1),
             "decode": decode,
             "log-probabilities and backward": passes * (trunks + branches),

@@ -66,15 +66,17 @@ def lay_out(
 
 
 def lay_out_tokens(
-    model: Qwen2_5_VLForConditionalGeneration, ids: Sequence[Sequence[int]], pixel_values: torch.Tensor,
-    image_grid_thw: torch.Tensor,
+    model: Qwen2_5_VLForConditionalGeneration, ids: Sequence[Sequence[int]], features: Sequence[torch.Tensor],
+    grids: torch.Tensor,
 ) -> list[Prompt]:  # fmt: skip
-    """The prompts of two images each whose tokens ``ids`` are known, an image's token as often as it has features."""
-    features = model.get_image_features(pixel_values, image_grid_thw).pooler_output
+    """The prompts whose tokens ``ids`` are known, and two images of each: ``features`` and ``grids``, one an image.
+
+    An image's token stands in ``ids`` as often as it has features.
+    """
     laid_out = []
     for number, row in enumerate(ids):
         images = slice(2 * number, 2 * number + 2)
-        layout = _positioned(model, torch.tensor(row), image_grid_thw[images].cpu())
+        layout = _positioned(model, torch.tensor(row), grids[images].cpu())
         laid_out.append(_prompt(model, layout, *features[images], number))
     return laid_out
 

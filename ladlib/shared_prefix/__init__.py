@@ -27,9 +27,14 @@ prompt P and its completions A, B, ... are one row, a trunk with branches, and t
   end (:mod:`ladlib.decoding`).
 - There is no pass of the old policy: one update follows each draw, so it is the policy itself (TRL sees to that).
 - A group without spread of rewards has advantages of zero. Without a KL term nothing is to be learned from it, and
-  no gradient of it is computed. With one, its KL term is, as in the stock trainer.
+  no gradient of it is computed. With one, its KL term is, as in the stock trainer. ``grpo.redraws`` has such a group
+  drawn again, in the hope of a spread; this favours prompts of which the policy is nearly sure, so it is off unless
+  asked for.
+- Prompts and completions of a micro-batch are padded to its own longest, not to that of the whole step.
 
-An image is encoded once for each prompt that shows it, in each pass; that two prompts of a step show the same
-reference image is rare in training, and not used. Numbers are those of the stock trainer but for their last digits
-(``tests/test_shared_prefix.py``); what is drawn is drawn from the same policy with other random numbers.
+The images of a prompt are cut into patches once a step (:mod:`ladlib.shared_prefix.shown`), and encoded once for all
+its completions, in each pass whose tower is another: where the tower is frozen, in drawing alone. That two prompts of
+a step show the same reference image is rare in training, and not used. Numbers are those of the stock trainer but for
+their last digits (``tests/test_shared_prefix.py``); what is drawn is drawn from the same policy with other random
+numbers.
 """

@@ -3,8 +3,9 @@
     python -m ladlib.release results/runs/toy toy
     python -m ladlib.release results/runs/study study
 
-What is released has the layout of a run without its checkpoints and datasets. The tables of the READMEs, here and
-in ``notebooks/``, stand between markers and are written from the released files only; a test compares the two.
+What is released has the layout of a run without its checkpoints and datasets. The tables of the READMEs, at the top,
+in ``notebooks/`` and in ``results/``, stand between markers and are written from the released files only; a test
+compares the two.
 """
 
 import re
@@ -36,7 +37,7 @@ from ladlib.verify import verify
 
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "results" / "speed.jsonl"  # the last lines of `ladlib bench grpo|eval`, run after run
-READMES = ROOT / "README.md", ROOT / "notebooks" / "README.md"
+READMES = ROOT / "README.md", ROOT / "notebooks" / "README.md", ROOT / "results" / "README.md"
 KEPT = (
     "run.json", "metrics.json", "generations", "sensitivity", "baselines", "rationales", "samples", "logs",
     "manifests", "tables", "figures",

@@ -122,6 +122,23 @@ def test_ci_runs_the_tests_and_the_makefile_has_the_promised_targets():
     assert {"reproduce", "test", "env", "lab", "report", "lint"} <= targets
 
 
+@pytest.mark.parametrize("page", sorted({*ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md"), ROOT / "README.md"}))
+def test_every_link_of_a_readme_leads_to_a_file_or_a_heading(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, heading = link.partition("#")
+        if link.startswith("https://"):
+            continue
+        file = page.parent / path if path else page
+        assert file.exists(), link
+        assert not heading or heading in headings(file), link
+
+
+def headings(file: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    lines = re.findall(r"^#+ (.*)", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
 def test_no_notebook_source_carries_outputs():
     import nbformat
 

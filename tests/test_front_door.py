@@ -122,8 +122,9 @@ def test_ci_runs_the_tests_and_the_makefile_has_the_promised_targets():
     assert {"reproduce", "test", "env", "lab", "report", "lint"} <= targets
 
 
-@pytest.mark.parametrize("page", sorted({*ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md"), ROOT / "README.md"}))
-def test_every_link_of_a_readme_leads_to_a_file_or_a_heading(page):
+@pytest.mark.parametrize("folder", [".", "notebooks", "results", "ladlib/profiles"])
+def test_every_link_of_a_readme_leads_to_a_file_or_a_heading(folder):
+    page = ROOT / folder / "README.md"
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         path, _, heading = link.partition("#")
         if link.startswith("https://"):

@@ -95,6 +95,7 @@ def test_both_ways_of_stage_two_take_the_same_steps_and_every_part_is_told(data,
         assert set(parts) == set(policy.PARTS) and 0 < sum(parts.values()) <= seconds[name][0]
         assert all(parts[part] > 0 for part in policy.PARTS)
         assert 0 < told["share_of_peak"][name] < 1
+        assert told["times_on_paper"][name] > 1, "nothing is faster than its arithmetic"
 
 
 def test_on_paper_a_larger_group_makes_a_completion_cheaper_here_and_no_cheaper_in_stock():

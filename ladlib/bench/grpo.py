@@ -3,7 +3,9 @@
     bench(load_profile("toy"), Path("data"), repeats=3, steps=2, group=8)
 
 The learning rate is zero, so that every step of both ways draws from one and the same policy; what is drawn differs,
-since the two use the random numbers in different orders. The completions' lengths are told beside the seconds.
+since the two use the random numbers in different orders. The completions' lengths are told beside the seconds. No step
+is faster than its arithmetic on paper (:mod:`ladlib.bench.cost`) at the speed with which this machine multiplies large
+matrices; how many times as long each takes is told, too.
 """
 
 import tempfile
@@ -115,12 +117,14 @@ def bench(profile: Profile, data_root: Path | str, repeats: int, steps: int, gro
         for way in ways.values():
             way.clock.spent.clear()
         seconds = alternate({name: way.train for name, way in ways.items()}, repeats)
-    peak = matrix_peak()
+    peak, on_paper = matrix_peak(), _on_paper(profile, ways[OURS], model)
     parts = {
         name: {part: way.clock.spent.get(part, 0.0) / repeats / steps for part in PARTS} for name, way in ways.items()
     }
     each = {name: [one / steps for one in values] for name, values in seconds.items()}
-    show(each, {name: _facts(parts[name], memory[name], flops[name], ways[name].tokens) for name in ways})
+    limit = {name: count / peak for name, count in on_paper.items()}
+    over = {name: median(values) / limit[name] for name, values in each.items()}
+    show(each, {name: _facts(parts[name], memory[name], flops[name], ways[name].tokens, over[name]) for name in ways})
     result = {
         "what": "grpo",
         "profile": profile.name,
@@ -133,8 +137,10 @@ def bench(profile: Profile, data_root: Path | str, repeats: int, steps: int, gro
         "parts": parts,
         "peak_mib": memory,
         "flops": flops,
-        "flops_on_paper": _on_paper(profile, ways[OURS], model),
+        "flops_on_paper": on_paper,
         "matrix_peak": peak,
+        "seconds_on_paper": limit,
+        "times_on_paper": over,
         "share_of_peak": {name: flops[name] / median(values) / peak for name, values in each.items()},
         "completion_tokens": {name: way.tokens for name, way in ways.items()},
         "threads": torch.get_num_threads(),
@@ -180,10 +186,11 @@ def _way(name: str, profile: Profile, data_root: Path | str, folder: Path, model
     return Way(trainer)
 
 
-def _facts(parts: dict[str, float], memory: float, flops: int, tokens: float) -> dict[str, object]:
+def _facts(parts: dict[str, float], memory: float, flops: int, tokens: float, over: float) -> dict[str, object]:
     seconds = {f"s {part}": round(value, 2) for part, value in parts.items()}
     return seconds | {
         "MiB at most": round(memory),
         "GFLOP a step": round(flops / 1e9),
         "tokens a completion": round(tokens),
+        "times what its arithmetic on paper takes at the machine's peak": round(over, 1),
     }

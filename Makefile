@@ -7,6 +7,8 @@ PROFILE ?= toy
 DATA ?=
 SEED ?=
 RUN ?=
+# Processes that share the tests, each with one thread; 0 is one process with all.
+JOBS ?= 2
 # More options of JupyterLab, as --no-browser on a server, or --allow-root in a container.
 LAB ?=
 
@@ -16,7 +18,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make reproduce   the five notebooks on the toy profile (PROFILE= DATA= SEED= RUN=)"
-	@echo "make test        all tests"
+	@echo "make test        all tests (JOBS=)"
 	@echo "make env         the environment only (PYTHON= TORCH_INDEX=)"
 	@echo "make lab         JupyterLab on the notebooks (LAB=\"--no-browser --allow-root\")"
 	@echo "make report      tables and figures from stored results, no model (RUN=)"
@@ -43,7 +45,7 @@ reproduce: env
 	@$(BIN)/python -m ladlib reproduce --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)") $(if $(SEED),--seed "$(SEED)") $(if $(RUN),--run "$(RUN)")
 
 test: env
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lab: env
 	@$(BIN)/python -m jupyterlab $(LAB) notebooks

@@ -6,20 +6,27 @@ TRL's ``SFTTrainer`` on rows of prompt and completion, which puts the loss on th
 and nothing else. Departures from the paper, which says only "LLaMA-Factory, full-parameter, 3 epochs":
 the data (see :mod:`ladlib.conversations`), TRL for LLaMA-Factory, and the values in the profile, each
 with its source beside it; cosine schedule as in LLaMA-Factory's example for Qwen2.5-VL.
+
+A step's loss is the mean over its answers' tokens, however it is divided into micro-batches, and those hold
+conversations of like length, so that little is padded (``ladlib bench sft``). TRL computes it in chunks of tokens, so
+the logits of a whole micro-batch are never in memory at a time.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from torch.utils.data import Sampler
 from trl import SFTConfig, SFTTrainer
 
 from ladlib import prompts
 from ladlib.alarms import Alarms
 from ladlib.conversations import make_conversations
+from ladlib.data.images import seen_size, tokens
 from ladlib.manifest import shown_files, write_manifest
 from ladlib.models import PairProcessor
 from ladlib.runs import RunFolder
 from ladlib.schema import Conversation
-from ladlib.settings import Profile
+from ladlib.settings import Data, Profile
 from ladlib.training import (
     Resuming,
     StepLog,
@@ -59,7 +66,7 @@ def train(
 def make_trainer(
     profile: Profile, conversations: list[Conversation], data_root: Path | str, policy, processor: PairProcessor,
     folder: Path, seed: int,
-) -> "ResumingTrainer":  # fmt: skip
+) -> "StepwiseTrainer":  # fmt: skip
     """The trainer, set up; ``folder`` is where its checkpoint will be."""
     sft = profile.sft
     arguments = SFTConfig(
@@ -73,14 +80,50 @@ def make_trainer(
         row | {"question": one.question, "answer": one.answer}
         for row, one in zip(rows_of([one.pair for one in conversations], data_root), conversations, strict=True)
     ]
-    return ResumingTrainer(
+    return StepwiseTrainer(
         policy, arguments, train_dataset=lazy_rows(rows, profile.data, _messages), processing_class=processor,
         peft_config=lora_config(policy, profile.model.lora),
+        lengths=[_count_tokens(row, profile.data, processor) for row in rows],
     )  # fmt: skip
 
 
-class ResumingTrainer(Resuming, SFTTrainer):
-    """The stock trainer, which goes on where it was killed."""
+class StepwiseTrainer(Resuming, SFTTrainer):
+    """The stock trainer, which goes on where it was killed, and whose step is one whatever the micro-batches.
+
+    Transformers takes this model for one whose loss cannot count the tokens of a whole step (it says so of its own
+    loss; TRL's can), and would take the mean of the micro-batches' means.
+    """
+
+    def __init__(self, *args, lengths: Sequence[int], **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._lengths = lengths  # of the rows of the dataset, in tokens
+        self.model_accepts_loss_kwargs = True
+
+    def _get_train_sampler(self, *args) -> Sampler:
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return ByLength(super()._get_train_sampler(*args), self._lengths, step)
+
+
+class ByLength(Sampler):
+    """The order of ``sampler``, but that the rows of each ``step`` stand by their length."""
+
+    def __init__(self, sampler: Sampler, lengths: Sequence[int], step: int) -> None:
+        self.sampler, self.lengths, self.step = sampler, lengths, step
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        rows = list(self.sampler)
+        for start in range(0, len(rows), self.step):
+            yield from sorted(rows[start : start + self.step], key=self.lengths.__getitem__)
+
+
+def _count_tokens(row: dict, data: Data, processor: PairProcessor) -> int:
+    """The tokens of a conversation, but for those that all have."""
+    paths = (Path(row["folder"], row[which]) for which in ("reference", "test"))
+    visual = sum(tokens(seen_size(path, data.min_pixels, data.max_pixels)) for path in paths)
+    return visual + len(processor.tokenizer(row["question"] + row["answer"])["input_ids"])
 
 
 def _messages(row: dict) -> dict:

@@ -5,8 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # where several processes share the tests
+if WORKER:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in what a test starts
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -22,13 +26,20 @@ if profile := os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("C
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
-    """A whole run of the smoke profile through the real pipeline. Nobody changes it."""
+    """A whole run of the smoke profile through the real pipeline, made once for all processes. Nobody changes it."""
     from rich.console import Console
 
     from ladlib.pipeline import reproduce
+    from ladlib.runs import RunFolder
 
-    root = tmp_path_factory.mktemp("runs") / "smoke run"
-    return reproduce("smoke", run=str(root), console=Console(quiet=True))
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if WORKER else folder
+    run, whole = RunFolder(folder / "runs" / "smoke run"), folder / "smoke.whole"
+    with FileLock(folder / "smoke.lock"):
+        if not whole.exists():
+            reproduce("smoke", run=str(run.root), console=Console(quiet=True))
+            whole.touch()
+    return run
 
 
 @pytest.fixture(scope="module")

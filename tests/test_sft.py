@@ -63,6 +63,24 @@ def test_the_same_seed_gives_the_same_model(data, tmp_path):
     assert same(first, again)
 
 
+def test_a_step_is_the_same_in_micro_batches_of_any_size(data, tmp_path):
+    made, settings = [], {"data__sft_samples": 8, "sft__steps": 1, "sft__batch_size": 8}
+    for micro in (8, 2):
+        profile = tiny_profile(sft__micro_batch_size=micro, **settings)
+        trainer, conversations = make(data, tmp_path / str(micro), profile)
+        trainer.train()
+        made.append((trainer.state.log_history[0]["loss"], trainer.state.log_history[0]["grad_norm"]))
+    assert len({len(one.answer) for one in conversations}) > 1, "a mean of means would differ"
+    assert made[1] == pytest.approx(made[0], rel=1e-4)
+
+
+def test_a_micro_batch_holds_conversations_of_like_length_of_the_same_step():
+    lengths = [9, 1, 5, 3, 8, 2, 7]
+    order = [*sft.ByLength([6, 0, 3, 1, 2, 5, 4], lengths, step=4)]
+    assert [lengths[row] for row in order] == [1, 3, 7, 9, 2, 5, 8]
+    assert set(order[:4]) == {6, 0, 3, 1}
+
+
 def test_a_frozen_vision_tower_does_not_move(data, tmp_path):
     profile = tiny_profile(model__freeze_vision=True, sft__steps=1)
     after, before = weights(sft.train(profile, data, RunFolder(tmp_path), 0), profile), weights(tiny_base(), profile)

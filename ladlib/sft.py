@@ -15,6 +15,7 @@ the logits of a whole micro-batch are never in memory at a time.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import Sampler
 from trl import SFTConfig, SFTTrainer
 
@@ -101,17 +102,22 @@ class StepwiseTrainer(Resuming, SFTTrainer):
 
     def _get_train_sampler(self, *args) -> Sampler:
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return ByLength(super()._get_train_sampler(*args), self._lengths, step)
+        stock = SeedableRandomSampler(self.train_dataset, data_seed=self.args.data_seed)  # as accelerate would make it
+        return ByLength(stock, self._lengths, step)
 
 
 class ByLength(Sampler):
     """The order of ``sampler``, but that the rows of each ``step`` stand by their length."""
 
-    def __init__(self, sampler: Sampler, lengths: Sequence[int], step: int) -> None:
+    def __init__(self, sampler: SeedableRandomSampler, lengths: Sequence[int], step: int) -> None:
         self.sampler, self.lengths, self.step = sampler, lengths, step
 
     def __len__(self) -> int:
         return len(self.sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Accelerate tells it: each pass has an order of its own."""
+        self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[int]:
         rows = list(self.sampler)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny import tiny_base, tiny_profile, write_data
+from trl import SFTTrainer
 
 from ladlib import sft
 from ladlib.conversations import make_conversations
@@ -72,6 +73,23 @@ def test_a_step_is_the_same_in_micro_batches_of_any_size(data, tmp_path):
         made.append((trainer.state.log_history[0]["loss"], trainer.state.log_history[0]["grad_norm"]))
     assert len({len(one.answer) for one in conversations}) > 1, "a mean of means would differ"
     assert made[1] == pytest.approx(made[0], rel=1e-4)
+
+
+def test_a_step_sees_the_conversations_that_the_stock_trainers_sees(data, tmp_path):
+    settings = {"data__sft_samples": 12, "sft__batch_size": 2, "sft__micro_batch_size": 1, "sft__steps": 4}
+    trainer, _ = make(data, tmp_path, tiny_profile(**settings))
+    stock = SFTTrainer(
+        trainer.model, trainer.args, train_dataset=trainer.train_dataset, processing_class=trainer.processing_class
+    )
+    seen = []
+    for one in (trainer, stock):
+        loader = one.get_train_dataloader()
+        for epoch in (0, 1):
+            loader.set_epoch(epoch)
+            rows = [batch["input_ids"][0].tolist() for batch in loader]
+            seen.append([sorted(rows[step : step + 2]) for step in range(0, len(rows), 2)])
+    ours, theirs = seen[:2], seen[2:]
+    assert ours == theirs and ours[0] != ours[1]
 
 
 def test_a_micro_batch_holds_conversations_of_like_length_of_the_same_step():

@@ -36,7 +36,7 @@ from ladlib.settings import load_profile
 from ladlib.verify import verify
 
 ROOT = Path(__file__).parents[1]
-SPEED = ROOT / "results" / "speed.jsonl"  # the last lines of `ladlib bench grpo|eval`, run after run
+SPEED = ROOT / "results" / "speed.jsonl"  # the last lines of `ladlib bench`, run after run
 READMES = ROOT / "README.md", ROOT / "notebooks" / "README.md", ROOT / "results" / "README.md"
 KEPT = (
     "run.json", "metrics.json", "generations", "sensitivity", "baselines", "rationales", "samples", "logs",
@@ -128,23 +128,33 @@ def speed() -> str:
     """What ``ladlib bench`` measured, ours beside each way of the stock libraries, over all runs in ``SPEED``."""
     works: dict[tuple[str, str], list[dict]] = {}
     for told in read_jsonl(SPEED):
-        work = f"GRPO step, groups of {told['group']}" if told["what"] == "grpo" else f"{told['pairs']} pairs judged"
-        for other in list(told["peak_mib"])[1:]:
-            works.setdefault((work, other), []).append(told)
+        for other in list(_seconds(told))[1:]:
+            works.setdefault((_work(told), other), []).append(told)
     return markdown(pd.DataFrame(_speed(work, other, runs) for (work, other), runs in works.items()))
+
+
+def _work(told: dict) -> str:
+    if told["what"] == "eval":
+        return f"{told['pairs']} pairs judged"
+    return f"{told['steps']} SFT steps" if told["what"] == "sft" else f"GRPO step, groups of {told['group']}"
+
+
+def _seconds(told: dict) -> dict[str, list[float]]:
+    return told.get("seconds") or told["seconds_a_step"]
 
 
 def _speed(work: str, other: str, runs: list[dict]) -> dict[str, str | int]:
     """Medians within each of ``runs``, the middle of them over all runs, and the lowest and highest ratio."""
-    ours = next(iter(runs[0]["peak_mib"]))
-    took = [told.get("seconds") or told["seconds_a_step"] for told in runs]
+    took = [_seconds(told) for told in runs]
+    ours = next(iter(took[0]))
     least, most = ([median(one[name]) for one in took] for name in (ours, other))
     ratios = sorted(much / little for little, much in zip(least, most, strict=True))
     spread = f" ({ratios[0]:.1f} to {ratios[-1]:.1f})" if len(runs) > 1 else ""
+    peaks = runs[-1].get("peak_mib", {})
     return {
         "work": work, "beside": other, "runs": len(runs), "seconds": f"{median(least):.2f} and {median(most):.2f}",
         "faster": f"{median(ratios):.1f} ×{spread}",
-        "memory at most, MiB": " and ".join(f"{runs[-1]['peak_mib'][one]:.0f}" for one in (ours, other)),
+        "memory at most, MiB": " and ".join(f"{peaks[one]:.0f}" for one in (ours, other) if peaks) or "–",
     }  # fmt: skip
 
 

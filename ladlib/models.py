@@ -76,7 +76,7 @@ def locate(name: str) -> str:
     path = Path(name)
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path)
-    if name.startswith((".", "/", "~", "results")) or path.exists():
+    if name.count("/") != 1 or name.startswith((".", "/", "~", "results")) or path.exists():  # no hub id
         raise UserError(f"There is no model in {name}.", MAKE)
     return name
 

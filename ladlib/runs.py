@@ -22,6 +22,13 @@ DAMAGED = "Move the file away and run its stage again."
 
 
 CHANGED = "changed by hand"
+SEEDS = 2**32  # numpy's generators take the whole numbers below it
+
+
+def check_seed(seed: int) -> None:
+    """Raises :class:`UserError` for a number that is no seed."""
+    if not 0 <= seed < SEEDS:
+        raise UserError(f"{seed} is no seed.", f"Give a whole number from 0 to {SEEDS - 1}.")
 
 
 class RunFolder:
@@ -107,11 +114,21 @@ class RunFolder:
         """What the nearest-neighbour detector says: one JSON object a test image."""
         return self.root / "baselines" / "neighbours.jsonl"
 
+    def places(self) -> str:
+        """Where the results are, a line for each kind that there is."""
+        found = {
+            "report": self.report, "tables": self.tables, "figures": self.figures,
+            "executed notebooks": self.notebooks, "record of the run": self.run_json,
+        }  # fmt: skip
+        width = max(map(len, found))
+        return "\n".join(f"{what:<{width}}  {path}" for what, path in found.items() if path.exists())
+
     def open(self, profile: str, seed: int, **parameters: str | int | float | bool) -> RunRecord:
         """Make the folder if needed and return its record, stamped with versions and hardware.
 
-        Raises :class:`UserError` where the folder belongs to a run of another profile or seed.
+        Raises :class:`UserError` where the folder belongs to a run of another profile or seed, and for what is no seed.
         """
+        check_seed(seed)
         if self.run_json.exists():
             record = self.check(profile, seed)
             record = record.model_copy(update={"parameters": record.parameters | parameters})

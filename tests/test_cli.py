@@ -115,6 +115,20 @@ def test_data_check_exits_with_1_where_files_are_missing(run, tmp_path):
     assert any(line.startswith("error  mvtec_ad") for line in result.output.splitlines())
 
 
+def test_data_check_says_of_drawn_datasets_that_they_are_drawn_and_not_what_each_of_them_lacks(run, tmp_path):
+    run("data", "toy", "--out", "drawn", "--profile", "smoke")
+    lines = run("data", "check", "drawn").output.strip().splitlines()
+    assert len(lines) == 3 and "drawn toy datasets" in lines[0] and "errors" in lines[2]
+    told = json.loads(run("data", "check", "drawn", "--json").output)
+    assert told["errors"] > 10 and lines[2].startswith(f"{told['errors']} errors")
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_what_is_no_seed_is_refused_before_anything_is_written(run, tmp_path, seed):
+    assert refused(run("reproduce", "--seed", seed, "--run", "new"), seed, "from 0 to")
+    assert not (tmp_path / "new").exists()
+
+
 def test_doctor_exits_with_1_where_the_profile_cannot_run(run):
     result = run("doctor", "--profile", "paper")
     assert result.exit_code == 1

@@ -84,9 +84,10 @@ def test_vision_tokens_are_banned_and_padding_is_on_the_left(settings):
     assert processor.tokenizer.padding_side == "left"
 
 
-def test_a_folder_that_is_not_there_is_one_line_that_names_it(settings):
-    with pytest.raises(UserError, match="There is no model in results/none"):
-        load_model("results/none", settings)
+@pytest.mark.parametrize("name", ["results/none", "none", "runs/toy/checkpoints/none"])
+def test_a_folder_that_is_not_there_is_one_line_that_names_it_and_the_hub_is_not_asked(settings, name):
+    with pytest.raises(UserError, match=f"There is no model in {name}"):
+        load_model(name, settings)
 
 
 def test_a_checkpoint_that_is_not_there_says_which_notebook_makes_it():

@@ -81,18 +81,17 @@ def report(
 ) -> None:
     """Write metrics, tables, figures and report.html again from a run's stored answers. Loads no model."""
     from ladlib.locking import locked
+    from ladlib.pipeline.run import closing
     from ladlib.report import write_report
     from ladlib.report.stored import read_run, refuse_doubles
-    from ladlib.report.tables import comparison_text
     from ladlib.runs import RunFolder
     from ladlib.verify import verify
 
     folder = RunFolder(run) if run else latest_run()
     refuse_doubles(read_run(folder).generations)  # what is damaged is said before anything is drawn
     with locked(folder.root), _images(folder, data) as images:
-        page = write_report(folder, images, hold=verify)
-    typer.echo(comparison_text(folder))
-    typer.echo(f"\nReport: {page}\nTables: {folder.tables}\nFigures: {folder.figures}")
+        write_report(folder, images, hold=verify)
+    typer.echo(closing(folder))
 
 
 def site(

@@ -43,7 +43,12 @@ def _nothing(_: str) -> None:
 
 def read_seeds(text: str) -> tuple[int, ...]:
     """The seeds in "0,1,2", each once. Raises :class:`UserError` for anything but whole numbers from 0 up."""
+    from ladlib.runs import check_seed
+
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
         raise UserError(f"--seeds {text!r} are not whole numbers.", "For example: --seeds 0,1,2")
-    return tuple(dict.fromkeys(int(part) for part in parts))
+    numbers = tuple(dict.fromkeys(int(part) for part in parts))
+    for number in numbers:
+        check_seed(number)
+    return numbers

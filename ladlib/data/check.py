@@ -53,5 +53,6 @@ def _absent(root: Path, dataset: str) -> Finding:
 def _drawn(root: Path) -> list[Finding]:
     if not any((folder / DRAWN).is_file() for folder in (root, root.parent)):
         return []
-    message = "these are drawn toy datasets: the published counts below do not apply to them."
-    return [Finding(severity="warning", dataset="toy", category="", message=message)]
+    message = "these are drawn toy datasets: in their layouts as published, and smaller on purpose."
+    mend = "Every difference from the published ones is in --json."
+    return [Finding(severity="warning", dataset="toy", category="", message=message, mend=mend)]

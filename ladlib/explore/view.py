@@ -8,7 +8,6 @@ Views are HTML text: whatever in them comes from a model, a file or a person has
 (:func:`quoted`).
 """
 
-import base64
 from collections.abc import Callable
 from html import escape
 from io import BytesIO
@@ -20,7 +19,7 @@ from PIL import Image
 
 from ladlib.errors import UserError
 from ladlib.plain import printable
-from ladlib.report.style import shown_png
+from ladlib.report.style import image_tag, shown_png
 
 WIDE = ipywidgets.Layout(width="32em", max_width="100%")
 NAMED = {"description_width": "9em"}  # long descriptions are read whole, not cut off
@@ -104,8 +103,7 @@ def table(headings: list[str], rows: list[list[str]], caption: str = "") -> str:
 def picture(shown: Image.Image | Figure, alt: str, width: int = 0) -> str:
     """A picture inside the page; ``width`` in pixels (0 = its own), ``alt`` what a screen reader says of it."""
     size = f"width:{width}px;image-rendering:pixelated;" if width else ""
-    data = base64.b64encode(shown_png(shown) if isinstance(shown, Figure) else _png(shown)).decode("ascii")
-    return f"<img style='{size}max-width:100%' alt='{quoted(alt)}' src='data:image/png;base64,{data}'>"
+    return image_tag(shown_png(shown) if isinstance(shown, Figure) else _png(shown), alt, size)
 
 
 def _png(image: Image.Image) -> bytes:

@@ -14,7 +14,7 @@ from ladlib.pipeline.job import Job
 from ladlib.pipeline.parameters import check
 from ladlib.pipeline.skipping import leave_out, refuse_mixed
 from ladlib.pipeline.stages import STAGES, Stage, find_stage, notebooks_folder
-from ladlib.runs import RunFolder
+from ladlib.runs import RunFolder, check_seed
 from ladlib.session import RUNS, find_root
 from ladlib.settings import PROFILES, Profile, load_profile
 
@@ -47,6 +47,7 @@ def reproduce(
     cell fails.
     """
     settings = load_profile(profile)
+    check_seed(seed)
     files = {stage.name: stage.notebook(notebooks or notebooks_folder()) for stage in stages}
     values = check(parameters, files)
     chosen, again = _choose(stages, start, only, force)
@@ -98,12 +99,7 @@ def closing(folder: RunFolder) -> str:
     """The comparison table of a finished run, and where everything is."""
     from ladlib.report.tables import comparison_text  # pandas is loaded only where it is needed
 
-    places = {
-        "report": folder.report, "tables": folder.tables, "figures": folder.figures,
-        "executed notebooks": folder.notebooks, "record of the run": folder.run_json,
-    }  # fmt: skip
-    width = max(map(len, places))
-    lines = [f"{what:<{width}}  {path}" for what, path in places.items() if path.exists()]
+    lines = [folder.places()]
     if skipped := folder.read().parameters.get("skipped"):
         lines.append(f"{skipped} images do not decode and were left out: {folder.root / 'skipped.json'}")
     return "\n".join(["", comparison_text(folder).rstrip(), "", *lines])

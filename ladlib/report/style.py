@@ -4,6 +4,7 @@ import base64
 import inspect
 from collections.abc import Callable
 from functools import wraps
+from html import escape
 from io import BytesIO
 
 import matplotlib.pyplot as plt
@@ -52,14 +53,23 @@ RC = {
 
 
 class Drawing(Figure):
-    """A figure that a notebook shows with ``alt``, what a screen reader says of it; nbconvert's ``<img>`` keeps it."""
+    """A figure that a notebook shows with ``alt``, what a screen reader says of it.
+
+    As HTML: of an output of type image/png, JupyterLab and nbconvert's page leave out what tells of it.
+    """
 
     alt = ""
 
     def _ipython_display_(self) -> None:
-        png = base64.b64encode(shown_png(self)).decode("ascii")
-        told = {"image/png": {"alt": self.alt}} if self.alt else {}
-        display({"image/png": png, "text/plain": self.alt or repr(self)}, metadata=told, raw=True)
+        told = self.alt or repr(self)
+        display({"text/html": image_tag(shown_png(self), told), "text/plain": told}, raw=True)
+
+
+def image_tag(png: bytes, alt: str, style: str = "") -> str:
+    """A PNG inside a page, no wider than that; ``alt`` is text from outside, shown and not obeyed."""
+    data = base64.b64encode(png).decode("ascii")
+    told = escape(printable(alt), quote=True)
+    return f"<img style='{style}max-width:100%' alt='{told}' src='data:image/png;base64,{data}'>"
 
 
 def shown_png(figure: Figure) -> bytes:

@@ -43,11 +43,6 @@ def study(
         folder.open(settings.name, UNTRAINED_SEED)
         lost = Runner(Plan(settings, folder, chosen, tuple(seeds)).stages(), folder, jobs, say).finish()
     say(
-        f"\n{len(lost)} stages are missing; run the same command again once mended." if lost else f"\n{_places(folder)}"
+        f"\n{len(lost)} stages are missing; run the same command again once mended." if lost else f"\n{folder.places()}"
     )
     return lost
-
-
-def _places(folder: RunFolder) -> str:
-    places = {"Report": folder.report, "Tables": folder.tables, "Figures": folder.figures, "Record": folder.run_json}
-    return "\n".join(f"{what}: {path}" for what, path in places.items() if path.exists())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from axe import serious_violations
 from lab import Lab, serve
 from PIL import Image
 
@@ -20,6 +21,10 @@ pytestmark = pytest.mark.slow
 
 GIVEN, OTHER = "given.png", "other.png"  # images of one's own, beside the notebooks
 DOWN = ("Space", "ArrowDown", "Enter")  # while a menu is closed, JupyterLab keeps the arrow keys to itself
+NOT_OURS = {
+    "aria-input-field-name": "ipywidgets gives the handle of a slider no name; its label and value stand beside it",
+    "scrollable-region-focusable": "JupyterLab's own box around a wide table; Chromium lets the keyboard into it",
+}
 RIGHT, SPACE = ("ArrowRight",), ("Space",)
 
 # What each notebook lets a reader move, in an order in which every move shows.
@@ -47,22 +52,31 @@ MOVES = {
         "Occlusion": [("Pair", DOWN)],
     },
     "05_compare_72b": {},
+    "grpo_from_scratch": {},
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folder(smoke, tmp_path_factory):
-    """The notebooks, set to a copy of a finished smoke run, and two images."""
+    """The notebooks, set to a copy of a finished smoke run, the appendix to two steps, and two images."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(smoke.root, folder / "run")
     for stage in STAGES:
-        notebook = nbformat.read(stage.notebook(notebooks_folder()), as_version=4)
-        (cell,) = [one for one in notebook.cells if "parameters" in one.metadata.get("tags", [])]
-        cell.source = cell.source.replace('profile = "toy"', 'profile = "smoke"').replace('run = ""', 'run = "run"')
-        nbformat.write(notebook, folder / f"{stage.name}.ipynb")
+        put(stage.notebook(notebooks_folder()), folder, profile="smoke", run="run")
+    put(notebooks_folder() / "appendix" / "grpo_from_scratch.ipynb", folder, run="scratch", steps=2)
     for name, colour in ((GIVEN, "purple"), (OTHER, "green")):
         Image.new("RGB", (56, 56), colour).save(folder / name)
     return folder
+
+
+def put(source, folder, **parameters):
+    """A copy of a notebook with other values of its parameters."""
+    notebook = nbformat.read(source, as_version=4)
+    (cell,) = [one for one in notebook.cells if "parameters" in one.metadata.get("tags", [])]
+    for name, value in parameters.items():
+        cell.source, count = re.subn(rf"^{name} = \S+", f"{name} = {value!r}", cell.source, flags=re.M)
+        assert count == 1, name
+    nbformat.write(notebook, folder / source.name)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +99,8 @@ def screenshots(tmp_path):
     return Path(os.environ.get("LADLIB_SCREENSHOTS") or tmp_path)
 
 
-def test_the_moves_below_are_of_the_five_notebooks():
-    assert list(MOVES) == [stage.name for stage in STAGES]
+def test_the_moves_are_of_the_five_notebooks_and_the_appendix():
+    assert list(MOVES) == [*(stage.name for stage in STAGES), "grpo_from_scratch"]
 
 
 def test_run_all_from_the_menu_runs_every_cell_without_an_error(opened):
@@ -109,6 +123,13 @@ def test_every_control_changes_its_view_by_keyboard(opened, folder, screenshots)
         still = [name for name, what in moves if not shown[title].move(name, absolute(what, folder))]
         picture(shown[title], screenshots / f"{lab.file.stem}-{title}-after.png")
         assert still == [], f"{title} did not follow"
+
+
+def test_a_screen_reader_is_told_of_every_picture_and_axe_finds_no_serious_violation(opened):
+    lab, _ = opened
+    told = lab.page.eval_on_selector_all(".jp-OutputArea img", "all => all.map(one => one.alt)")
+    assert told and all(len(one.split()) >= 3 for one in told)
+    assert serious_violations(lab.page, ".jp-OutputArea-output", known=NOT_OURS) == []
 
 
 def test_a_still_is_kept_in_the_notebook_and_gives_way_to_its_widget(opened):

@@ -159,7 +159,7 @@ def _render(
 
 def _counts(claims: Sequence[Verdict]) -> str:
     counted = Counter(claim.verdict for claim in claims)
-    return ", ".join(f"{count} {verdict}" for verdict, count in counted.items())
+    return ", ".join(f"{count} {'to note' if verdict == 'note' else verdict}" for verdict, count in counted.items())
 
 
 def _trained(arms: Sequence[str]) -> int:

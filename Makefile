@@ -56,5 +56,5 @@ report: env
 lint: env
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m ruff check .
-	@$(BIN)/python -m nbstripout --verify --keep-id notebooks/*.ipynb notebooks/solutions/*.ipynb
+	@$(BIN)/python -m nbstripout --verify --keep-id notebooks/*.ipynb notebooks/*/*.ipynb
 	@$(BIN)/python -m ladlib.audit requirements.lock

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair
 from ladlib.doctor import load_cost
+from ladlib.errors import UserError
 from ladlib.report import write_report
 from ladlib.report.claims import claims_frame, claims_text, path
 from ladlib.report.figures import save
@@ -186,7 +187,10 @@ def appendix() -> str:
 
 
 if __name__ == "__main__":
-    release(RunFolder(sys.argv[1]), RunFolder(RELEASED / sys.argv[2]))
+    try:
+        release(RunFolder(sys.argv[1]), RunFolder(RELEASED / sys.argv[2]))
+    except UserError as error:
+        sys.exit(str(error))
     write_text(path(), with_statuses(path().read_text(encoding="utf-8"), STUDY))
     for readme in READMES:
         write_text(readme, with_blocks(readme.read_text(encoding="utf-8")))

@@ -285,6 +285,11 @@ def test_a_retry_after_date_ahead_is_waited_for():
     assert retry_after("Wed, 21 Oct 2099 07:28:00 GMT") > 1e9
 
 
+def test_an_address_at_which_nothing_listens_is_told_before_the_first_request(server, few, run):
+    with pytest.raises(UserError, match=r"cannot be reached: .*0 of 30 pairs are answered and kept"):
+        evaluate(server, few, run, url="http://localhost:9/v1")
+
+
 # Cost
 
 

@@ -54,6 +54,7 @@ class Asking(Generic[Item, Answer]):
         """
         self.work.unanswered.unlink(missing_ok=True)
         try:
+            self.client.reach()
             failed = self._ask_all()
         except UserError as error:
             raise UserError(f"{error.what} {self._so_far()}", error.mend) from error

@@ -106,6 +106,20 @@ class Client:
             reraise=True,
         )
 
+    def reach(self) -> None:
+        """Raises :class:`UserError` where nothing listens at the address; what answers is left to :meth:`ask`.
+
+        Once before the first request: a server that goes away later may come back, and is waited for.
+        """
+        try:
+            self.http.head(self.url, timeout=CONNECT)
+        except httpx.ConnectError as error:
+            raise UserError(
+                f"{self.url} cannot be reached: {error}.", "Start the server, or mend the address."
+            ) from error
+        except httpx.RequestError:
+            pass
+
     def ask(self, body: dict) -> tuple[Completion, float]:
         """The completion and the seconds that its own request took.
 

@@ -48,7 +48,7 @@ test: env
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lab: env
-	@$(BIN)/python -m jupyterlab $(LAB) notebooks
+	@$(BIN)/python -m jupyterlab $(LAB) --LabApp.default_url=/lab/tree/notebooks
 
 report: env
 	@$(BIN)/python -m ladlib report $(if $(RUN),--run "$(RUN)")

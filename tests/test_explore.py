@@ -154,6 +154,15 @@ def test_the_category_changes_the_defects_and_the_mask_the_picture(toy):
     assert len({before, masked, shown.view.value}) == 3 and "visual tokens" not in shown.view.value
 
 
+def test_who_wants_to_guess_is_told_neither_label_nor_defect_nor_a_file_that_names_them(toy):
+    shown = explore.pair_browser(pair(read_dataset(toy, "mvtec_loco"), 0), scenes_folder(toy), DATA, tiny_processor())
+    shown.controls["masked"].value = True
+    before, shown.controls["hidden"].value = shown.view.value, True
+    guess = re.sub(r"src='[^']*'", "", shown.view.value)
+    assert "logical" in before and not re.search("logical|label (yes|no)|good|anomaly|mask", guess)
+    assert "Normal or anomalous" in guess and guess.count("<img") == 2
+
+
 def test_the_slider_goes_as_far_as_there_are_pairs_and_names_another_file(toy):
     every = pair(read_dataset(toy, "mvtec_loco"), 0)
     shown = explore.pair_browser(every, scenes_folder(toy), DATA, tiny_processor())

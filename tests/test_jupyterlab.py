@@ -31,7 +31,8 @@ RIGHT, SPACE = ("ArrowRight",), ("Space",)
 MOVES = {
     "01_data_exploration": {
         "Pair browser": [
-            ("Show the mask", SPACE), ("Pixels", DOWN), ("Pair", RIGHT), ("Defect", DOWN), ("Category", DOWN),
+            ("Show the mask", SPACE), ("Let me guess", SPACE), ("Let me guess", SPACE), ("Pixels", DOWN),
+            ("Pair", RIGHT), ("Defect", DOWN), ("Category", DOWN),
         ],
     },
     "02_sft": {},

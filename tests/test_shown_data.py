@@ -58,10 +58,10 @@ def test_one_pair_stands_for_each_defect_and_every_unknown_one_is_kept(loco):
 def test_counts_stand_beside_those_of_the_release(data):
     frame = samples.counts_frame(read_dataset(data, "mvtec_loco")).set_index("category")
     assert frame.loc["juice_bottle"].to_dict() == {
-        "train": "3 of 335", "validation": "1 of 54", "test good": "2 of 94", "test logical": "2 of 142",
-        "test structural": "1 of 94",
+        "train": "3 (released: 335)", "validation": "1 (released: 54)", "test good": "2 (released: 94)",
+        "test logical": "2 (released: 142)", "test structural": "1 (released: 94)",
     }  # fmt: skip
-    assert frame.loc["pushpins", "train"] == "0 of 372"
+    assert frame.loc["pushpins", "train"] == "0 (released: 372)"
 
 
 def test_the_tokens_told_are_those_of_the_resized_image(loco):

@@ -28,7 +28,7 @@ loss_share = Exercise(
         (near(lambda labels: 100 * _learned(labels) / len(labels)), "Right in per cent; a share is asked for, 0 to 1."),
     ),
     otherwise="Tokens whose label is not -100, divided by `len(labels)`.",
-    why="Nearly all of the work is reading images; all of the teaching is in the few tokens of the answer.",
+    why="Nearly all of the work is reading; all of the teaching is in the few tokens of the answer.",
 )
 
 # about: how many different tokens there are

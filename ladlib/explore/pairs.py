@@ -28,7 +28,7 @@ ALL = "all"
 
 
 def pair_browser(pairs: Sequence[Pair], folder: Path, data: Data, processor: "PairProcessor") -> Explorer:
-    """Menus of category and defect, a slider over their pairs, the mask on or off, stored or seen pixels.
+    """Menus of category and defect, a slider over their pairs, stored or seen pixels, the mask and the label on or off.
 
     ``folder`` is the dataset's own. Raises :class:`UserError` where there is no pair.
     """
@@ -39,10 +39,12 @@ def pair_browser(pairs: Sequence[Pair], folder: Path, data: Data, processor: "Pa
     number = ipywidgets.IntSlider(first, min=1, max=len(own), description="Pair", tooltip="Of those chosen above")
     pixels = choice("Pixels", [AS_SEEN, AS_STORED])
     masked = ipywidgets.Checkbox(False, description="Show the mask", tooltip="Orange: where the defect is")
+    hidden = ipywidgets.Checkbox(False, description="Let me guess", tooltip="Hides the label and the files' names")
 
-    def draw(category: str, defect: str, number: int, pixels: str, masked: bool) -> str:
+    def draw(category: str, defect: str, number: int, pixels: str, masked: bool, hidden: bool) -> str:
         found = matching(pairs, category, defect) or matching(pairs, category, ALL)  # a menu may lag behind the other
-        return _shown(found[min(number, len(found)) - 1], folder, data, processor, pixels, masked)
+        one = found[min(number, len(found)) - 1]
+        return _shown(one, folder, data, processor, pixels, masked and not hidden, hidden)
 
     def follow(_: dict) -> None:
         defect.options = defects_of(pairs, category.value)
@@ -53,8 +55,8 @@ def pair_browser(pairs: Sequence[Pair], folder: Path, data: Data, processor: "Pa
     category.observe(follow, names="value")
     for one in (category, defect):
         one.observe(count, names="value")
-    controls = {"category": category, "defect": defect, "number": number, "pixels": pixels, "masked": masked}
-    return explorer("Pair browser", draw, **controls)
+    menus, boxes = {"category": category, "defect": defect}, {"masked": masked, "hidden": hidden}
+    return explorer("Pair browser", draw, **menus, number=number, pixels=pixels, **boxes)
 
 
 def defects_of(pairs: Sequence[Pair], category: str) -> list[str]:
@@ -104,8 +106,11 @@ def with_mask(image: Image.Image, marked: np.ndarray) -> Image.Image:
     return Image.composite(Image.new("RGB", image.size, ORANGE), image, where)
 
 
-def _shown(one: Pair, folder: Path, data: Data, processor: "PairProcessor", pixels: str, masked: bool) -> str:
-    found, parts, told = mask(one, folder) if masked else None, [], [title(one.test), f"label {one.test.label}"]
+def _shown(
+    one: Pair, folder: Path, data: Data, processor: "PairProcessor", pixels: str, masked: bool, hidden: bool
+) -> str:
+    found, parts = mask(one, folder) if masked else None, []
+    told = ["Normal or anomalous, and why?"] if hidden else [title(one.test), f"label {one.test.label}"]
     for name, path in (("reference image", one.reference), ("test image", one.test.image)):
         image = (
             open_image(folder / path) if pixels == AS_STORED else view(folder / path, data.min_pixels, data.max_pixels)
@@ -118,6 +123,7 @@ def _shown(one: Pair, folder: Path, data: Data, processor: "PairProcessor", pixe
             image = with_mask(image, found)
         image = with_grid(image) if pixels == AS_SEEN else image
         image.thumbnail((640, 640))
-        parts.append(picture(image, f"{name} of {one.test.category}", WIDTH) + note(f"{name}: {path}\n{size}"))
+        told_of = f"{name}\n{size}" if hidden else f"{name}: {path}\n{size}"
+        parts.append(picture(image, f"{name} of {one.test.category}", WIDTH) + note(told_of))
     told += ["no mask of this image"] if masked and not isinstance(found, np.ndarray) else []
     return note(", ".join(told)) + side_by_side(*parts)

@@ -20,6 +20,8 @@ from ladlib.schema import Conversation
 BOX = "font-family:monospace;font-size:12px;line-height:1.7;white-space:pre-wrap;word-break:break-word"
 LEARNED = "background:#9CCBE8;border-radius:3px;padding:1px 2px;margin:0 1px"
 READ = "color:#6B7683"
+CARD = 2.6  # inches: the least height of a card
+LINE, GAP = 13.2, 9.0  # points: a line of a card, and the space below a part
 
 
 def highlighted(pieces: Iterable[tuple[str, bool]]) -> str:
@@ -63,11 +65,14 @@ def conversation_cards(
     ``answers`` maps a name ("before SFT") to one answer a conversation; green where it is the right one.
     ``root`` holds the datasets.
     """
-    answers = answers or {}
-    figure = canvas(10, 2.6 * max(1, len(conversations)))
-    for number, (part, one) in enumerate(
-        zip(figure.subfigures(max(1, len(conversations)), 1, squeeze=False)[:, 0], conversations, strict=False)
-    ):
+    words = [
+        _words(one, {name: texts[number] for name, texts in (answers or {}).items()})
+        for number, one in enumerate(conversations)
+    ]
+    heights = [max(CARD, _points(lines) / 72) for lines in words] or [CARD]
+    figure = canvas(10, sum(heights))
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, one, lines in zip(parts, conversations, words, strict=False):
         panels = part.subplots(1, 3, width_ratios=[1, 1, 3])
         folder = find_dataset(root, one.pair.test.dataset)
         for axes, path, name in zip(
@@ -77,28 +82,34 @@ def conversation_cards(
             axes.imshow(small(open_image(folder / path)))
             axes.set_xlabel(f"{name} image", fontsize=8)
             frame(axes, GREY, 1)
-        _words(panels[2], one, {name: texts[number] for name, texts in answers.items()})
+        _write(panels[2], lines)
     return figure
 
 
-def _words(axes: Axes, one: Conversation, answers: Mapping[str, str]) -> None:
-    axes.axis("off")
-    question = wrap(one.question, 74, lines=9)
+def _words(one: Conversation, answers: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(text, its colour, its weight) of each part of a card, from the top down."""
     lines = [
         (f"{one.kind} · {one.pair.id}", GREY, "normal"),
-        (question, INK, "normal"),
+        (one.question, INK, "normal"),
         ("right: " + one.answer, INK, "bold"),
     ]
     for name, text in answers.items():
         lines.append((f"{name}: {text.strip()}", RIGHT if is_answered(one, text) else WRONG, "bold"))
-    height = 1.0
-    for text, colour, weight in lines:
-        wrapped = wrap(text, 74, lines=9)
-        axes.text(
-            0, height, wrapped, va="top", parse_math=False, in_layout=False, linespacing=1.25, fontsize=9, color=colour,
-            weight=weight,
+    return [(wrap(text, 74, lines=9), colour, weight) for text, colour, weight in lines]
+
+
+def _points(lines: Sequence[tuple[str, str, str]]) -> float:
+    """How high the parts are, one below the other."""
+    return sum(LINE * (text.count("\n") + 1) + GAP for text, *_ in lines)
+
+
+def _write(axes: Axes, lines: Sequence[tuple[str, str, str]]) -> None:
+    axes.axis("off")
+    for number, (text, colour, weight) in enumerate(lines):
+        axes.annotate(
+            text, (0, 1), xycoords="axes fraction", xytext=(0, -_points(lines[:number])), textcoords="offset points",
+            va="top", parse_math=False, in_layout=False, linespacing=1.25, fontsize=9, color=colour, weight=weight,
         )  # fmt: skip
-        height -= 0.073 * (wrapped.count("\n") + 1) + 0.05
 
 
 def is_answered(conversation: Conversation, text: str) -> bool:

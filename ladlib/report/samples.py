@@ -63,12 +63,12 @@ def counts_frame(samples: Iterable[Sample]) -> pd.DataFrame:
     samples = list(samples)
     counts = published("mvtec_loco")
     places = [(one.category, (one.split, one.anomaly)) for one in samples]
-    rows = [
-        {"category": category}
-        | {name: f"{places.count((category, kind))} of {counts[category, *kind][0]}" for name, kind in KINDS.items()}
-        for category in sorted({category for category, split, _ in counts if split == "test"})
-    ]
-    return pd.DataFrame(rows)
+    categories = sorted({category for category, split, _ in counts if split == "test"})
+    columns = {
+        name: [f"{places.count((one, kind))} (released: {counts[one, *kind][0]})" for one in categories]
+        for name, kind in KINDS.items()
+    }
+    return pd.DataFrame({"category": categories} | columns)
 
 
 def view_frame(samples: Iterable[Sample], folder: Path, data: Data) -> pd.DataFrame:

@@ -32,7 +32,7 @@ class Arm:
         return Profile.model_validate(values)
 
 
-SFT_LONG_STEPS = 520  # about 530 s, as long as GRPO takes (one core, toy profile)
+SFT_LONG_STEPS = 520  # about 530 s, as long as GRPO takes with stock TRL (one core, toy profile)
 
 ARMS = (
     Arm("base", "none"),

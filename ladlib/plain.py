@@ -6,6 +6,7 @@
 
 import re
 import unicodedata
+from html import escape
 
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four of East Asian width
 NUMBERS = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?(?: ?%)?(?:[–,;] ?[+-]?[\d.]+(?: ?%)?)*")
@@ -14,6 +15,11 @@ NUMBERS = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?(?: ?%)?(?:[–,;] ?[+-]?[\d.]+(
 def printable(text: str) -> str:
     """The text with control characters shown as U+FFFD: a raw completion may hold any."""
     return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
+
+
+def quoted(text: str) -> str:
+    """Text from outside as HTML text: markup is shown and not obeyed, also inside an attribute."""
+    return escape(printable(text), quote=True)
 
 
 def visible(text: str) -> str:

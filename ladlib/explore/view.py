@@ -9,7 +9,6 @@ Views are HTML text: whatever in them comes from a model, a file or a person has
 """
 
 from collections.abc import Callable
-from html import escape
 from io import BytesIO
 
 import ipywidgets
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ladlib.errors import UserError
-from ladlib.plain import printable
+from ladlib.plain import quoted as quoted  # what views show of a text from outside
 from ladlib.report.style import image_tag, shown_png
 
 WIDE = ipywidgets.Layout(width="32em", max_width="100%")
@@ -78,11 +77,6 @@ def choice(description: str, options: object, tooltip: str = "") -> ipywidgets.D
     if not options:
         raise UserError(f"There is no {description.lower()} to choose from.", "Run the cells and notebooks before.")
     return ipywidgets.Dropdown(options=options, description=description, tooltip=tooltip or description)
-
-
-def quoted(text: str) -> str:
-    """Text from outside as HTML text: markup is shown and not obeyed, also inside an attribute."""
-    return escape(printable(text), quote=True)
 
 
 def note(text: str) -> str:

@@ -4,7 +4,6 @@ import base64
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from html import escape
 from io import BytesIO
 
 import matplotlib.pyplot as plt
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ladlib.plain import printable as printable  # what figures and tables show of a completion
+from ladlib.plain import quoted
 from ladlib.runs import RunFolder, write_bytes
 
 # Okabe and Ito's palette (2008), with greys.
@@ -68,8 +68,7 @@ class Drawing(Figure):
 def image_tag(png: bytes, alt: str, style: str = "") -> str:
     """A PNG inside a page, no wider than that; ``alt`` is text from outside, shown and not obeyed."""
     data = base64.b64encode(png).decode("ascii")
-    told = escape(printable(alt), quote=True)
-    return f"<img style='{style}max-width:100%' alt='{told}' src='data:image/png;base64,{data}'>"
+    return f"<img style='{style}max-width:100%' alt='{quoted(alt)}' src='data:image/png;base64,{data}'>"
 
 
 def shown_png(figure: Figure) -> bytes:

@@ -10,7 +10,7 @@ Tests hold each number against those layers at the 3B's widths, within 3 %.
 
 from dataclasses import dataclass
 
-from ladlib.settings import Profile
+from ladlib.config import Profile
 from ladlib.sizes import Sizes
 
 FLOAT32, BFLOAT16 = 4, 2  # bytes

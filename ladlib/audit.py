@@ -12,8 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from ladlib.errors import UserError
-from ladlib.reading import read_text
+from ladlib.errors import UserError, read_text
 
 DATABASE = "https://api.osv.dev/v1/querybatch"
 TIMEOUT = 20.0  # seconds

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ladlib import prompts
-from ladlib.schema import Factor, Pair, Seen
-from ladlib.settings import Profile
+from ladlib.config import Profile
+from ladlib.records import Factor, Pair, Seen
 
 REFERENCES = 3  # other reference images of a test image
 OTHER_DTYPE = {"float32": "bfloat16", "bfloat16": "float32"}

@@ -24,14 +24,13 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from ladlib.config import Data, Profile
 from ladlib.data import find_dataset, mmad, read_dataset
 from ladlib.data.images import fit, open_image
 from ladlib.data.mmad import Question
 from ladlib.data.pairing import pair
-from ladlib.errors import UserError
-from ladlib.reading import read_text
-from ladlib.schema import Conversation, Dataset, Pair
-from ladlib.settings import Data, Profile
+from ladlib.errors import UserError, read_text
+from ladlib.records import Conversation, Dataset, Pair
 from ladlib.sft_file import read_written, refuse_absent
 
 TRAINING_DATASETS: tuple[Dataset, ...] = ("mvtec_ad", "visa")

@@ -13,6 +13,7 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
+from ladlib.config import Profile, load_profile
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
 from ladlib.hours import PRICE
@@ -28,9 +29,8 @@ from ladlib.plan import (
     nearest_gpu,
 )
 from ladlib.published_models import commit_of
+from ladlib.records import Record
 from ladlib.runs import hardware
-from ladlib.schema import Record
-from ladlib.settings import Profile, load_profile
 from ladlib.sft_file import read_written
 
 GIB = 2**30

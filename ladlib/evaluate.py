@@ -21,6 +21,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 from ladlib import decoding, prompts
+from ladlib.config import Data, Profile, load_profile
 from ladlib.conversations import view
 from ladlib.data.images import seen_size
 from ladlib.engine import serving
@@ -30,9 +31,8 @@ from ladlib.models import STOP_TOKENS, PairProcessor, decode, fingerprint, load_
 from ladlib.parsing import parse_answer
 from ladlib.processes import count_processes, divided
 from ladlib.progress import Progress
+from ladlib.records import Answer, Generation, Pair
 from ladlib.runs import RunFolder
-from ladlib.schema import Answer, Generation, Pair
-from ladlib.settings import Data, Profile, load_profile
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,15 @@ from pathlib import Path
 from PIL import Image
 
 from ladlib import prompts
+from ladlib.config import Profile
 from ladlib.conversations import view
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.images import sha256
 from ladlib.data.pairing import pair
-from ladlib.errors import UserError
+from ladlib.errors import UserError, read_json
 from ladlib.parsing import parse_answer
-from ladlib.reading import read_json
+from ladlib.records import Finish, Generation, Pair
 from ladlib.runs import DAMAGED, RunFolder, append_json, read_jsonl, write_text
-from ladlib.schema import Finish, Generation, Pair
-from ladlib.settings import Profile
 
 
 @dataclass(frozen=True)

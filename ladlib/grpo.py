@@ -26,16 +26,16 @@ from trl import GRPOConfig, GRPOTrainer
 
 from ladlib import prompts
 from ladlib.alarms import Alarms
+from ladlib.config import Grpo, Profile
 from ladlib.conversations import balanced_pairs
 from ladlib.engine.rollouts import hold_against_transformers
 from ladlib.errors import UserError
 from ladlib.manifest import shown_files, write_manifest
 from ladlib.models import VISION_TOKENS, PairProcessor, decode
 from ladlib.parsing import parse_answer
+from ladlib.records import Pair
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.runs import RunFolder, append_json
-from ladlib.schema import Pair
-from ladlib.settings import Grpo, Profile
 from ladlib.shared_prefix.trainer import SharedPrefix
 from ladlib.training import (
     Resuming,

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from ladlib.config import Profile
 from ladlib.conversations import make_conversations, pair_images
 from ladlib.evaluate import Completion, answer
 from ladlib.models import PairProcessor, decode
 from ladlib.prompts import prompt_text
-from ladlib.schema import Conversation, Pair
-from ladlib.settings import Profile
+from ladlib.records import Conversation, Pair
 
 EVERYTHING = 10**9  # conversations: more than can be made
 

@@ -13,9 +13,9 @@ bfloat16 and read again at every token. Completions run to their limit: the long
 from dataclasses import replace
 
 from ladlib.activations import BFLOAT16, FLOAT32
+from ladlib.config import Profile
 from ladlib.memory import cache_bytes
-from ladlib.schema import Record
-from ladlib.settings import Profile
+from ladlib.records import Record
 from ladlib.sizes import Sizes, sizes_of
 from ladlib.workload import Batch, all_answers, evaluation_batch, grpo_steps, rollout_batch, sft_batch, sft_steps
 

@@ -18,7 +18,7 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2_5_VLForCon
 
 from ladlib.models import STOP_TOKENS, PairProcessor, decode
 from ladlib.prompts import ANSWER_OPENING, QUESTION, prompt_text
-from ladlib.schema import Answer
+from ladlib.records import Answer
 
 FORMS: dict[Answer, tuple[str, ...]] = {"yes": ("yes", " yes", "Yes", " Yes"), "no": ("no", " no", "No", " No")}
 

@@ -18,10 +18,10 @@ from ladlib.data.images import sha256
 from ladlib.data.layout import is_image
 from ladlib.data.near import NEAR, hashes, nearest
 from ladlib.errors import UserError
-from ladlib.plain import no_formula
 from ladlib.progress import Progress
+from ladlib.records import Pair, Record
 from ladlib.runs import write_text
-from ladlib.schema import Pair, Record
+from ladlib.sanitize import escape_csv
 from ladlib.sft_file import image_hashes
 
 
@@ -63,7 +63,7 @@ def shown_files(pairs: Iterable[Pair], root: Path | str) -> list[Shown]:
 
 def write_manifest(path: Path, rows: Sequence[Shown]) -> None:
     """``rows`` as a CSV file."""
-    safe = [{name: no_formula(value) for name, value in row.model_dump().items()} for row in rows]
+    safe = [{name: escape_csv(value) for name, value in row.model_dump().items()} for row in rows]
     write_text(path, pd.DataFrame(safe).to_csv(index=False, lineterminator="\n"))
 
 

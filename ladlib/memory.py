@@ -36,7 +36,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from ladlib.activations import BFLOAT16, FLOAT32, Rates, inference_rates, rates
-from ladlib.settings import Profile
+from ladlib.config import Profile
 from ladlib.sizes import LARGE, Sizes, sizes_of
 from ladlib.workload import Batch, evaluation_batch, rollout_batch, sft_batch, update_batch
 

@@ -35,7 +35,7 @@ from sklearn.metrics import (
 
 from ladlib.calibration import expected_calibration_error
 from ladlib.parsing import lenient_answer, parse
-from ladlib.schema import ARMS, NEIGHBOURS, TRIVIAL_ARMS, Anomaly, Answer, Detection, Generation
+from ladlib.records import ARMS, NEIGHBOURS, TRIVIAL_ARMS, Anomaly, Answer, Detection, Generation
 
 SUBSETS: dict[str, tuple[Anomaly, ...]] = {
     "logical": ("good", "logical"),  # the paper's protocol, inferred from its accuracies

@@ -26,13 +26,12 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.utils.logging import disable_progress_bar
 
+from ladlib.config import Data, Model
 from ladlib.data.images import sha256
-from ladlib.errors import UserError
+from ladlib.errors import UserError, read_json
 from ladlib.published_models import PINNED, PublishedModel, commit_of
-from ladlib.reading import read_json
+from ladlib.records import Finish
 from ladlib.runs import write_text
-from ladlib.schema import Finish
-from ladlib.settings import Data, Model
 
 disable_progress_bar()  # a bar a file would fill logs and notebooks
 

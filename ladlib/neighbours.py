@@ -18,15 +18,15 @@ import numpy as np
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
+from ladlib.config import Profile
 from ladlib.conversations import view
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.images import sha256
 from ladlib.data.pairing import pair, training_normals
 from ladlib.errors import UserError
 from ladlib.generations import select
+from ladlib.records import Detection, Sample
 from ladlib.runs import RunFolder, write_text
-from ladlib.schema import Detection, Sample
-from ladlib.settings import Profile
 
 SIDE = 16  # pixels of the small picture
 BINS = 4  # of each colour channel

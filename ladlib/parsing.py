@@ -18,7 +18,7 @@ block and no thinking is right or wrong like any other, and only not well formed
 import re
 from typing import cast
 
-from ladlib.schema import Answer, Record
+from ladlib.records import Answer, Record
 
 THINK, END_THINK, ANSWER, END_ANSWER = TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 

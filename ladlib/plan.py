@@ -8,9 +8,9 @@ Nothing is loaded for it: no model, no torch. Memory and hours are calculated (:
 
 from collections.abc import Iterator, Sequence
 
+from ladlib.config import Profile
 from ladlib.hours import GPUS, LAUNCH, PRICE, UTILISATION, Gpu, stage_hours
 from ladlib.memory import CALCULATED, CONTEXT, GIB, LOSSES, Memory, Sharding, stage_memory
-from ladlib.settings import Profile
 from ladlib.sizes import sizes_of
 from ladlib.workload import (
     JUDGED_ARMS,

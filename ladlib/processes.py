@@ -21,8 +21,8 @@ from typing import TypeVar
 
 import torch
 
+from ladlib.config import Parallel
 from ladlib.errors import UserError
-from ladlib.settings import Parallel
 
 Item, Found = TypeVar("Item"), TypeVar("Found")
 

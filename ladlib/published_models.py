@@ -7,7 +7,7 @@ technical report (arXiv 2502.13923): the 3B's intermediate size is 11008 there, 
 tower's 3420, not 3456. The 72B's quantised releases are padded to an intermediate size of 29696.
 """
 
-from ladlib.schema import Record
+from ladlib.records import Record
 
 
 class PublishedModel(Record):

@@ -24,8 +24,8 @@ from statistics import fmean
 
 from ladlib.errors import UserError
 from ladlib.parsing import parse
+from ladlib.records import Answer, Generation
 from ladlib.runs import RunFolder, read_jsonl, write_text
-from ladlib.schema import Answer, Generation
 from ladlib.toy.claims import Claim, ComparedPlace, claims, is_comparison, is_true, states_difference
 from ladlib.toy.truth import Changed, Truth, read_scenes
 

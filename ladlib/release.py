@@ -17,10 +17,12 @@ from statistics import median
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ladlib.config import load_profile
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair
 from ladlib.doctor import load_cost
 from ladlib.errors import UserError
+from ladlib.records import Pair
 from ladlib.report import write_report
 from ladlib.report.claims import claims_frame, claims_text, path
 from ladlib.report.figures import save
@@ -31,9 +33,7 @@ from ladlib.report.study_arms import arms_frame, arms_text
 from ladlib.report.study_spoken import read_summaries
 from ladlib.report.tables import blocks, comparison, departures, markdown, readable
 from ladlib.runs import RELEASED, STUDY, RunFolder, read_jsonl, write_text
-from ladlib.schema import Pair
 from ladlib.seals import seal_all
-from ladlib.settings import load_profile
 from ladlib.verify import verify
 
 ROOT = Path(__file__).parents[1]

@@ -8,14 +8,14 @@ seen. The answers are read from the stored texts again.
 
 from pathlib import Path
 
+from ladlib.config import Profile
 from ladlib.data.images import seen_size, sha256
 from ladlib.errors import UserError
 from ladlib.generations import Generations, holds
 from ladlib.parsing import parse_answer
+from ladlib.records import Generation, Pair
 from ladlib.report.stored import read_records
 from ladlib.runs import RunFolder
-from ladlib.schema import Generation, Pair
-from ladlib.settings import Profile
 
 
 def replay(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from ladlib.parsing import parse, parse_answer
-from ladlib.schema import Answer
+from ladlib.records import Answer
 
 STD_OFFSET = 1e-4  # keeps a group without spread from dividing by zero; TRL's value
 

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from ladlib.errors import UserError
-from ladlib.reading import parse_json
-from ladlib.schema import RunRecord, StageRecord
+from ladlib.errors import UserError, parse_json
+from ladlib.records import RunRecord, StageRecord
 
 PACKAGES = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "papermill", "pillow", "numpy", "pandas",

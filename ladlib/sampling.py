@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ladlib.config import Profile
 from ladlib.conversations import balanced_pairs, pair_images
 from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
 from ladlib.progress import Progress
+from ladlib.records import Pair
 from ladlib.runs import RunFolder, write_text
-from ladlib.schema import Pair
-from ladlib.settings import Profile
 from ladlib.toy.products import RuleKind
 from ladlib.toy.training import PRODUCTS
 

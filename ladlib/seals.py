@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ladlib.data.images import sha256
+from ladlib.records import Seal
 from ladlib.runs import CHANGED, RunFolder
-from ladlib.schema import Seal
 
 FOLDERS = ("generations", "sensitivity", "baselines", "logs", "manifests", "rationales", "samples", "tables", "figures")
 FILES = ("metrics.json",)

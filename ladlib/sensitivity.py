@@ -13,13 +13,13 @@ from pathlib import Path
 
 from ladlib import evaluate
 from ladlib.conditions import REFERENCES, Condition, conditions, subsample
+from ladlib.config import Profile
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair, ranked, training_normals
 from ladlib.generations import Generations, holds, inputs_of, resume
 from ladlib.progress import Progress
+from ladlib.records import Pair, Variation
 from ladlib.runs import RunFolder
-from ladlib.schema import Pair, Variation
-from ladlib.settings import Profile
 
 Task = tuple[Condition, Pair]
 Key = tuple[str, str, str]  # id, factor, level

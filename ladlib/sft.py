@@ -21,13 +21,13 @@ from trl import SFTConfig, SFTTrainer
 
 from ladlib import prompts
 from ladlib.alarms import Alarms
+from ladlib.config import Data, Profile
 from ladlib.conversations import make_conversations
 from ladlib.data.images import seen_size, tokens
 from ladlib.manifest import shown_files, write_manifest
 from ladlib.models import PairProcessor
+from ladlib.records import Conversation
 from ladlib.runs import RunFolder
-from ladlib.schema import Conversation
-from ladlib.settings import Data, Profile
 from ladlib.training import (
     Resuming,
     StepLog,

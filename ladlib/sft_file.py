@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from ladlib.data import find_dataset
 from ladlib.data.images import sha256
 from ladlib.errors import UserError
+from ladlib.records import Conversation, Pair, Prior, Written
 from ladlib.runs import write_text
-from ladlib.schema import Conversation, Pair, Prior, Written
 
 TEMPLATE = "template"  # the writer by rule
 

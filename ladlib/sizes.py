@@ -9,10 +9,9 @@ A published model's sizes come from :mod:`ladlib.published_models`, a shipped or
 from importlib import resources
 from pathlib import Path
 
-from ladlib.errors import UserError
+from ladlib.errors import UserError, read_json
 from ladlib.published_models import PUBLISHED
-from ladlib.reading import read_json
-from ladlib.schema import Record
+from ladlib.records import Record
 
 LARGE = 1_000_000_000  # parameters from which recomputing activations is worth its time
 CHANNELS = 3  # of an image
@@ -101,11 +100,11 @@ def sizes_of(model: str) -> Sizes:
 
 
 def _from_file(file: Path) -> Sizes:
-    mend = "Give the folder of a Qwen2.5-VL."
+    hint = "Give the folder of a Qwen2.5-VL."
     try:
-        return _from_config(read_json(file, mend))
+        return _from_config(read_json(file, hint))
     except (KeyError, TypeError) as error:
-        raise UserError(f"{file} is no configuration of a Qwen2.5-VL.", mend) from error
+        raise UserError(f"{file} is no configuration of a Qwen2.5-VL.", hint) from error
 
 
 def _from_config(config: dict) -> Sizes:

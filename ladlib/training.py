@@ -25,14 +25,14 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from ladlib.alarms import Alarms, Stopped
+from ladlib.config import Data, Grpo, Lora, Model, Profile, Sft
 from ladlib.conversations import view
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
 from ladlib.models import PairProcessor, best_device, count_parameters, fingerprint, load_model, load_processor
 from ladlib.progress import Progress
+from ladlib.records import Pair, Record
 from ladlib.runs import append_json, read_jsonl, write_text
-from ladlib.schema import Pair, Record
-from ladlib.settings import Data, Grpo, Lora, Model, Profile, Sft
 from ladlib.sizes import LARGE
 
 # TRL and PEFT still use transformers' old name of it.

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 
 from ladlib.conditions import conditions
+from ladlib.config import Profile, ToyData
 from ladlib.data.counts import published
-from ladlib.settings import Profile, ToyData
 from ladlib.sizes import Sizes
 
 IMAGES = 2  # a pair

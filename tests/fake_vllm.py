@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import torch
 from chat_server import images_of
 
+from ladlib.config import load_profile
 from ladlib.models import decode, load_model, load_processor
 from ladlib.prompts import QUESTION, prompt_text
-from ladlib.settings import load_profile
 
 FAULT = os.environ.get("FAKE_VLLM", "")
 

@@ -2,9 +2,9 @@
 
 import json
 
+from ladlib.records import Generation, RunRecord
 from ladlib.rewards import group_advantages
 from ladlib.runs import RunFolder
-from ladlib.schema import Generation, RunRecord
 
 CATEGORIES = ("pushpins", "screw_bag")
 HOSTILE = "<script>alert('$x_1$')</script> | a & b_c \x00"

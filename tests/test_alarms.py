@@ -95,7 +95,7 @@ def test_a_training_that_stops_keeps_the_last_checkpoint_without_a_sign(tmp_path
         grpo.train(profile, data, run, 0, model=tiny_base())
     kept = run.checkpoint("sft_grpo", 0).with_name("sft_grpo-seed0-step2")
     assert "GRPO stopped at step 5: no answer is yes any more" in error.value.what
-    assert f"The last good checkpoint is {kept}." in error.value.mend
+    assert f"The last good checkpoint is {kept}." in error.value.hint
     assert load_model(str(kept), profile.model) and not [one for one in kept.iterdir() if one.suffix in (".pt", ".bin")]
     assert not run.checkpoint("sft_grpo", 0).exists()
     rows = read_jsonl(run.log("sft_grpo", 0))

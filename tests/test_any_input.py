@@ -20,20 +20,20 @@ from jinja2 import Environment
 from jinja2.utils import htmlsafe_json_dumps
 from PIL import Image
 
+from ladlib.config import Profile, load_profile
 from ladlib.data import mmad, visa
 from ladlib.data.images import open_image
 from ladlib.data.mvtec_loco import read_defects
 from ladlib.endpoint import reply
 from ladlib.errors import UserError
 from ladlib.pipeline.parameters import _convert
-from ladlib.plain import no_formula, printable, visible
+from ladlib.records import leads_outside
 from ladlib.report.stored import read_records
 from ladlib.report.tables import csv as as_csv
 from ladlib.report.tables import markdown, readable
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.schema import leads_outside
-from ladlib.settings import Profile, load_profile
+from ladlib.sanitize import escape_csv, escape_terminal, strip_control
 from ladlib.sft_file import read_written
 
 quiet = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
@@ -62,7 +62,7 @@ def told(read):
     try:
         return read()
     except UserError as error:
-        assert visible(str(error)).isprintable() and error.mend
+        assert escape_terminal(str(error)).isprintable() and error.hint
         return None
 
 
@@ -208,9 +208,10 @@ def test_a_path_that_is_let_through_stays_in_its_folder(path):
 
 @given(HOSTILE | st.text(st.characters()))
 def test_what_a_terminal_is_told_holds_no_control_character(text):
-    assert visible(text).replace("\u3000", "").isprintable() or any(one.isspace() for one in visible(text))
-    assert not {"\x1b", "\n", "\r", "\x9b", "\u202e", "\x00"} & {*visible(text)}
-    assert not {"\x1b", "\r", "\x9b", "\u202e", "\x00"} & {*printable(text)}
+    shown = escape_terminal(text)
+    assert shown.replace("\u3000", "").isprintable() or any(one.isspace() for one in shown)
+    assert not {"\x1b", "\n", "\r", "\x9b", "\u202e", "\x00"} & {*escape_terminal(text)}
+    assert not {"\x1b", "\r", "\x9b", "\u202e", "\x00"} & {*strip_control(text)}
 
 
 @given(HOSTILE | st.text())
@@ -218,13 +219,13 @@ def test_a_cell_of_csv_is_one_cell_and_no_formula(text):
     written = as_csv(pd.DataFrame({"a": [text, "b"], "n": [1, 2]}))
     rows = list(csv.reader(io.StringIO(written, newline=""), strict=True))
     assert [len(row) for row in rows] == [2, 2, 2]
-    assert rows[1][0] == no_formula(printable(text))
+    assert rows[1][0] == escape_csv(strip_control(text))
     assert not rows[1][0].lstrip().startswith(("=", "@"))
 
 
 @given(HOSTILE | st.text())
 def test_a_cell_of_markdown_is_one_cell_without_tags_and_links(text):
-    shown = readable(pd.DataFrame({"a": [printable(text)]}))
+    shown = readable(pd.DataFrame({"a": [strip_control(text)]}))
     lines = markdown(shown).split("\n")
     assert len(lines) == 4
     bare = lines[2].replace("\\\\", "").replace("\\|", "").replace("\\<", "").replace("]\\(", "")
@@ -233,7 +234,7 @@ def test_a_cell_of_markdown_is_one_cell_without_tags_and_links(text):
 
 @given(HOSTILE | st.text())
 def test_a_cell_of_latex_holds_no_command_of_the_text(text):
-    body = pd.DataFrame({"a": [printable(text)]}).to_latex(index=False, escape=True).split("\\midrule\n")[1]
+    body = pd.DataFrame({"a": [strip_control(text)]}).to_latex(index=False, escape=True).split("\\midrule\n")[1]
     cell = body.split("\\\\\n\\bottomrule")[0]
     commands = (r"\textbackslash", r"\textasciitilde", r"\textasciicircum", r"\space")
     for known in (*commands, *(f"\\{one}" for one in "&%$#_{}")):
@@ -262,7 +263,7 @@ PAGE = Environment(autoescape=True).from_string(
 
 @given(HOSTILE | st.text())
 def test_a_text_in_the_page_is_text_whatever_it_holds(text):
-    seen = Tags(PAGE.render(text=printable(text), data=htmlsafe_json_dumps({"text": text})))
+    seen = Tags(PAGE.render(text=strip_control(text), data=htmlsafe_json_dumps({"text": text})))
     assert [tag for tag, _ in seen.tags] == ["p", "script"]
     assert json.loads(seen.data[-1]) == {"text": text}
-    assert "".join(seen.data[:-1]) == printable(text)
+    assert "".join(seen.data[:-1]) == strip_control(text)

@@ -18,8 +18,8 @@ from ladlib.bench.clock import Clock
 from ladlib.bench.cost import judging_operations, step_of
 from ladlib.bench.evaluation import ALONE, OURS, PADDED, apart
 from ladlib.bench.timing import alternate, show
+from ladlib.config import load_profile
 from ladlib.generations import Completion
-from ladlib.settings import load_profile
 from ladlib.sizes import sizes_of
 
 

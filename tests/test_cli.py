@@ -1,4 +1,4 @@
-"""The command line: exit codes, one line for what a user can mend, nothing heavy at start-up."""
+"""The command line: exit codes, one line for what a user can hint, nothing heavy at start-up."""
 
 import json
 import os
@@ -246,7 +246,7 @@ def test_doctor_and_data_check_answer_scripts_with_one_object_and_the_same_exit_
     told = run("data", "check", str(tmp_path), "--json")
     found = json.loads(told.stdout)
     assert told.exit_code == 1 and found["errors"] == sum(one["severity"] == "error" for one in found["findings"]) > 0
-    assert all({"dataset", "category", "message", "mend"} <= set(one) for one in found["findings"])
+    assert all({"dataset", "category", "message", "hint"} <= set(one) for one in found["findings"])
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import pytest
 from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
 
+from ladlib.config import load_profile
 from ladlib.conversations import balanced_pairs, make_conversations, refuse_loco, training_pairs, validation_pairs
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError
-from ladlib.settings import load_profile
 
 PROFILE = load_profile("smoke", **{"data.sft_samples": 100})
 

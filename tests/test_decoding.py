@@ -8,6 +8,7 @@ from tiny import tiny_processor, tiny_profile
 from transformers.cache_utils import DynamicCache
 
 from ladlib import decoding, evaluate, prompts
+from ladlib.config import ToyData, load_profile
 from ladlib.conversations import view
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
@@ -16,7 +17,6 @@ from ladlib.decoding.prompt import distinct, lay_out
 from ladlib.decoding.rows import LOOK, padded, read_again
 from ladlib.likelihood import beginnings
 from ladlib.models import VISION_TOKENS
-from ladlib.settings import ToyData, load_profile
 from ladlib.toy.write import write_datasets
 
 FEW = ToyData(train=2, validation=1, good=4, logical=4, structural=1)

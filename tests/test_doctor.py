@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from ladlib import doctor
+from ladlib.config import load_profile
 from ladlib.doctor import FoundGpu, examine
 from ladlib.memory import CALCULATED
-from ladlib.settings import load_profile
 
 GIB_OF = {"NVIDIA GeForce RTX 4090": 23.5, "NVIDIA A100-SXM4-80GB": 79.1, "NVIDIA H200": 139.7}
 

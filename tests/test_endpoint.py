@@ -13,6 +13,7 @@ from layouts import write_pairs
 from PIL import ImageChops
 
 from ladlib import endpoint
+from ladlib.config import load_profile
 from ladlib.conversations import view
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
@@ -23,7 +24,6 @@ from ladlib.generations import select
 from ladlib.prompts import QUESTION
 from ladlib.report.stored import read_records
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.settings import load_profile
 
 LABEL = "FP8, vLLM 0.11"
 KEY = "sk-test-0123456789abcdef"
@@ -142,7 +142,7 @@ import sys
 from pathlib import Path
 from ladlib import endpoint
 from ladlib.runs import RunFolder
-from ladlib.settings import load_profile
+from ladlib.config import load_profile
 values = {"evaluate.limit": 0, "endpoint.url": sys.argv[1], "endpoint.label": "FP8, vLLM 0.11", "endpoint.model": "m",
           "endpoint.concurrency": 4}
 endpoint.evaluate(load_profile("smoke", **values), Path(sys.argv[2]), RunFolder(sys.argv[3]), 0)
@@ -184,7 +184,7 @@ def test_answers_that_were_paid_for_are_not_thrown_away(server, few, run):
     before = path.read_text()
     with pytest.raises(UserError, match=f"holds 30 answers of m, {LABEL} with another model") as error:
         evaluate(server, few, run, label="AWQ, vLLM 0.11")
-    assert "move the file elsewhere" in error.value.mend and path.read_text() == before
+    assert "move the file elsewhere" in error.value.hint and path.read_text() == before
     evaluate(server, few, run, timeout=9.0, input_price=1.0)  # what changes no answer
 
 
@@ -198,7 +198,7 @@ def test_a_pair_that_cannot_be_answered_is_named_kept_apart_and_asked_again_alon
     path = run.generations("large", 0)
     assert "28 of 30 pairs are answered and kept" in error.value.what and len(read_records(path)) == 28
     unanswered = path.with_suffix(".unanswered.jsonl")
-    assert str(unanswered) in error.value.mend
+    assert str(unanswered) in error.value.hint
     left = {row["id"] for row in read_jsonl(unanswered)}
     assert len(left) == 2 and left | {one.id for one in read_records(path)} == set(ids(few))
     server.trouble = lambda number, attempt: ""
@@ -208,7 +208,7 @@ def test_a_pair_that_cannot_be_answered_is_named_kept_apart_and_asked_again_alon
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told", "mend"),
+    ("trouble", "told", "hint"),
     [
         ("401", "HTTP 401: Incorrect API key", "LADLIB_API_KEY"),
         ("404", "HTTP 404: The model does not exist", "endpoint.model"),
@@ -216,11 +216,11 @@ def test_a_pair_that_cannot_be_answered_is_named_kept_apart_and_asked_again_alon
         ("429 for a day", "asks to wait 1440 minutes", "Run again after that time"),
     ],
 )
-def test_a_wrong_key_model_or_empty_account_stops_at_once(server, few, run, trouble, told, mend):
+def test_a_wrong_key_model_or_empty_account_stops_at_once(server, few, run, trouble, told, hint):
     server.trouble = lambda number, attempt: trouble if number >= 5 else ""
     with pytest.raises(UserError, match=told) as error:
         evaluate(server, few, run)
-    assert mend in error.value.mend and "pairs are answered and kept" in error.value.what
+    assert hint in error.value.hint and "pairs are answered and kept" in error.value.what
     assert sum(server.asked.values()) <= 5 + 2 * 4
     kept = len(read_records(run.generations("large", 0)))
     assert kept == sum(server.given.values()) >= 1 and f" {kept} of 30 pairs are" in error.value.what

@@ -15,13 +15,13 @@ from tiny import tiny_base, tiny_profile, write_data
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from ladlib import evaluate, grpo
+from ladlib.config import Grpo
 from ladlib.conversations import balanced_pairs
 from ladlib.engine import serving
 from ladlib.engine.parity import OPENING, Answered, difference, insist
 from ladlib.errors import UserError
 from ladlib.models import VISION_TOKENS, load_model, load_processor
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.settings import Grpo
 from ladlib.training import load_policy, lora_config
 
 PROFILE = tiny_profile(grpo__shared_prefix=False)

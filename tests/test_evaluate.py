@@ -17,8 +17,8 @@ from ladlib.generations import select
 from ladlib.likelihood import beginnings
 from ladlib.models import VISION_TOKENS
 from ladlib.prompts import QUESTION
+from ladlib.records import Generation
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.schema import Generation
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from ladlib.exercises import Exercise, Reply, comparison, data, evaluation, grpo, sft
+from ladlib.records import Pair, Sample
 from ladlib.report import published
 from ladlib.report.stored import read_generations
 from ladlib.rewards import group_advantages
 from ladlib.runs import RELEASED, RunFolder
-from ladlib.schema import Pair, Sample
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))

@@ -27,8 +27,8 @@ from ladlib.metrics import judge as judged
 from ladlib.metrics import measure
 from ladlib.parsing import TAGS
 from ladlib.pipeline import STAGES
+from ladlib.records import Generation
 from ladlib.rewards import accuracy_reward, format_reward
-from ladlib.schema import Generation
 from ladlib.toy.scenes import Part, Scene
 from ladlib.toy.write import write_loco
 

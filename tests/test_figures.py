@@ -5,13 +5,13 @@ from PIL import Image
 
 from ladlib.errors import UserError
 from ladlib.metrics import score, score_trivial
+from ladlib.records import Sample
 from ladlib.report import figures
 from ladlib.report.curves import running_mean
 from ladlib.report.pictures import choose, verdict
 from ladlib.report.rollouts import telling
 from ladlib.report.style import printable
 from ladlib.runs import RunFolder
-from ladlib.schema import Sample
 
 
 def test_a_saved_figure_has_the_same_bytes_twice(tmp_path):

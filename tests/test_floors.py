@@ -10,7 +10,7 @@ import ladlib
 ROOT = Path(ladlib.__file__).parent
 FLOORS = {
     0: (
-        "errors", "plain", "reading", "schema", "settings", "runs", "locking", "progress", "published_models", "sizes",
+        "errors", "sanitize", "records", "config", "runs", "locking", "progress", "published_models", "sizes",
     ),
     1: (
         "data", "toy", "prompts", "parsing", "conversations", "generations", "activations", "workload", "memory",
@@ -21,7 +21,7 @@ FLOORS = {
         "neighbours", "decoding", "shared_prefix", "processes",
     ),
     3: (
-        "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "session", "held_out",
+        "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "notebook", "held_out",
         "sampling", "sensitivity", "engine", "launch",
     ),
     4: (
@@ -33,7 +33,7 @@ FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
     "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "rationales", "neighbours", "endpoint",
-    "replay", "report", "session", "pipeline", "study", "verify", "cli", "explore", "exercises",
+    "replay", "report", "notebook", "pipeline", "study", "verify", "cli", "explore", "exercises",
     "site",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")

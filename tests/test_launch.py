@@ -13,12 +13,12 @@ from accelerate.utils import DistributedType
 from tiny import tiny_base, tiny_profile, write_data
 
 from ladlib import launch
+from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.models import outline
+from ladlib.notebook import Session
 from ladlib.published_models import PUBLISHED
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.session import Session
-from ladlib.settings import load_profile
 
 STEADY = str(Path(__file__).with_name("steady_stage.py"))
 COMMON = {

@@ -19,6 +19,7 @@ from trl.trainer import utils as trl_utils
 
 from ladlib.activations import inference_rates, rates
 from ladlib.bench.live_bytes import LiveBytes
+from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.memory import (
     CALCULATED,
@@ -31,7 +32,6 @@ from ladlib.memory import (
 )
 from ladlib.models import load_model, outline
 from ladlib.published_models import PUBLISHED
-from ladlib.settings import load_profile
 from ladlib.sizes import sizes_of
 from ladlib.training import freeze, lora_config
 

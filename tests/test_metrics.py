@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from ladlib.metrics import MEASURES, is_right, is_right_leniently, score, score_trivial
-from ladlib.schema import Generation
+from ladlib.records import Generation
 
 TEXTS = {
     "yes": "<think>a</think><answer>yes</answer>",

@@ -96,7 +96,7 @@ def test_a_checkpoint_that_is_not_there_says_which_notebook_makes_it():
     made = {(stage.name, Path(path).name) for stage in STAGES for path in stage.paths(0) if "checkpoints" in path}
     assert len(made) == 2
     for notebook, checkpoint in made:
-        assert f"{notebook} makes {checkpoint.removesuffix('-seed0')}" in missing.value.mend
+        assert f"{notebook} makes {checkpoint.removesuffix('-seed0')}" in missing.value.hint
 
 
 def test_a_completion_ends_at_the_end_of_its_turn_and_keeps_special_tokens():

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from ladlib.config import load_profile
 from ladlib.conversations import training_pairs
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.images import open_image
 from ladlib.data.near import NEAR, hashes, nearest, perceptual_hash
 from ladlib.errors import UserError
 from ladlib.manifest import shown_files
-from ladlib.settings import load_profile
 from ladlib.toy.write import write_datasets
 
 

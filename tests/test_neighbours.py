@@ -11,9 +11,9 @@ from ladlib.conversations import view
 from ladlib.errors import UserError
 from ladlib.metrics import score_detections
 from ladlib.neighbours import BINS, SIDE, features, fit
+from ladlib.records import Detection
 from ladlib.report.stored import read_records
 from ladlib.runs import RunFolder
-from ladlib.schema import Detection
 
 
 @pytest.fixture

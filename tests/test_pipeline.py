@@ -7,6 +7,7 @@ import pytest
 from fake_notebooks import HEAD, STAGES, execute_here, write_notebook, write_notebooks
 from rich.console import Console
 
+from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.pipeline import StageFailed, reproduce
 from ladlib.pipeline import run as run_module
@@ -14,7 +15,6 @@ from ladlib.pipeline.inputs import inputs_sha256
 from ladlib.pipeline.parameters import check, declared
 from ladlib.pipeline.progress import CellProgress, Expected
 from ladlib.runs import RunFolder
-from ladlib.settings import load_profile
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from ladlib.config import load_profile
 from ladlib.hours import GPUS, LAUNCH, Gpu, stage_hours
 from ladlib.memory import CALCULATED, stage_memory
 from ladlib.pipeline.dry import effective
 from ladlib.pipeline.parameters import declared
 from ladlib.pipeline.stages import STAGES, notebooks_folder
 from ladlib.plan import advice_lines, arrangements, hours_lines, memory_lines, most, nearest_gpu, stage_lines
-from ladlib.settings import load_profile
 from ladlib.sizes import sizes_of
 from ladlib.workload import PROMPT_TEXT, answers_again, grpo_steps, judged_images, rollout_batch, sft_steps
 

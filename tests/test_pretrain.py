@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import TINY, tiny_processor
 
+from ladlib.config import load_profile
 from ladlib.models import load_model
 from ladlib.pretrain import Phase, loop, make_model
 from ladlib.pretrain.batches import SHOWN, LessonBatches, collate, look
@@ -16,7 +17,6 @@ from ladlib.pretrain.growth import grow
 from ladlib.pretrain.loop import pretrain, schedule, tower_share
 from ladlib.pretrain.recipes import BASE, RECIPES
 from ladlib.pretrain.score_sheet import score_sheet
-from ladlib.settings import load_profile
 from ladlib.toy.lessons import LESSONS, draw_lesson
 
 LOOK_THEN_LIST = (Phase(1, 3, 1.0, {}), Phase(4, 3, 1.0, {"list": 1}))

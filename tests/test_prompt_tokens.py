@@ -19,12 +19,12 @@ from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from ladlib import prompts
+from ladlib.config import Data, load_profile
 from ladlib.conversations import view
 from ladlib.data.images import fit, open_image, sha256
 from ladlib.evaluate import render_prompt
 from ladlib.likelihood import beginnings, up_to_answer
 from ladlib.models import generation_config, load_processor, make_processor
-from ladlib.settings import Data, load_profile
 from ladlib.toy.tokens import CHAT_TEMPLATE
 
 FACTS = json.loads(Path(__file__).with_name("prompt_tokens.json").read_text(encoding="utf-8"))

@@ -9,9 +9,9 @@ from peft import get_peft_model
 from torch import nn
 from transformers import Qwen2_5_VLConfig
 
+from ladlib.config import load_profile
 from ladlib.models import count_parameters, outline
 from ladlib.published_models import PUBLISHED, VISION
-from ladlib.settings import load_profile
 from ladlib.training import freeze, lora_config
 
 SMALL, LARGE = "Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-72B-Instruct"

@@ -6,12 +6,12 @@ from collections import Counter
 import pytest
 from made_up import write_rows
 
+from ladlib.config import ToyData
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
 from ladlib.rationales import check, summary, summary_by_label, write_rationales
+from ladlib.records import Generation
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.schema import Generation
-from ladlib.settings import ToyData
 from ladlib.toy import loco, training
 from ladlib.toy.language import compare_kinds, compare_places
 from ladlib.toy.products import at, blemish, remove, with_parts

@@ -7,11 +7,11 @@ from chat_server import ChatServer
 from layouts import write_pairs
 
 from ladlib import endpoint
+from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.replay import replay
 from ladlib.report.stored import read_records
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.settings import load_profile
 
 PAIRS = 12
 

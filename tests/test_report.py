@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from made_up import made_up_arm, made_up_run, write_generations
 
+from ladlib.config import PROFILES, load_profile
 from ladlib.errors import UserError
+from ladlib.records import RunRecord
 from ladlib.report import comparison_text, figures, published, write_report
 from ladlib.report.stored import read_generations, read_run
 from ladlib.report.tables import categories, comparison, departures, markdown, readable, write
 from ladlib.runs import RunFolder
-from ladlib.schema import RunRecord
-from ladlib.settings import PROFILES, load_profile
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,16 @@ import pytest
 from axe import serious_violations
 from made_up import HOSTILE, made_up, made_up_arm, made_up_run, write_generations
 
+from ladlib.config import load_profile
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair
 from ladlib.rationales import write_rationales
+from ladlib.records import RunRecord
 from ladlib.report import write_report
 from ladlib.report.embedded import Source, embed
 from ladlib.report.explorer import explore
 from ladlib.report.stored import read_run
 from ladlib.runs import RunFolder
-from ladlib.schema import RunRecord
-from ladlib.settings import load_profile
 from ladlib.toy.claims import claims, judged
 from ladlib.toy.truth import read_scenes
 from ladlib.toy.write import write_loco

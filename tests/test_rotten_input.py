@@ -1,4 +1,4 @@
-"""Rotten input (see rotten.py): no traceback, no wrong result, one line with the file and the mend."""
+"""Rotten input (see rotten.py): no traceback, no wrong result, one line with the file and the hint."""
 
 import shutil
 import warnings
@@ -68,7 +68,7 @@ def test_a_bad_image_is_one_line_that_names_it(tmp_path, row):
     with pytest.raises(UserError) as error:
         open_image(tmp_path / name)
     one_line(error, str(tmp_path / name), words)
-    assert error.value.mend
+    assert error.value.hint
 
 
 @each(rotten.ODD_IMAGES)

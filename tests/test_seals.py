@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from ladlib.cli import app
 from ladlib.data.images import sha256
+from ladlib.records import RunRecord
 from ladlib.report import write_report
 from ladlib.runs import RELEASED, RunFolder
-from ladlib.schema import RunRecord
 from ladlib.seals import broken, seal, seal_all, unsealed
 from ladlib.verify import verify
 

@@ -13,11 +13,11 @@ from made_up import made_up_run
 from papermill.exceptions import PapermillExecutionError
 
 from ladlib import endpoint
+from ladlib.config import load_profile
 from ladlib.endpoint import client
 from ladlib.endpoint.client import Client, Unanswered
 from ladlib.errors import UserError
 from ladlib.runs import RunFolder
-from ladlib.settings import load_profile
 
 KEY = "sk-planted/0123456789+abcdef"  # JSON may spell "/" and "+" otherwise
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "05_compare_72b.ipynb"

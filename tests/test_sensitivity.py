@@ -9,12 +9,12 @@ from tiny import tiny_base, tiny_profile, write_data
 
 from ladlib import evaluate, prompts, sensitivity
 from ladlib.conditions import conditions, subsample
+from ladlib.config import load_profile
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair, ranked
 from ladlib.parsing import parse_answer
+from ladlib.records import Pair, Sample, Variation
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.schema import Pair, Sample, Variation
-from ladlib.settings import load_profile
 
 LEVELS = 12  # evaluation's own, blind, swapped, two other references, four wordings, order, batch, dtype
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import ladlib
+from ladlib.config import ToyData
 from ladlib.data import FOLDERS, read_dataset
 from ladlib.data.images import sha256
-from ladlib.settings import ToyData
 from ladlib.toy import backdrops, loco, training
 from ladlib.toy.general import crowded_scene, random_scene
 from ladlib.toy.write import write_datasets

@@ -19,6 +19,7 @@ from test_cli import refused
 from typer.testing import CliRunner
 
 from ladlib.cli import app
+from ladlib.config import load_profile
 from ladlib.conversations import make_conversations
 from ladlib.doctor import examine
 from ladlib.endpoint import client
@@ -29,7 +30,6 @@ from ladlib.pipeline.inputs import _sft_file
 from ladlib.report.tables import departures
 from ladlib.review import apply_review, write_page
 from ladlib.runs import read_jsonl
-from ladlib.settings import load_profile
 from ladlib.sft_file import read_written
 
 CAPTION = "<caption>Two cores, one is cut </caption>"

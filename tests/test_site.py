@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from ladlib.cli import app
 from ladlib.errors import UserError
 from ladlib.pipeline import STAGES
+from ladlib.records import RunRecord
 from ladlib.runs import RunFolder
-from ladlib.schema import RunRecord
 from ladlib.site import write_site
 from ladlib.site.pages import address
 

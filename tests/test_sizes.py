@@ -4,10 +4,10 @@ import pytest
 from peft import get_peft_model
 from tiny import tiny_base
 
+from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.models import count_parameters, load_model, outline
 from ladlib.published_models import PUBLISHED
-from ladlib.settings import load_profile
 from ladlib.sizes import sizes_of
 from ladlib.training import lora_config
 

@@ -12,11 +12,11 @@ from fake_stages import stage
 from typer.testing import CliRunner
 
 from ladlib.cli import app
+from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.pipeline.inputs import imported_names
 from ladlib.pipeline.stages import PACKAGE
 from ladlib.runs import RunFolder
-from ladlib.settings import load_profile
 from ladlib.study.arms import ARMS, find_arms, with_starts
 from ladlib.study.plan import DRAWING, Plan
 from ladlib.study.runner import Runner
@@ -76,7 +76,7 @@ def test_every_stage_stands_below_those_it_needs():
 
 
 def test_every_arm_of_the_report_is_in_the_table():
-    from ladlib.schema import ARMS as REPORTED
+    from ladlib.records import ARMS as REPORTED
 
     assert tuple(arm.name for arm in ARMS if arm.judged) == REPORTED
 

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from made_up import grpo_rows, made_up, write_generations, write_rows
 
+from ladlib.config import load_profile
 from ladlib.errors import UserError
+from ladlib.records import RunRecord
 from ladlib.report.claims import claims_frame, claims_text
 from ladlib.report.collapse import collapse_figure
 from ladlib.report.stored import read_run
@@ -20,8 +22,6 @@ from ladlib.report.study_figures import category_figure, pass_figure, readings_f
 from ladlib.report.study_paired import differences_frame, differences_text
 from ladlib.report.study_spoken import passes_frame, rationale_frame, read_summaries
 from ladlib.runs import RunFolder
-from ladlib.schema import RunRecord
-from ladlib.settings import load_profile
 
 LABEL = load_profile("toy").label
 PARTS = ("run.json", "generations", "logs", "rationales", "samples")

@@ -11,10 +11,10 @@ from tiny import tiny_base, tiny_profile, write_data
 
 import ladlib
 from ladlib import sft
+from ladlib.config import PROFILES, load_profile
 from ladlib.models import load_model
 from ladlib.published_models import PUBLISHED, commit_of
 from ladlib.runs import RunFolder
-from ladlib.settings import PROFILES, load_profile
 from ladlib.training import StepLog
 
 ROOT = Path(ladlib.__file__).parent

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ladlib.config import ToyData
 from ladlib.data import FOLDERS, read_dataset
 from ladlib.data.check import check
 from ladlib.data.images import sha256
 from ladlib.data.mmad import locate, read_knowledge, read_questions
 from ladlib.errors import UserError
-from ladlib.settings import ToyData
 from ladlib.toy import backdrops, loco, training
 from ladlib.toy.alphabet import CELL, SHAPES
 from ladlib.toy.general import changed, one_coloured_scene, random_scene

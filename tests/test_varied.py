@@ -12,6 +12,7 @@ from statsmodels.stats.anova import anova_lm
 
 from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
+from ladlib.records import Detection, Variation
 from ladlib.report import write_report
 from ladlib.report.stored import read_run
 from ladlib.report.tables import comparison
@@ -23,7 +24,6 @@ from ladlib.report.varied import (
     variance_frame,
     variance_text,
 )
-from ladlib.schema import Detection, Variation
 from ladlib.statistics import variance_shares, wilson
 from ladlib.verify import beside, verify
 

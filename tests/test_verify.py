@@ -14,9 +14,9 @@ import ladlib.verify
 from ladlib.cli import app
 from ladlib.metrics import Judged, score, score_trivial
 from ladlib.parsing import parse_answer
+from ladlib.records import RunRecord, StageRecord
 from ladlib.report.stored import read_generations
 from ladlib.runs import RunFolder
-from ladlib.schema import RunRecord, StageRecord
 from ladlib.statistics import wilson
 from ladlib.verify import verify
 from ladlib.verify.paper import METHODS

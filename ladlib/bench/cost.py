@@ -9,7 +9,7 @@ softmax and sampling are left out. ``tests/test_bench.py`` holds the sums agains
 
 from dataclasses import dataclass
 
-from ladlib.settings import Profile
+from ladlib.config import Profile
 from ladlib.sizes import Sizes
 from ladlib.workload import rollout_batch
 

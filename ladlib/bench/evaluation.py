@@ -21,6 +21,7 @@ from PIL import Image
 from ladlib import evaluate, prompts
 from ladlib.bench.live_bytes import LiveBytes
 from ladlib.bench.timing import alternate, print_result, show
+from ladlib.config import Profile
 from ladlib.conversations import view
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair
@@ -28,8 +29,7 @@ from ladlib.decoding.prompt import lay_out
 from ladlib.generations import Completion, select
 from ladlib.models import PairProcessor
 from ladlib.processes import divided
-from ladlib.schema import Pair
-from ladlib.settings import Profile
+from ladlib.records import Pair
 
 OURS, PADDED, ALONE = "shared prefix", "generate, padded batches", "generate, one pair at a time"
 FEW = 4  # pairs judged one at a time for their peak memory

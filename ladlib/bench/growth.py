@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ladlib.bench.cost import Step, judging_operations, step_of, step_operations
+from ladlib.config import Profile
 from ladlib.report.style import BLUE, GREY, canvas, styled
-from ladlib.settings import Profile
 from ladlib.sizes import Sizes, sizes_of
 
 DOUBLED = (2, 4, 8, 16, 32)  # completions of a prompt, and pairs beside a reference image

@@ -26,9 +26,9 @@ from ladlib.bench.clock import Clock, Timed
 from ladlib.bench.cost import step_of, step_operations
 from ladlib.bench.live_bytes import LiveBytes
 from ladlib.bench.timing import alternate, print_result, show
+from ladlib.config import Profile
 from ladlib.conversations import balanced_pairs
 from ladlib.models import best_device
-from ladlib.settings import Profile
 from ladlib.sizes import sizes_of
 from ladlib.training import load_policy
 

@@ -18,8 +18,8 @@ from trl import SFTTrainer
 
 from ladlib import sft
 from ladlib.bench.timing import alternate, print_result, show
+from ladlib.config import Profile
 from ladlib.conversations import make_conversations
-from ladlib.settings import Profile
 from ladlib.training import load_policy, lora_config
 
 OURS, STOCK = "ours", "TRL's SFTTrainer"

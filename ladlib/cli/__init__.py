@@ -10,13 +10,13 @@ from typer.core import TyperGroup
 from ladlib import __version__
 from ladlib.cli import bench, conversations, data, model, runs, study, verify
 from ladlib.errors import UserError
-from ladlib.plain import visible
+from ladlib.sanitize import escape_terminal
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Commands(TyperGroup):
-    """Tells what a user can mend in one line and exits with 2; shows a failed stage and exits with 1."""
+    """Tells what a user can hint in one line and exits with 2; shows a failed stage and exits with 1."""
 
     def invoke(self, ctx: typer.Context) -> object:
         from ladlib.pipeline.stages import StageFailed
@@ -24,13 +24,13 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            typer.echo(visible(str(error)), err=True)
+            typer.echo(escape_terminal(str(error)), err=True)
             raise typer.Exit(2) from error
         except OSError as error:
             if not error.filename and error.errno not in FULL:
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            typer.echo(visible(f"{where}{error.strerror}. {_mend(error)}"), err=True)
+            typer.echo(escape_terminal(f"{where}{error.strerror}. {_hint(error)}"), err=True)
             raise typer.Exit(2) from error
         except StageFailed as error:
             typer.echo(f"\n{error}", err=True)
@@ -40,7 +40,7 @@ class Commands(TyperGroup):
             raise typer.Exit(130) from error
 
 
-def _mend(error: OSError) -> str:
+def _hint(error: OSError) -> str:
     """What to do about a file that the system refuses, where nothing nearer to it said so."""
     if error.errno in FULL:
         return "The disk is full: make room and run the same command again, what is done is kept."

@@ -7,7 +7,7 @@ import typer
 from ladlib.cli.options import Profile
 
 if TYPE_CHECKING:
-    from ladlib.session import Session
+    from ladlib.notebook import Session
 
 app = typer.Typer(no_args_is_help=True, help="Time what is faster here against the stock library, on the same work.")
 
@@ -80,7 +80,7 @@ def supervised(
 
 def _prepared(profile: str, data: str) -> "Session":
     """The profile and its datasets, drawn into the benchmark's own run folder where none are given."""
-    from ladlib.session import RUNS, start
-    from ladlib.settings import load_profile
+    from ladlib.config import load_profile
+    from ladlib.notebook import RUNS, start
 
     return start(profile, data, f"{RUNS}/bench-{load_profile(profile).name}")

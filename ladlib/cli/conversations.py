@@ -49,9 +49,9 @@ def sft(
     An endpoint's replies are kept beside the file, in sft-replies.jsonl, and none is asked for twice. Its key comes
     from the environment: LADLIB_API_KEY or OPENAI_API_KEY.
     """
+    from ladlib.config import load_profile
     from ladlib.conversations import make_conversations
     from ladlib.review import apply_review
-    from ladlib.settings import load_profile
     from ladlib.sft_file import by_template, refuse_other, write_written
 
     given = {

@@ -43,7 +43,7 @@ def toy(
     profile: Annotated[str, typer.Option(help="Profile that says how many images.")] = "toy",
 ) -> None:
     """Draw the four toy datasets in the layouts of the real ones."""
-    from ladlib.settings import load_profile
+    from ladlib.config import load_profile
     from ladlib.toy.write import write_datasets
 
     sizes = load_profile(profile).data.toy
@@ -69,7 +69,7 @@ def check(
         answer({"errors": errors, "warnings": warnings, "findings": [one.model_dump() for one in findings]})
     else:
         shown = findings[:1] if findings and findings[0].dataset == "toy" else findings  # the first says it all
-        _show([(one.severity, one.dataset, one.category, one.message, one.mend) for one in shown])
+        _show([(one.severity, one.dataset, one.category, one.message, one.hint) for one in shown])
         typer.echo(f"\n{errors} errors, {warnings} warnings")
     raise typer.Exit(1 if errors else 0)
 
@@ -107,7 +107,7 @@ def _show(rows: list[tuple[str, ...]]) -> None:
         for row in rows:
             typer.echo("  ".join(cell for cell in row if cell))
         return
-    table = Table("", "dataset", "category", "found", "mend", box=None, pad_edge=False)
+    table = Table("", "dataset", "category", "found", "hint", box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)

@@ -9,7 +9,7 @@ import typer
 
 from ladlib.cli.options import Json, answer
 from ladlib.errors import UserError
-from ladlib.plain import printable
+from ladlib.sanitize import strip_control
 
 INSPECT_EXAMPLES = (
     "Examples:\n\n  ladlib inspect normal.png test.png"
@@ -37,7 +37,7 @@ def inspect(
         if not image.is_file():
             raise UserError(f"There is no image {image}.", "Check the path.")
     from ladlib import evaluate
-    from ladlib.settings import load_profile
+    from ladlib.config import load_profile
 
     settings = load_profile(profile)
     model = model or default_model(settings.name, settings.model.base)
@@ -50,7 +50,7 @@ def inspect(
 
 def default_model(profile: str, base: str) -> str:
     """The newest checkpoint after GRPO of the profile's default run folder, else the base model."""
-    from ladlib.session import RUNS, find_root
+    from ladlib.notebook import RUNS, find_root
 
     trained = (find_root(Path.cwd()) / RUNS / profile / "checkpoints").glob("sft_grpo-seed*")
     newest = max(trained, key=lambda folder: folder.stat().st_mtime, default=None)
@@ -64,7 +64,7 @@ def readable(verdict: dict) -> str:
         [
             f"{words[verdict['answer']]}, P(anomalous) = {verdict['p_yes']:.2f}",
             "",
-            printable(verdict["text"].strip()),
+            strip_control(verdict["text"].strip()),
             "",
             f"{verdict['seconds']:.1f} s with {verdict['model']}",
         ]

@@ -8,7 +8,7 @@ import typer
 
 def profile_names(incomplete: str) -> list[str]:
     """What the shell may complete ``incomplete`` to, as a profile; a YAML file is typed out."""
-    from ladlib.settings import PROFILES
+    from ladlib.config import PROFILES
 
     return [name for name in PROFILES if name.startswith(incomplete)]
 

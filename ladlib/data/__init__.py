@@ -10,7 +10,7 @@ from typing import get_args
 from ladlib.data import mvtec_ad, mvtec_loco, visa
 from ladlib.data.layout import FOLDERS, find_dataset
 from ladlib.errors import UserError
-from ladlib.schema import Dataset, Sample
+from ladlib.records import Dataset, Sample
 
 __all__ = ["FOLDERS", "find_dataset", "read_dataset"]
 

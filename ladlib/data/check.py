@@ -46,7 +46,7 @@ def _absent(root: Path, dataset: str) -> Finding:
         dataset=dataset,
         category="",
         message="the dataset is missing.",
-        mend=f"Unpack it as {root / FOLDERS[dataset]} where it is needed, or run ladlib data download.",
+        hint=f"Unpack it as {root / FOLDERS[dataset]} where it is needed, or run ladlib data download.",
     )
 
 
@@ -54,5 +54,5 @@ def _drawn(root: Path) -> list[Finding]:
     if not any((folder / DRAWN).is_file() for folder in (root, root.parent)):
         return []
     message = "these are drawn toy datasets: in their layouts as published, and smaller on purpose."
-    mend = "Every difference from the published ones is in --json."
-    return [Finding(severity="warning", dataset="toy", category="", message=message, mend=mend)]
+    hint = "Every difference from the published ones is in --json."
+    return [Finding(severity="warning", dataset="toy", category="", message=message, hint=hint)]

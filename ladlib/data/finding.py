@@ -7,7 +7,7 @@ from typing import Literal
 
 from ladlib.data.images import has_end, open_image, read_size
 from ladlib.errors import UserError
-from ladlib.schema import Record
+from ladlib.records import Record
 
 
 class Finding(Record):
@@ -17,7 +17,7 @@ class Finding(Record):
     dataset: str
     category: str  # "" for the dataset as a whole
     message: str
-    mend: str = ""
+    hint: str = ""
 
 
 class Findings:
@@ -27,17 +27,17 @@ class Findings:
         self.dataset, self.category = dataset, category
         self.rows: list[Finding] = []
 
-    def error(self, message: str, mend: str) -> None:
-        self._add("error", message, mend)
+    def error(self, message: str, hint: str) -> None:
+        self._add("error", message, hint)
 
-    def warning(self, message: str, mend: str) -> None:
-        self._add("warning", message, mend)
+    def warning(self, message: str, hint: str) -> None:
+        self._add("warning", message, hint)
 
     def ok(self, message: str) -> None:
         self._add("ok", message, "")
 
-    def _add(self, severity: Literal["error", "warning", "ok"], message: str, mend: str) -> None:
-        finding = Finding(severity=severity, dataset=self.dataset, category=self.category, message=message, mend=mend)
+    def _add(self, severity: Literal["error", "warning", "ok"], message: str, hint: str) -> None:
+        finding = Finding(severity=severity, dataset=self.dataset, category=self.category, message=message, hint=hint)
         self.rows.append(finding)
 
     def attempt(self, read: Callable[[], object]) -> bool:
@@ -45,7 +45,7 @@ class Findings:
         try:
             read()
         except UserError as error:
-            self.error(error.what, error.mend)
+            self.error(error.what, error.hint)
             return False
         return True
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
-from ladlib.schema import Anomaly, Dataset
+from ladlib.records import Anomaly, Dataset
 
 
 @cache

@@ -19,9 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from ladlib.data.layout import find_dataset, without_ending
-from ladlib.errors import UserError
-from ladlib.reading import read_json
-from ladlib.schema import Dataset, Record, leads_outside
+from ladlib.errors import UserError, read_json
+from ladlib.records import Dataset, Record, leads_outside
 
 Kind = TypeVar("Kind")
 

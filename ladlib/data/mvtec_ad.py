@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ladlib.data.layout import categories, list_images, relative, subfolders, without_ending
 from ladlib.data.logical import kind
-from ladlib.schema import Sample, Split
+from ladlib.records import Sample, Split
 
 
 def read(folder: Path) -> list[Sample]:

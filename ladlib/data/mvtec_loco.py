@@ -25,9 +25,8 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from ladlib.data.images import DAMAGE, FORMATS
 from ladlib.data.layout import UNKNOWN, categories, list_images, relative, subfolders, without_ending
-from ladlib.errors import UserError
-from ladlib.reading import read_json
-from ladlib.schema import Anomaly, Record, Sample, Split
+from ladlib.errors import UserError, read_json
+from ladlib.records import Anomaly, Record, Sample, Split
 
 ANOMALIES: dict[str, Anomaly] = {"logical_anomalies": "logical", "structural_anomalies": "structural"}
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

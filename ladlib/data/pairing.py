@@ -17,7 +17,7 @@ from importlib import resources
 
 from ladlib.data.counts import published_images
 from ladlib.errors import UserError
-from ladlib.schema import Pair, Sample
+from ladlib.records import Pair, Sample
 
 
 def pair(samples: Sequence[Sample], seed: int) -> list[Pair]:

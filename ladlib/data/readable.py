@@ -16,7 +16,7 @@ from ladlib.data.images import open_image
 from ladlib.data.layout import FOLDERS, find_dataset, is_image
 from ladlib.errors import UserError
 from ladlib.progress import Progress
-from ladlib.schema import Record
+from ladlib.records import Record
 
 
 class Skipped(Record):

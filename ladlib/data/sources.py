@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from ladlib.data.layout import FOLDERS
-from ladlib.schema import Record
+from ladlib.records import Record
 
 GB = 1e9
 

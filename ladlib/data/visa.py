@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from ladlib.data.layout import UNKNOWN, without_ending
 from ladlib.data.logical import kind
 from ladlib.errors import UserError
-from ladlib.schema import Inside, Record, Sample
+from ladlib.records import Inside, Record, Sample
 
 
 class Row(Record):

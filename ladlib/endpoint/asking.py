@@ -57,7 +57,7 @@ class Asking(Generic[Item, Answer]):
             self.client.reach()
             failed = self._ask_all()
         except UserError as error:
-            raise UserError(f"{error.what} {self._so_far()}", error.mend) from error
+            raise UserError(f"{error.what} {self._so_far()}", error.hint) from error
         if failed:
             raise UserError(
                 f"{self.work.title}: {len(failed)} of {self.work.total} {self.work.noun}s have no answer, "

@@ -30,11 +30,11 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from ladlib.config import Endpoint
 from ladlib.endpoint import reply
 from ladlib.errors import UserError
 from ladlib.generations import Completion
-from ladlib.plain import visible
-from ladlib.settings import Endpoint
+from ladlib.sanitize import escape_terminal
 
 KEYS = ("LADLIB_API_KEY", "OPENAI_API_KEY")  # environment variables, the first that is set
 PLACEHOLDER = 8  # characters: a shorter key, such as vLLM's "EMPTY", is none, and may well be a word of an answer
@@ -240,4 +240,4 @@ def _error(body: str) -> tuple[str, str]:
 
 
 def _short(text: str) -> str:
-    return visible(text[: 4 * TOLD])[:TOLD]
+    return escape_terminal(text[: 4 * TOLD])[:TOLD]

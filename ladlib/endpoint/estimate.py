@@ -7,10 +7,10 @@ What is said back is bounded by ``evaluate.max_new_tokens``; nobody knows it bef
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ladlib.config import Data, Endpoint
 from ladlib.data.images import seen_size, tokens
 from ladlib.endpoint.client import host, key_name
-from ladlib.schema import Pair
-from ladlib.settings import Data, Endpoint
+from ladlib.records import Pair
 
 LETTERS = 4  # to a token of English text, about
 TEMPLATE = 30  # tokens around question and images: system prompt, turns, the ends of the images

@@ -4,14 +4,14 @@ from contextlib import closing
 from pathlib import Path
 
 from ladlib import prompts
+from ladlib.config import Endpoint, Profile
 from ladlib.endpoint import estimate
 from ladlib.endpoint.asking import Asking, Work, message
 from ladlib.endpoint.client import Client
 from ladlib.errors import UserError
 from ladlib.generations import Generations
+from ladlib.records import Generation, Pair
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.schema import Generation, Pair
-from ladlib.settings import Endpoint, Profile
 
 
 def evaluate(

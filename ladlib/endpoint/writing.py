@@ -21,15 +21,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ladlib.config import Endpoint, Profile
 from ladlib.conversations import ABOUT, CAPTION, pair_images
 from ladlib.data import find_dataset
 from ladlib.endpoint import estimate
 from ladlib.endpoint.asking import Asking, Work, message
 from ladlib.endpoint.client import Client
 from ladlib.errors import UserError
+from ladlib.records import Conversation, Record, Written
 from ladlib.runs import append_json, write_text
-from ladlib.schema import Conversation, Record, Written
-from ladlib.settings import Endpoint, Profile
 from ladlib.sft_file import image_hashes, written
 
 TITLE = "sft data"

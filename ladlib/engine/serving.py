@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from ladlib import prompts
+from ladlib.config import Endpoint, Profile
 from ladlib.endpoint.asking import message
 from ladlib.endpoint.judging import answer_all, request_values
 from ladlib.engine.parity import OPENING, PAIRS, Answered, insist
@@ -30,7 +31,6 @@ from ladlib.models import load_model, load_processor, locate
 from ladlib.progress import Progress
 from ladlib.published_models import commit_of
 from ladlib.runs import RunFolder
-from ladlib.settings import Endpoint, Profile
 
 COMMAND = ("vllm", "serve")
 PATIENCE = 900  # seconds until it must answer: weights are read and kernels compiled first

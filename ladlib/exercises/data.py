@@ -8,7 +8,7 @@ from PIL.Image import Image
 from ladlib.data.images import tokens
 from ladlib.exercises.exercise import Exercise, near
 from ladlib.metrics import SUBSETS, Judged, measure
-from ladlib.schema import Pair
+from ladlib.records import Pair
 
 
 def _always_yes(pairs: Sequence[Pair], subset: str = "logical") -> dict:

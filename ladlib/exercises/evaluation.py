@@ -6,7 +6,7 @@ from numbers import Real
 from ladlib.exercises.exercise import Exercise, near
 from ladlib.explore.threshold import measured_at
 from ladlib.metrics import is_right, judge
-from ladlib.schema import Generation
+from ladlib.records import Generation
 from ladlib.statistics import mcnemar
 
 

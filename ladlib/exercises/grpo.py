@@ -9,8 +9,8 @@ from numbers import Real
 from statistics import fmean, pstdev
 
 from ladlib.exercises.exercise import Exercise, near
+from ladlib.records import Pair
 from ladlib.rewards import accuracy_reward, format_reward, group_advantages
-from ladlib.schema import Pair
 
 REASON = "The reference image has two washers, one above the other, and here the lower washer is missing."
 HONEST, HOLLOW, REPEATED, STUFFED = (

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from ladlib.config import Profile
 from ladlib.data.images import fit
 from ladlib.explore.view import note, quoted
 from ladlib.generations import Completion
+from ladlib.notebook import Session
 from ladlib.parsing import parse_answer
-from ladlib.session import Session
-from ladlib.settings import Profile
 
 if TYPE_CHECKING:  # torch is loaded only where a model answers
     from ladlib.models import PairProcessor

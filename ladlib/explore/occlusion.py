@@ -18,9 +18,9 @@ from ladlib.conversations import view
 from ladlib.data.images import FACTOR
 from ladlib.explore.judge import Judge, told
 from ladlib.explore.view import Explorer, choice, explorer, note, picture, side_by_side
+from ladlib.records import Pair
 from ladlib.report.samples import title
 from ladlib.report.style import bare, canvas, styled
-from ladlib.schema import Pair
 
 GREY_FILL = (128, 128, 128)
 MOST = 64  # squares: each is one more answer

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from IPython import get_ipython
 
-from ladlib.session import find_root
+from ladlib.notebook import find_root
 
 
 def mind_the_order(notebook: str) -> None:

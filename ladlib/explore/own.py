@@ -10,7 +10,7 @@ from ladlib.data.images import open_image
 from ladlib.errors import UserError
 from ladlib.explore.judge import Judge, told
 from ladlib.explore.view import Explorer, explorer, note, picture, side_by_side
-from ladlib.session import from_root, shown_path
+from ladlib.notebook import from_root, shown_path
 
 WIDTH = 200  # pixels of the page that a picture takes
 FORMATS = ".png,.jpg,.jpeg,.bmp,.tif,.tiff,.webp,.gif,.ppm"

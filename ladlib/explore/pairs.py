@@ -11,13 +11,13 @@ import ipywidgets
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ladlib.config import Data
 from ladlib.conversations import view
 from ladlib.data.images import FACTOR, open_image, tokens
 from ladlib.explore.view import Explorer, choice, explorer, note, picture, side_by_side
+from ladlib.records import Pair
 from ladlib.report.samples import mask, title
 from ladlib.report.style import ORANGE, SKY
-from ladlib.schema import Pair
-from ladlib.settings import Data
 
 if TYPE_CHECKING:  # torch is loaded only where a processor is
     from ladlib.models import PairProcessor

@@ -4,8 +4,8 @@ import ipywidgets
 
 from ladlib.explore.view import Explorer, explorer, note, quoted, table
 from ladlib.parsing import ANSWER, END_ANSWER, TAGS, lenient_answer, parse
+from ladlib.records import Answer
 from ladlib.rewards import accuracy_reward, format_reward
-from ladlib.schema import Answer
 
 EXAMPLE = "<think>Seven rings, and a purple elephant.</think><answer>yes</answer>"
 

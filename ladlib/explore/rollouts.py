@@ -14,8 +14,8 @@ import ipywidgets
 
 from ladlib.conversations import pair_images
 from ladlib.explore.view import Explorer, choice, explorer, note, quoted, table
-from ladlib.schema import Pair
-from ladlib.session import Session
+from ladlib.notebook import Session
+from ladlib.records import Pair
 
 Tokens = list[tuple[str, float]]  # each token's text, and its change of log-probability
 BY_ADVANTAGE, BY_CHANGE = "the completion's advantage", "log-probability gained or lost"

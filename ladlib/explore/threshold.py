@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from ladlib.explore.view import Explorer, choice, explorer, note, picture, side_by_side, table
 from ladlib.metrics import is_right, judge, measure
+from ladlib.records import Generation
 from ladlib.report.style import INK, RED, SKY, canvas, styled
-from ladlib.schema import Generation
 
 SCORES = {
     "accuracy": "accuracy", "f1": "F1", "recall": "recall", "specificity": "specificity",

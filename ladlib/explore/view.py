@@ -5,7 +5,7 @@
 A widget lives as long as its kernel. A batch run, an export to HTML and a page on the web keep only what a cell
 showed, so each explorer also shows its opening view as plain HTML, which gives way where the widget is drawn.
 Views are HTML text: whatever in them comes from a model, a file or a person has to be escaped where it is put in
-(:func:`quoted`).
+(:func:`escape_html`).
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ladlib.errors import UserError
-from ladlib.plain import quoted as quoted  # what views show of a text from outside
 from ladlib.report.style import image_tag, shown_png
+from ladlib.sanitize import escape_html as quoted  # what views show of a text from outside
 
 WIDE = ipywidgets.Layout(width="32em", max_width="100%")
 NAMED = {"description_width": "9em"}  # long descriptions are read whole, not cut off

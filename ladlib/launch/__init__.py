@@ -22,11 +22,11 @@ import torch
 import yaml
 
 from ladlib import grpo, sft
+from ladlib.config import Method, Profile
 from ladlib.errors import UserError
+from ladlib.notebook import Session
 from ladlib.processes import count_processes
 from ladlib.runs import RunFolder, write_text
-from ladlib.session import Session
-from ladlib.settings import Method, Profile
 
 Stage = Literal["sft", "grpo"]
 OWNER = "LADLIB_OWNER"  # the process that started a training on several devices, which ends with it

@@ -14,10 +14,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import get_args
 
+from ladlib.config import Method, load_profile
 from ladlib.errors import UserError
 from ladlib.launch import ARMS, OWNER, config, run_stage
 from ladlib.runs import RunFolder
-from ladlib.settings import Method, load_profile
 
 
 def main() -> None:

@@ -14,13 +14,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from ladlib.config import Profile
 from ladlib.data import FOLDERS
 from ladlib.data.images import sha256
 from ladlib.errors import UserError
+from ladlib.notebook import from_root
 from ladlib.pipeline.parameters import OPTIONS, Scalar, cells
 from ladlib.pipeline.stages import PACKAGE
-from ladlib.session import from_root
-from ladlib.settings import Profile
 
 
 def inputs_sha256(

@@ -9,15 +9,15 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from ladlib.config import Profile
 from ladlib.errors import UserError
 from ladlib.pipeline.inputs import digest, inputs_sha256
 from ladlib.pipeline.parameters import Scalar
 from ladlib.pipeline.progress import Expected, clock, seconds_of_cells
 from ladlib.pipeline.room import check_room
 from ladlib.pipeline.stages import PACKAGE, Stage
+from ladlib.records import StageRecord
 from ladlib.runs import RunFolder, now, write_text
-from ladlib.schema import StageRecord
-from ladlib.settings import Profile
 
 
 @dataclass(frozen=True)

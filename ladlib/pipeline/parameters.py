@@ -12,8 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from ladlib.errors import UserError
-from ladlib.reading import read_json
+from ladlib.errors import UserError, read_json
 
 RESTORE = "Restore it from the repository."
 Scalar = str | int | float | bool
@@ -89,8 +88,8 @@ def _refuse_unknown(name: str, known: set[str]) -> None:
     if name not in known:
         free = sorted(known - set(OPTIONS))
         close = difflib.get_close_matches(name, free, n=3)
-        mend = f"Did you mean {' or '.join(close)}?" if close else f"Use one of {', '.join(free)}."
-        raise UserError(f"No notebook has a parameter {name!r}.", mend)
+        hint = f"Did you mean {' or '.join(close)}?" if close else f"Use one of {', '.join(free)}."
+        raise UserError(f"No notebook has a parameter {name!r}.", hint)
 
 
 def _convert(name: str, text: str, default: Scalar) -> Scalar:

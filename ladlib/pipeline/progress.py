@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from ladlib.plain import printable
+from ladlib.sanitize import strip_control
 
 COUNTED = re.compile(r"(?:\b(?:step|batch|pair|image)s? |\| *)(\d+)/(\d+)")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -73,7 +73,7 @@ class CellProgress:
             self.counted = int(found[-1][0]), int(found[-1][1])
         if self.verbose and text.strip():
             plain = COLOUR.sub("", text.rstrip()).replace("\r", "\n").expandtabs(4)
-            self.console.print(printable(plain), markup=False, highlight=False)
+            self.console.print(strip_control(plain), markup=False, highlight=False)
 
     def flush(self) -> None:
         """Part of what a file offers; nothing is held back here."""

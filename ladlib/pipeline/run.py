@@ -6,17 +6,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ladlib.config import PROFILES, Profile, load_profile
 from ladlib.data import FOLDERS, find_dataset
 from ladlib.errors import UserError
 from ladlib.locking import locked
+from ladlib.notebook import RUNS, find_root
 from ladlib.pipeline.dry import dry_run as plan
 from ladlib.pipeline.job import Job
 from ladlib.pipeline.parameters import check
 from ladlib.pipeline.skipping import leave_out, refuse_mixed
 from ladlib.pipeline.stages import STAGES, Stage, find_stage, notebooks_folder
 from ladlib.runs import RunFolder, check_seed
-from ladlib.session import RUNS, find_root
-from ladlib.settings import PROFILES, Profile, load_profile
 
 
 def reproduce(

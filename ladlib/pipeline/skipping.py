@@ -7,8 +7,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from ladlib.data.readable import Skipped, datasets, files, link_readable
 from ladlib.errors import UserError
+from ladlib.records import Record
 from ladlib.runs import RunFolder, write_text
-from ladlib.schema import Record
 
 
 class Left(Record):

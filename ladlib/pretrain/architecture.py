@@ -5,9 +5,9 @@ import math
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from ladlib.config import load_profile
 from ladlib.models import PairProcessor, generation_config, make_processor
 from ladlib.pretrain.recipes import Recipe
-from ladlib.settings import load_profile
 from ladlib.toy.tokens import CHAT_TEMPLATE, KINDS, train_tokenizer
 
 BACK = (1, 2, 3)  # tokens that a head of the first layer looks back, one head each

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
+from ladlib.config import load_profile
 from ladlib.models import PairProcessor, count_parameters, load_model, load_processor, make_processor
 from ladlib.pretrain.architecture import make_model, make_toy_processor
 from ladlib.pretrain.batches import Batch, LessonBatches, shown_tokens
@@ -22,7 +23,6 @@ from ladlib.pretrain.growth import grow
 from ladlib.pretrain.recipes import RECIPES, Recipe
 from ladlib.pretrain.score_sheet import score_sheet
 from ladlib.runs import append_json, read_jsonl, write_text
-from ladlib.settings import load_profile
 
 SCORED = 96  # held-out lessons of each kind on the score sheet
 SAVE_EVERY = 250

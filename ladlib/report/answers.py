@@ -11,10 +11,10 @@ from ladlib.calibration import expected_calibration_error, reliability
 from ladlib.errors import UserError
 from ladlib.metrics import is_right, judge, ranks
 from ladlib.parsing import lenient_answer, parse, parse_answer
+from ladlib.records import Generation
 from ladlib.report.arithmetic import p_text
 from ladlib.report.style import ANOMALY_COLOURS, ARM_COLOURS, ARM_DASHES, GREY, INK, canvas, printable, styled
 from ladlib.report.tables import NAMES
-from ladlib.schema import Generation
 from ladlib.statistics import holm, mcnemar, paired_bootstrap
 
 BINS = np.linspace(0, 1, 21)

@@ -15,9 +15,9 @@ from matplotlib.patheffects import withStroke
 
 from ladlib import implied
 from ladlib.data.counts import published as published_counts
+from ladlib.records import Anomaly
 from ladlib.report import published
 from ladlib.report.style import BLUE, GREY, INK, ORANGE, PALE, canvas, styled
-from ladlib.schema import Anomaly
 from ladlib.statistics import wilson
 
 COMPARED = (

@@ -14,11 +14,11 @@ import yaml
 import ladlib
 from ladlib.metrics import SUBSETS
 from ladlib.parsing import parse
+from ladlib.records import Record
 from ladlib.report import published_quantities, study_quantities
 from ladlib.report.stored import Key, Stored
 from ladlib.report.study_quantities import TRAINED, Measured, over_seeds
 from ladlib.report.tables import MISSING
-from ladlib.schema import Record
 
 Status = Literal["holds", "does not hold", "not testable here"]
 COLUMNS = ["id", "of", "basis", "claim", "expected", "measured", "low", "high", "over", "status", "recorded", "label"]

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from ladlib.data import find_dataset
 from ladlib.data.images import open_image
+from ladlib.records import Conversation
 from ladlib.report.pictures import small, wrap
 from ladlib.report.style import GREY, INK, RIGHT, WRONG, bare, canvas, frame, printable, styled
-from ladlib.schema import Conversation
 
 BOX = "font-family:monospace;font-size:12px;line-height:1.7;white-space:pre-wrap;word-break:break-word"
 LEARNED = "background:#9CCBE8;border-radius:3px;padding:1px 2px;margin:0 1px"

@@ -10,9 +10,9 @@ import pandas as pd
 
 from ladlib.metrics import is_right
 from ladlib.parsing import parse_answer
+from ladlib.records import Generation
 from ladlib.report.stored import Stored
 from ladlib.report.tables import title_of
-from ladlib.schema import Generation
 from ladlib.statistics import wilson
 
 PLACE = ["category", "kind", "defect"]

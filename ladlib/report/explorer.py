@@ -17,12 +17,12 @@ from ladlib.data import find_dataset, read_dataset
 from ladlib.errors import UserError
 from ladlib.metrics import is_right
 from ladlib.parsing import parse
+from ladlib.records import Generation
 from ladlib.report.embedded import Source, embed
 from ladlib.report.stored import Key, Stored
 from ladlib.report.style import printable
 from ladlib.report.tables import NAMES
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.schema import Generation
 from ladlib.toy.claims import judged
 from ladlib.toy.truth import Truth, read_scenes
 

@@ -14,10 +14,10 @@ from pandas.io.formats.style import Styler
 from ladlib.data import find_dataset
 from ladlib.data.images import open_image
 from ladlib.parsing import parse
+from ladlib.records import Answer, Pair
 from ladlib.report.shown import as_table
 from ladlib.report.style import BLUE, GREY, PALE, RED, RIGHT, WRONG, bare, canvas, frame, printable, styled
 from ladlib.rewards import accuracy_reward, format_reward
-from ladlib.schema import Answer, Pair
 
 TRENDS = (
     "reward", "accuracy_reward", "format_reward", "frac_reward_zero_std", "completion_length", "clipped_share",

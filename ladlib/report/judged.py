@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from ladlib.errors import UserError
 from ladlib.metrics import judge, ranks
 from ladlib.parsing import parse_answer
+from ladlib.records import ARMS, Generation, Sample
 from ladlib.report.style import (
     ANOMALY_COLOURS,
     ARM_COLOURS,
@@ -26,7 +27,6 @@ from ladlib.report.style import (
     styled,
 )
 from ladlib.report.tables import NAMES
-from ladlib.schema import ARMS, Generation, Sample
 from ladlib.statistics import wilson
 
 ANSWERS = ("no", "yes", None)

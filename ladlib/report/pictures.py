@@ -13,9 +13,9 @@ from PIL import Image
 from ladlib.data.images import open_image
 from ladlib.metrics import is_right
 from ladlib.parsing import parse_answer
+from ladlib.records import Generation
 from ladlib.report.style import GREY, RED, RIGHT, WRONG, bare, canvas, frame, printable, styled
 from ladlib.report.tables import MISSING
-from ladlib.schema import Generation
 
 Picture = Image.Image | np.ndarray
 SHOWN = 640  # longest side in pixels of a picture inside a figure

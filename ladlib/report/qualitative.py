@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from ladlib.data.images import open_image
 from ladlib.metrics import is_right
 from ladlib.parsing import parse
+from ladlib.records import Generation
 from ladlib.report.explorer import Dataset, judged_files, known_dataset
 from ladlib.report.pictures import small
 from ladlib.report.stored import Stored
 from ladlib.report.style import GREY, INK, RIGHT, WRONG, bare, canvas, frame, printable, styled
 from ladlib.report.tables import NAMES
-from ladlib.schema import Generation
 from ladlib.toy.claims import judged, sentences
 
 MODELS = ("base", "sft", "sft_grpo", "large")

@@ -11,12 +11,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ladlib.config import Data
 from ladlib.data.counts import published
 from ladlib.data.images import FACTOR, fit, fitted_size, open_image, read_size, tokens
+from ladlib.records import Anomaly, Pair, Sample
 from ladlib.report.pictures import gallery
 from ladlib.report.style import SKY, bare, canvas, frame, styled
-from ladlib.schema import Anomaly, Pair, Sample
-from ladlib.settings import Data
 
 KINDS = {
     "train": ("train", "good"), "validation": ("validation", "good"), "test good": ("test", "good"),

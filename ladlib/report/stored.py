@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from ladlib.config import Profile, load_profile
 from ladlib.errors import UserError
 from ladlib.metrics import score, score_detections, score_trivial
+from ladlib.records import ARMS, Detection, Generation, RunRecord, Variation
 from ladlib.runs import DAMAGED, RunFolder, read_jsonl
-from ladlib.schema import ARMS, Detection, Generation, RunRecord, Variation
-from ladlib.settings import Profile, load_profile
 
 Key = tuple[str, int]  # arm, seed
 Kept = TypeVar("Kept", Generation, Variation, Detection)

@@ -7,9 +7,9 @@ and of the first yes or no anywhere, and the area under the ROC curve of P(anoma
 
 import pandas as pd
 
+from ladlib.records import ARMS, TRIVIAL_ARMS
 from ladlib.report.stored import Stored
 from ladlib.report.tables import MISSING, name, readable
-from ladlib.schema import ARMS, TRIVIAL_ARMS
 
 MEASURES = {
     "accuracy": "Acc", "balanced_accuracy": "bal. acc, strict", "lenient_balanced_accuracy": "bal. acc, lenient",

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ladlib.errors import UserError
+from ladlib.records import ARMS
 from ladlib.report.stored import Stored
 from ladlib.report.study_arms import READINGS, seeds_frame
 from ladlib.report.style import ARM_COLOURS, ARM_HATCHES, GREY, INK, canvas, styled
 from ladlib.report.tables import NAMES
 from ladlib.sampling import RULES
-from ladlib.schema import ARMS
 
 TITLES = {"strict": "Strict answer", "lenient": "First yes or no anywhere", "likelihood": "P(anomalous)"}
 UNITS = {"strict": "balanced accuracy", "lenient": "balanced accuracy", "likelihood": "AUROC"}

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from ladlib.metrics import SUBSETS, is_right, is_right_leniently
+from ladlib.records import Generation
 from ladlib.report.arithmetic import p_text
 from ladlib.report.stored import Key, Stored
 from ladlib.report.tables import MISSING, NAMES, readable
-from ladlib.schema import Generation
 from ladlib.statistics import Estimate, Score, bootstrap_difference, bootstrap_p, bootstrap_score, holm
 
 READINGS: dict[str, Score] = {"strict": "balanced_accuracy", "lenient": "balanced_accuracy", "likelihood": "auroc"}

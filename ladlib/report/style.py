@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ladlib.plain import printable as printable  # what figures and tables show of a completion
-from ladlib.plain import quoted
 from ladlib.runs import RunFolder, write_bytes
+from ladlib.sanitize import escape_html
 
 # Okabe and Ito's palette (2008), with greys.
 SKY, BLUE, GREEN, ORANGE, RED, PURPLE = "#56B4E9", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
@@ -68,7 +67,7 @@ class Drawing(Figure):
 def image_tag(png: bytes, alt: str, style: str = "") -> str:
     """A PNG inside a page, no wider than that; ``alt`` is text from outside, shown and not obeyed."""
     data = base64.b64encode(png).decode("ascii")
-    return f"<img style='{style}max-width:100%' alt='{quoted(alt)}' src='data:image/png;base64,{data}'>"
+    return f"<img style='{style}max-width:100%' alt='{escape_html(alt)}' src='data:image/png;base64,{data}'>"
 
 
 def shown_png(figure: Figure) -> bytes:

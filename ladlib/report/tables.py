@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ladlib.config import Profile
 from ladlib.metrics import score
-from ladlib.plain import no_formula, printable
+from ladlib.records import ARMS, NEIGHBOURS, TRIVIAL_ARMS
 from ladlib.report import published
 from ladlib.report.latex import latex
 from ladlib.report.stored import Stored, read_run
 from ladlib.runs import RunFolder, write_text
-from ladlib.schema import ARMS, NEIGHBOURS, TRIVIAL_ARMS
-from ladlib.settings import Profile
+from ladlib.sanitize import escape_csv, strip_control
 from ladlib.statistics import wilson
 
 NAMES = {
@@ -256,13 +256,13 @@ def write(frame: pd.DataFrame, folder: Path, name: str, shown: pd.DataFrame | No
 def csv(frame: pd.DataFrame) -> str:
     """``frame`` as CSV whose texts no spreadsheet takes for formulas, and no terminal for commands."""
     texts = frame.select_dtypes(["object", "string"])
-    safe = texts.map(lambda cell: no_formula(_safe(cell)) if isinstance(cell, str) else cell)
+    safe = texts.map(lambda cell: escape_csv(_safe(cell)) if isinstance(cell, str) else cell)
     changed = [name for name in texts if not safe[name].equals(texts[name])]
     return frame.assign(**safe[changed]).to_csv(index=False, lineterminator="\n")
 
 
 def _safe(cell: object) -> object:
-    return printable(cell) if isinstance(cell, str) else cell
+    return strip_control(cell) if isinstance(cell, str) else cell
 
 
 def comparison_text(run: RunFolder, width: int = 0) -> str:

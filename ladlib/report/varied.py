@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from ladlib.data.images import open_image
 from ladlib.metrics import judge, measure
 from ladlib.parsing import parse_answer
+from ladlib.records import Factor, Variation
 from ladlib.report.pictures import small, verdict, wrap
 from ladlib.report.stored import Stored
 from ladlib.report.style import BLUE, GREEN, GREY, ORANGE, PALE, RIGHT, WRONG, bare, canvas, frame, styled
 from ladlib.report.tables import title_of
-from ladlib.schema import Factor, Variation
 from ladlib.statistics import variance_shares, wilson
 
 FACTORS: dict[Factor, str] = {

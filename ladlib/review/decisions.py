@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ladlib.errors import UserError
-from ladlib.plain import no_formula
-from ladlib.schema import Record, Written
+from ladlib.records import Record, Written
+from ladlib.sanitize import escape_csv
 
 Verdict = Literal["accept", "edit", "reject"]
 COLUMNS = ("id", "decision", "question", "answer")
@@ -111,4 +111,4 @@ def _decision(file: Path, line: int, row: dict[str, str]) -> Decision:
 def _plain(text: str) -> str:
     plain = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     # The page puts an apostrophe before what a spreadsheet would run.
-    return plain[1:] if plain.startswith("'") and no_formula(plain[1:]) == plain else plain
+    return plain[1:] if plain.startswith("'") and escape_csv(plain[1:]) == plain else plain

@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ladlib.data import find_dataset
 from ladlib.data.images import open_image
 from ladlib.errors import UserError
+from ladlib.records import Written
 from ladlib.runs import write_text
-from ladlib.schema import Written
 from ladlib.sft_file import read_written, refuse_absent
 
 SIDE = 320  # longest side of an embedded image in pixels

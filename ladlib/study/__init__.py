@@ -7,11 +7,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.locking import locked
+from ladlib.notebook import RUNS, find_root
 from ladlib.runs import RunFolder
-from ladlib.session import RUNS, find_root
-from ladlib.settings import load_profile
 from ladlib.study.arms import find_arms
 from ladlib.study.plan import UNTRAINED_SEED, Plan, weight_files
 from ladlib.study.runner import Runner

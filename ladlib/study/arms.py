@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ladlib.config import Profile
 from ladlib.errors import UserError
-from ladlib.settings import Profile
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ladlib.config import Profile
 from ladlib.pipeline.stages import PACKAGE
 from ladlib.runs import RunFolder
-from ladlib.settings import Profile
 from ladlib.study import work
 from ladlib.study.arms import Arm, with_starts
 

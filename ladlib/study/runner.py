@@ -21,8 +21,8 @@ from statistics import fmean
 
 from ladlib.pipeline.inputs import digest
 from ladlib.pipeline.progress import clock
+from ladlib.records import StageRecord
 from ladlib.runs import RunFolder, hardware, now, write_text
-from ladlib.schema import StageRecord
 from ladlib.seals import seal
 from ladlib.study.plan import Stage
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ladlib.schema import Anomaly, Dataset
+from ladlib.records import Anomaly, Dataset
 from ladlib.toy.scenes import Part, Scene
 
 Defect = Callable[[Scene, random.Random], Scene]

@@ -14,7 +14,7 @@ import random
 import numpy as np
 from PIL import Image
 
-from ladlib.schema import Record
+from ladlib.records import Record
 from ladlib.toy.alphabet import CELL, TURNING, sprite
 from ladlib.toy.backdrops import paint_backdrop
 

@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 from ladlib.errors import UserError
+from ladlib.records import Record
 from ladlib.runs import read_jsonl
-from ladlib.schema import Record
 from ladlib.toy.scenes import Scene
 
 SCENES = "scenes.jsonl"

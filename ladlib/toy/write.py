@@ -19,12 +19,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from ladlib.config import ToyData
 from ladlib.data import FOLDERS
 from ladlib.data.layout import DRAWN
 from ladlib.errors import UserError
+from ladlib.records import Anomaly, Split
 from ladlib.runs import write_text
-from ladlib.schema import Anomaly, Split
-from ladlib.settings import ToyData
 from ladlib.toy import loco, training
 from ladlib.toy.alphabet import CELL
 from ladlib.toy.mmad import write_mmad

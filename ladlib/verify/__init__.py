@@ -17,9 +17,9 @@ Reads stored files only: no model, no image, no torch. Five kinds of claim:
 """
 
 from ladlib.errors import UserError
+from ladlib.records import Generation
 from ladlib.report.stored import read_generations, read_run
 from ladlib.runs import STUDY, RunFolder
-from ladlib.schema import Generation
 from ladlib.verify import beside, integrity, paper, registry, study, untouched
 from ladlib.verify.claim import Claim
 

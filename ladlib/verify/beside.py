@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ladlib.parsing import parse_answer
+from ladlib.records import Detection, Variation, label_of
 from ladlib.report.stored import Stored
-from ladlib.schema import Detection, Variation, label_of
 from ladlib.verify.claim import Claim
 
 

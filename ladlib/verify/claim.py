@@ -3,8 +3,8 @@
 from typing import Literal
 
 from ladlib.metrics import SUBSETS
+from ladlib.records import Generation, Record
 from ladlib.report.stored import Key
-from ladlib.schema import Generation, Record
 
 
 class Claim(Record):

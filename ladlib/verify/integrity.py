@@ -4,12 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Callable
 
-from ladlib.errors import UserError
+from ladlib.errors import UserError, read_json
 from ladlib.parsing import parse_answer
-from ladlib.reading import read_json
+from ladlib.records import Generation, label_of
 from ladlib.report.stored import Key, Stored
 from ladlib.runs import RunFolder
-from ladlib.schema import Generation, label_of
 from ladlib.verify.claim import Claim, arms_of, skipped, verdict
 
 TOLERANCE = 1e-9  # of a stored share: the same sums in another order
@@ -107,10 +106,10 @@ def _metrics(run: RunFolder, computed: list[dict]) -> Claim:
 
 def read_metrics(run: RunFolder) -> list[dict]:
     """The rows of metrics.json. Raises :class:`UserError` where it is damaged."""
-    mend = f"Write it anew: ladlib report --run {run.root}."
-    rows = read_json(run.metrics_json, mend)
+    hint = f"Write it anew: ladlib report --run {run.root}."
+    rows = read_json(run.metrics_json, hint)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{run.metrics_json} is damaged.", mend)
+        raise UserError(f"{run.metrics_json} is damaged.", hint)
     return rows
 
 

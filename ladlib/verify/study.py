@@ -21,11 +21,11 @@ from itertools import combinations
 
 import numpy as np
 
+from ladlib.config import Profile, load_profile
 from ladlib.metrics import Judged, judge, measure
+from ladlib.records import Generation, RunRecord
 from ladlib.report.stored import Key, Stored, read_generations
 from ladlib.runs import RunFolder
-from ladlib.schema import Generation, RunRecord
-from ladlib.settings import Profile, load_profile
 from ladlib.verify.claim import Claim, arms_of, pooled, protocol, skipped, within
 from ladlib.verify.integrity import read_metrics
 from ladlib.verify.spread import paired_error, standard_error

@@ -4,8 +4,8 @@ import pytest
 from layouts import write_ad, write_loco
 
 from ladlib.errors import UserError
+from ladlib.notebook import find_root, read_present, start
 from ladlib.runs import RunFolder, append_json
-from ladlib.session import find_root, read_present, start
 
 FEW = {"data.toy.train": 1, "data.toy.validation": 0, "data.toy.good": 1, "data.toy.logical": 1}
 

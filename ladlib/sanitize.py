@@ -1,6 +1,6 @@
 """Text from outside, made safe to show: control characters and marks that turn the writing direction are seen.
 
->>> visible("a\\x1b[31mb")
+>>> escape_terminal("a\\x1b[31mb")
 'a\\\\x1b[31mb'
 """
 
@@ -12,27 +12,27 @@ FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the la
 NUMBERS = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?(?: ?%)?(?:[–,;] ?[+-]?[\d.]+(?: ?%)?)*")
 
 
-def printable(text: str) -> str:
+def strip_control(text: str) -> str:
     """The text with control characters shown as U+FFFD: a raw completion may hold any."""
     return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
 
 
-def quoted(text: str) -> str:
+def escape_html(text: str) -> str:
     """Text from outside as HTML text: markup is shown and not obeyed, also inside an attribute."""
-    return escape(printable(text), quote=True)
+    return escape(strip_control(text), quote=True)
 
 
-def visible(text: str) -> str:
+def escape_terminal(text: str) -> str:
     """``text`` as one line that a terminal takes as text, each odd character as its escape: a name stays findable."""
     return "".join(_escaped(one) for one in " ".join(text.split()))
 
 
-def no_formula(text: str) -> str:
+def escape_csv(text: str) -> str:
     """``text`` as a spreadsheet shows it and does not run it: with an apostrophe before what would be a formula.
 
     (OWASP, "CSV injection".) Numbers and intervals stay as they are.
 
-    >>> no_formula("=HYPERLINK(1)"), no_formula("-1.5")
+    >>> escape_csv("=HYPERLINK(1)"), escape_csv("-1.5")
     ("'=HYPERLINK(1)", '-1.5')
     """
     return f"'{text}" if text.lstrip().startswith(FORMULA) and not NUMBERS.fullmatch(text) else text

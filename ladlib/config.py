@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from ladlib.errors import UserError
-from ladlib.reading import read_text
-from ladlib.schema import Record
+from ladlib.errors import UserError, read_text
+from ladlib.records import Record
 
 Method = Literal["ddp", "fsdp2", "zero3"]
 
@@ -211,5 +210,5 @@ def _set(values: dict, dotted: str, value: object) -> None:
         found = values.get(section)
         values = found if isinstance(found, dict) else {}
     if field not in values:
-        raise UserError(f"No profile has a value {dotted!r}.", "Check its spelling in ladlib/settings.py.")
+        raise UserError(f"No profile has a value {dotted!r}.", "Check its spelling in ladlib/config.py.")
     values[field] = value

@@ -2,10 +2,10 @@
 
 import pytest
 
+from ladlib.config import PROFILES, load_profile
 from ladlib.doctor import load_cost
 from ladlib.errors import UserError
 from ladlib.pipeline import STAGES
-from ladlib.settings import PROFILES, load_profile
 
 
 @pytest.mark.parametrize("name", PROFILES)

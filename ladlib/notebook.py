@@ -14,13 +14,13 @@ from html import escape
 from pathlib import Path
 from typing import get_args
 
+from ladlib.config import Profile, load_profile
 from ladlib.data import read_dataset
 from ladlib.errors import UserError
+from ladlib.records import Dataset, RunRecord, Sample
 from ladlib.report.tables import departures
 from ladlib.runs import RunFolder
-from ladlib.schema import Dataset, RunRecord, Sample
 from ladlib.seals import seal
-from ladlib.settings import Profile, load_profile
 from ladlib.toy.write import write_datasets
 
 UNSET = (-1, "")  # an override of -1, -1.0 or "" leaves the profile's value

@@ -13,7 +13,7 @@ from ladlib.metrics import is_right, judge, ranks
 from ladlib.parsing import lenient_answer, parse, parse_answer
 from ladlib.records import Generation
 from ladlib.report.arithmetic import p_text
-from ladlib.report.style import ANOMALY_COLOURS, ARM_COLOURS, ARM_DASHES, GREY, INK, canvas, printable, styled
+from ladlib.report.style import ANOMALY_COLOURS, ARM_COLOURS, ARM_DASHES, GREY, INK, canvas, strip_control, styled
 from ladlib.report.tables import NAMES
 from ladlib.statistics import holm, mcnemar, paired_bootstrap
 
@@ -124,7 +124,7 @@ def form_frame(generations: Iterable[Generation]) -> pd.DataFrame:
 def unparsed_frame(generations: Iterable[Generation], n: int = 6) -> pd.DataFrame:
     """The first ``n`` completions that no answer could be read from; empty where there are none."""
     found = [one for one in generations if parse_answer(one.text) is None][:n]
-    rows = [(one.arm, one.id, one.label, printable(one.text)[:400]) for one in found]
+    rows = [(one.arm, one.id, one.label, strip_control(one.text)[:400]) for one in found]
     return pd.DataFrame(rows, columns=["arm", "id", "label", "completion"])
 
 

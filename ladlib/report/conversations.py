@@ -15,7 +15,7 @@ from ladlib.data import find_dataset
 from ladlib.data.images import open_image
 from ladlib.records import Conversation
 from ladlib.report.pictures import small, wrap
-from ladlib.report.style import GREY, INK, RIGHT, WRONG, bare, canvas, frame, printable, styled
+from ladlib.report.style import GREY, INK, RIGHT, WRONG, bare, canvas, frame, strip_control, styled
 
 BOX = "font-family:monospace;font-size:12px;line-height:1.7;white-space:pre-wrap;word-break:break-word"
 LEARNED = "background:#9CCBE8;border-radius:3px;padding:1px 2px;margin:0 1px"
@@ -44,7 +44,7 @@ def _runs(pieces: Iterable[tuple[str, bool]]) -> list[tuple[str, bool, int]]:
 
 
 def _shown(text: str) -> str:
-    return escape(printable(text)).replace("\n", "↵\n")
+    return escape(strip_control(text)).replace("\n", "↵\n")
 
 
 def kinds_frame(conversations: Iterable[Conversation]) -> pd.DataFrame:

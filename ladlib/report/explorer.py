@@ -20,7 +20,7 @@ from ladlib.parsing import parse
 from ladlib.records import Generation
 from ladlib.report.embedded import Source, embed
 from ladlib.report.stored import Key, Stored
-from ladlib.report.style import printable
+from ladlib.report.style import strip_control
 from ladlib.report.tables import NAMES
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.toy.claims import judged
@@ -136,7 +136,7 @@ class _Words:
 
     def _answer(self, one: Generation, texts: dict[str, int], known: bool) -> list:
         """Place of its text, answer, P(anomalous), whether right, a mark a sentence, statements true, statements."""
-        reading, text = parse(one.text), printable(one.text[:LONGEST])
+        reading, text = parse(one.text), strip_control(one.text[:LONGEST])
         if len(one.text) > LONGEST:
             text += f"… (cut here: {len(one.text):,} characters)"
         checked = self.checked[one.arm, one.seed].get(one.id, {})

@@ -16,7 +16,7 @@ from ladlib.data.images import open_image
 from ladlib.parsing import parse
 from ladlib.records import Answer, Pair
 from ladlib.report.shown import as_table
-from ladlib.report.style import BLUE, GREY, PALE, RED, RIGHT, WRONG, bare, canvas, frame, printable, styled
+from ladlib.report.style import BLUE, GREY, PALE, RED, RIGHT, WRONG, bare, canvas, frame, strip_control, styled
 from ladlib.rewards import accuracy_reward, format_reward
 
 TRENDS = (
@@ -55,7 +55,7 @@ def reward_table(completions: Sequence[str], label: Answer) -> Styler:
     """What the parser reads in each completion and what the two rewards pay for it."""
     rows = [
         {
-            "completion": printable(text),
+            "completion": strip_control(text),
             "thinking found": "yes" if parse(text).think else "no",
             "answer read": parse(text).answer or "unparsed",
             "accuracy": f"{accuracy_reward(text, label):.0f}",

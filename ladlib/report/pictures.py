@@ -14,7 +14,7 @@ from ladlib.data.images import open_image
 from ladlib.metrics import is_right
 from ladlib.parsing import parse_answer
 from ladlib.records import Generation
-from ladlib.report.style import GREY, RED, RIGHT, WRONG, bare, canvas, frame, printable, styled
+from ladlib.report.style import GREY, RED, RIGHT, WRONG, bare, canvas, frame, strip_control, styled
 from ladlib.report.tables import MISSING
 
 Picture = Image.Image | np.ndarray
@@ -136,5 +136,5 @@ def verdict(generation: Generation) -> str:
 
 
 def wrap(text: str, width: int, lines: int) -> str:
-    wrapped = [part for line in printable(text).split("\n") for part in textwrap.wrap(line, width) or [""]]
+    wrapped = [part for line in strip_control(text).split("\n") for part in textwrap.wrap(line, width) or [""]]
     return "\n".join(wrapped[: lines - 1] + ["…"] if len(wrapped) > lines else wrapped)

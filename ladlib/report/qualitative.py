@@ -20,7 +20,7 @@ from ladlib.records import Generation
 from ladlib.report.explorer import Dataset, judged_files, known_dataset
 from ladlib.report.pictures import small
 from ladlib.report.stored import Stored
-from ladlib.report.style import GREY, INK, RIGHT, WRONG, bare, canvas, frame, printable, styled
+from ladlib.report.style import GREY, INK, RIGHT, WRONG, bare, canvas, frame, strip_control, styled
 from ladlib.report.tables import NAMES
 from ladlib.toy.claims import judged, sentences
 
@@ -102,7 +102,7 @@ def _images(panels: Sequence[Axes], one: Generation, folder: Path) -> None:
         bare(axes)
         axes.imshow(small(open_image(folder / path)))
         axes.set_anchor("N")
-        axes.set_xlabel(textwrap.fill(printable(title), 22), fontsize=6)
+        axes.set_xlabel(textwrap.fill(strip_control(title), 22), fontsize=6)
         frame(axes, GREY, 1)
 
 
@@ -122,12 +122,12 @@ def _lines(one: Generation, think: str, dataset: Dataset) -> list[tuple[str, str
     """Lines with their colours; marked where the scenes are known."""
     scenes = [dataset.scenes.get(path) for path in (one.reference, one.test)]
     if not all(scenes):
-        return [(line, INK) for line in textwrap.wrap(printable(think), WIDTH)]
+        return [(line, INK) for line in textwrap.wrap(strip_control(think), WIDTH)]
     marks = judged(think, *(truth.scene for truth in scenes))
     return [
         (line, MARKS[mark][1])
         for mark, sentence in zip(marks, sentences(think), strict=True)
-        for line in textwrap.wrap(MARKS[mark][0] + printable(sentence), WIDTH)
+        for line in textwrap.wrap(MARKS[mark][0] + strip_control(sentence), WIDTH)
     ]
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from ladlib.report.style import printable
+from ladlib.report.style import strip_control
 
 SHOWN = 2_000  # characters of a completion; the run keeps all of them
 COLUMNS = ("completion", "accuracy", "format", "reward", "advantage")
@@ -17,7 +17,7 @@ def rollout_frame(rollout: dict) -> pd.DataFrame:
 
 def _shown(text: str) -> str:
     left = len(text) - SHOWN
-    return printable(text[:SHOWN]) + (f" … ({left:,} more characters)" if left > 0 else "")
+    return strip_control(text[:SHOWN]) + (f" … ({left:,} more characters)" if left > 0 else "")
 
 
 def rollout_table(rollout: dict) -> Styler:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ladlib.runs import RunFolder, write_bytes
 from ladlib.sanitize import escape_html
+from ladlib.sanitize import strip_control as strip_control  # what figures and tables show of a completion
 
 # Okabe and Ito's palette (2008), with greys.
 SKY, BLUE, GREEN, ORANGE, RED, PURPLE = "#56B4E9", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7"

@@ -10,7 +10,7 @@ from ladlib.report import figures
 from ladlib.report.curves import running_mean
 from ladlib.report.pictures import choose, verdict
 from ladlib.report.rollouts import telling
-from ladlib.report.style import printable
+from ladlib.report.style import strip_control
 from ladlib.runs import RunFolder
 
 
@@ -149,4 +149,4 @@ def test_the_telling_group_is_the_last_one_whose_rewards_differ():
 
 
 def test_control_characters_are_shown_and_lines_kept():
-    assert printable("a\x00\nб\u200f") == "a\ufffd\nб\ufffd"
+    assert strip_control("a\x00\nб\u200f") == "a\ufffd\nб\ufffd"

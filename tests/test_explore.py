@@ -1,17 +1,12 @@
 """The explorers: moving a control changes what is shown, text from outside is escaped, and a still stands beside."""
 
-import json
 import re
-from datetime import UTC, datetime
-from io import BytesIO
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from IPython.core.interactiveshell import InteractiveShell
-from PIL import Image
 from tiny import tiny_processor, tiny_profile
 
 from ladlib import explore
@@ -19,21 +14,18 @@ from ladlib.conversations import view
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError
-from ladlib.explore import here, order, pairs, playground, rollouts, scenes, threshold
-from ladlib.explore.occlusion import MOST, occlude, squares
+from ladlib.explore import pairs, playground, rollouts, scenes, threshold
 from ladlib.explore.view import choice, explorer
 from ladlib.generations import Completion
 from ladlib.metrics import judge as judged
 from ladlib.metrics import measure
 from ladlib.parsing import TAGS
-from ladlib.pipeline import STAGES
 from ladlib.records import Generation
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.toy.scenes import Part, Scene
 from ladlib.toy.write import write_loco
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror='alert(1)'>\x1b[31m"
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MARKUP = re.compile(r"<script|<img src=x|\x1b")
 
 
@@ -118,9 +110,7 @@ def every_explorer(toy):
     yield explore.reward_playground()
     yield explore.rollout_explorer([rollout()])
     yield explore.threshold_slider([generation("yes", 0.7)])
-    yield explore.occlusion(judge, some, folder)
     yield explore.scene_editor(judge, folder)
-    yield explore.own_pair(judge, folder / some[0].reference, folder / some[0].test.image)
 
 
 def scenes_folder(toy):
@@ -267,34 +257,6 @@ def test_a_hostile_completion_and_id_are_escaped():
     assert not MARKUP.search(shown.view.value)
 
 
-# Occlusion
-
-
-def test_squares_cover_an_image_once_and_are_never_too_many():
-    for size in ((84, 168), (28, 28), (1288, 980)):
-        boxes = squares(size)
-        assert sum((right - left) * (bottom - top) for left, top, right, bottom in boxes) == size[0] * size[1]
-        assert len(boxes) <= MOST
-    assert len(squares((84, 168))) == 18
-
-
-def test_each_square_is_greyed_once_in_the_test_image_and_never_in_the_reference():
-    judge, reference = Says(), Image.new("RGB", (56, 56), "white")
-    found = occlude(judge, reference, Image.new("RGB", (56, 56), "white"))
-    assert len(found) == 4 and all(p_yes < 1 for _, p_yes in found)
-    assert all(np.asarray(one).min() == 255 for one, _ in judge.shown)
-    assert len({np.asarray(test).tobytes() for _, test in judge.shown}) == 4
-
-
-def test_another_pair_gives_another_map_labelled_as_occlusion(toy):
-    some = pair(read_dataset(toy, "mvtec_loco"), 0)[:2]
-    shown = explore.occlusion(Says(), some, scenes_folder(toy))
-    before = shown.view.value
-    assert "Occlusion, not attention" in before
-    shown.controls["number"].value = 1
-    assert shown.view.value != before
-
-
 # Scenes of one's own
 
 
@@ -342,64 +304,6 @@ def test_every_product_can_be_edited_in_every_way(toy):
 def test_an_unreadable_or_hostile_rationale_is_shown_as_text(toy):
     shown = explore.scene_editor(Says(HOSTILE), scenes_folder(toy))
     assert "no answer that can be read" in shown.view.value and not MARKUP.search(shown.view.value)
-
-
-# Pairs of one's own
-
-
-def png(colour):
-    file = BytesIO()
-    Image.new("RGB", (56, 56), colour).save(file, "PNG")
-    return file.getvalue()
-
-
-def test_an_uploaded_file_goes_before_the_path_and_no_image_is_one_line(tmp_path):
-    paths = [tmp_path / "a.png", tmp_path / "b.png"]
-    for path in paths:
-        path.write_bytes(png("black"))
-    shown = explore.own_pair(Says(), *paths)
-    assert "P(anomalous) = 0.00" in shown.view.value
-    upload = {"name": HOSTILE, "type": "", "size": 1, "content": png("white"), "last_modified": NOW}
-    shown.controls["second"].value = (upload,)
-    assert "P(anomalous) = 1.00" in shown.view.value and not MARKUP.search(shown.view.value)
-    shown.controls["second"].value = (upload | {"content": b"no image"},)
-    assert "does not decode" in shown.view.value
-
-
-def test_a_path_that_is_not_there_is_told_in_the_view(tmp_path):
-    shown = explore.own_pair(Says(), tmp_path / "a.png", tmp_path / f"{HOSTILE[:20]}.png")
-    assert "a.png" in shown.view.value and not MARKUP.search(shown.view.value)
-
-
-# Where one stands, and what to run first
-
-
-def test_the_strip_names_every_stage_and_marks_one():
-    assert list(here.STRIP) == [stage.name for stage in STAGES]
-    strip = explore.you_are_here("03_grpo").data
-    assert strip.count("you are here") == 1 and "You are at GRPO." in strip and "role='img'" in strip
-
-
-def test_the_times_of_the_strip_are_those_of_the_released_run():
-    stages = json.loads((here.RELEASED / "toy" / "run.json").read_text())["stages"]
-    assert here.measured() == {one["name"]: one["seconds"] for one in stages}
-
-
-def test_a_cell_run_too_early_says_which_section_makes_what_it_lacks():
-    file = order.find_notebook("03_grpo")
-    assert "10 · Groups, seen close" in order.what_first(file, "rollouts")
-    assert order.what_first(file, "nobody_makes_this") == ""
-
-
-def test_a_missing_name_still_fails_its_cell_and_carries_the_advice(monkeypatch):
-    shell = InteractiveShell()
-    monkeypatch.setattr(order, "get_ipython", lambda: shell)
-    shown = []
-    monkeypatch.setattr(shell, "showtraceback", lambda told, tb_offset=None: shown.append(told[1]))
-    order.mind_the_order("03_grpo")
-    result = shell.run_cell("rollouts")
-    assert not result.success
-    assert "Run the cells from the top down" in shown[0].__notes__[0]
 
 
 # A real model behind them

@@ -12,14 +12,12 @@ import nbformat
 import pytest
 from axe import serious_violations
 from lab import Lab, serve
-from PIL import Image
 
 from ladlib.pipeline import STAGES
 from ladlib.pipeline.stages import notebooks_folder
 
 pytestmark = pytest.mark.slow
 
-GIVEN, OTHER = "given.png", "other.png"  # images of one's own, beside the notebooks
 DOWN = ("Space", "ArrowDown", "Enter")  # while a menu is closed, JupyterLab keeps the arrow keys to itself
 NOT_OURS = {
     "aria-input-field-name": "ipywidgets gives the handle of a slider no name; its label and value stand beside it",
@@ -46,11 +44,6 @@ MOVES = {
             ("Place", DOWN), ("Do", DOWN), ("Do", DOWN), ("Part", DOWN), ("Do", DOWN), ("Second place", DOWN),
             ("Product", DOWN),
         ],
-        "Your own pair": [
-            ("Test image", GIVEN), ("Reference image", GIVEN), ("Upload the reference", Path(OTHER)),
-            ("Upload the test image", Path(OTHER)),
-        ],
-        "Occlusion": [("Pair", DOWN)],
     },
     "05_compare_72b": {},
     "grpo_from_scratch": {},
@@ -59,14 +52,12 @@ MOVES = {
 
 @pytest.fixture(scope="module")
 def folder(smoke, tmp_path_factory):
-    """The notebooks, set to a copy of a finished smoke run, the appendix to two steps, and two images."""
+    """The notebooks, set to a copy of a finished smoke run and the appendix to two steps."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(smoke.root, folder / "run")
     for stage in STAGES:
         put(stage.notebook(notebooks_folder()), folder, profile="smoke", run="run")
     put(notebooks_folder() / "appendix" / "grpo_from_scratch.ipynb", folder, run="scratch", steps=2)
-    for name, colour in ((GIVEN, "purple"), (OTHER, "green")):
-        Image.new("RGB", (56, 56), colour).save(folder / name)
     return folder
 
 

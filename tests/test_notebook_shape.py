@@ -18,7 +18,7 @@ EXPLORERS = {
     "01_data_exploration": {"pair_browser"},
     "02_sft": set(),
     "03_grpo": {"reward_playground", "rollout_explorer", "changes_between"},
-    "04_evaluation": {"threshold_slider", "load_judge", "scene_editor", "own_pair", "occlusion"},
+    "04_evaluation": {"threshold_slider", "load_judge", "scene_editor"},
     "05_compare_72b": set(),
 }
 NOTEBOOKS = [Path(__file__).parents[1] / "notebooks" / f"{name}.ipynb" for name in EXPLORERS]
@@ -42,18 +42,6 @@ def test_it_begins_with_its_question_what_one_will_know_and_what_it_needs(notebo
     assert kind == "markdown" and text.startswith(f"# {notebook.stem[:2]} · ")
     parts = [text.find(part) for part in ("**The question.**", "**At the end you will know**", "**It needs**")]
     assert -1 not in parts and parts == sorted(parts)
-
-
-@each_notebook
-def test_the_strip_comes_before_everything_that_computes(notebook):
-    first = next(source for kind, source in read(notebook) if kind == "code")
-    assert f'explore.you_are_here("{notebook.stem}")' in first
-
-
-@each_notebook
-def test_no_time_is_typed_where_the_strip_reads_it_from_a_run(notebook):
-    text = read(notebook)[0][1]
-    assert "minutes" not in text and "a minute" not in text
 
 
 @each_notebook
@@ -94,11 +82,11 @@ def test_no_cell_takes_a_name_away_that_it_needs_itself(notebook):
 @each_notebook
 def test_its_explorers_are_there(notebook):
     used = set().union(*(calls(source) for kind, source in read(notebook) if kind == "code"))
-    assert used >= EXPLORERS[notebook.stem] | {"you_are_here"} and used <= set(EXPLORE)
+    assert used >= EXPLORERS[notebook.stem] and used <= set(EXPLORE)
 
 
 def test_every_explorer_stands_in_a_notebook():
-    assert set().union(*EXPLORERS.values()) | {"you_are_here", "Judge"} == set(EXPLORE)
+    assert set().union(*EXPLORERS.values()) | {"Judge"} == set(EXPLORE)
 
 
 @each_notebook

@@ -2,16 +2,12 @@
 
     from ladlib import explore
 
-    explore.you_are_here("03_grpo")
     explore.reward_playground()
 
 Nothing here is needed to get a result: no stage imports it, and it writes no file.
 """
 
-from ladlib.explore.here import you_are_here
 from ladlib.explore.judge import Judge, load_judge
-from ladlib.explore.occlusion import occlusion
-from ladlib.explore.own import own_pair
 from ladlib.explore.pairs import pair_browser
 from ladlib.explore.playground import reward_playground
 from ladlib.explore.rollouts import changes_between, rollout_explorer
@@ -19,6 +15,6 @@ from ladlib.explore.scenes import scene_editor
 from ladlib.explore.threshold import threshold_slider
 
 __all__ = [
-    "Judge", "changes_between", "load_judge", "occlusion", "own_pair", "pair_browser", "reward_playground",
-    "rollout_explorer", "scene_editor", "threshold_slider", "you_are_here",
+    "Judge", "changes_between", "load_judge", "pair_browser", "reward_playground", "rollout_explorer", "scene_editor",
+    "threshold_slider",
 ]  # fmt: skip

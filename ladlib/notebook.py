@@ -21,7 +21,7 @@ from ladlib.records import Dataset, RunRecord, Sample
 from ladlib.report.tables import departures
 from ladlib.runs import RunFolder
 from ladlib.seals import seal
-from ladlib.toy.write import write_datasets
+from ladlib.toy.datasets import write_datasets
 
 UNSET = (-1, "")  # an override of -1, -1.0 or "" leaves the profile's value
 RUNS = "results/runs"

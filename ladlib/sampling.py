@@ -22,8 +22,7 @@ from ladlib.parsing import parse_answer
 from ladlib.progress import Progress
 from ladlib.records import Pair
 from ladlib.runs import RunFolder, write_text
-from ladlib.toy.products import RuleKind
-from ladlib.toy.training import PRODUCTS
+from ladlib.toy.products import PRODUCTS, RuleKind
 
 if TYPE_CHECKING:  # torch is loaded only where a model answers: the report reads pass_frame
     from transformers import Qwen2_5_VLForConditionalGeneration

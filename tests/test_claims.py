@@ -9,22 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ladlib.toy import loco
-from ladlib.toy.alphabet import BLEMISHES, COLOURS, SHAPES
-from ladlib.toy.claims import (
+from ladlib.toy.parts import BLEMISHES, COLOURS, SHAPES
+from ladlib.toy.products import at, with_parts
+from ladlib.toy.scenes import Scene, changed, random_scene, shuffled
+from ladlib.toy.statements import (
     ComparedPlace,
     Counted,
     Empty,
     Lies,
     Paired,
     claims,
+    compare_kinds,
+    compare_places,
+    count,
     is_comparison,
     is_true,
+    kinds,
+    list_parts,
+    name_at,
     states_difference,
+    tally,
 )
-from ladlib.toy.general import changed, random_scene, shuffled
-from ladlib.toy.language import compare_kinds, compare_places, count, kinds, list_parts, name_at, tally
-from ladlib.toy.products import at, with_parts
-from ladlib.toy.scenes import Scene
 
 seeds = st.integers(0, 2**32)
 KINDS = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]

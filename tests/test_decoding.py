@@ -17,7 +17,7 @@ from ladlib.decoding.prompt import distinct, lay_out
 from ladlib.decoding.rows import LOOK, padded, read_again
 from ladlib.likelihood import beginnings
 from ladlib.models import VISION_TOKENS
-from ladlib.toy.write import write_datasets
+from ladlib.toy.datasets import write_datasets
 
 FEW = ToyData(train=2, validation=1, good=4, logical=4, structural=1)
 

@@ -22,8 +22,8 @@ from ladlib.metrics import measure
 from ladlib.parsing import TAGS
 from ladlib.records import Generation
 from ladlib.rewards import accuracy_reward, format_reward
+from ladlib.toy.datasets import write_loco
 from ladlib.toy.scenes import Part, Scene
-from ladlib.toy.write import write_loco
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror='alert(1)'>\x1b[31m"
 MARKUP = re.compile(r"<script|<img src=x|\x1b")

@@ -17,7 +17,7 @@ FLOORS = {
         "hours", "plan", "sft_file", "review", "manifest", "seals", "conditions",
     ),
     2: (
-        "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "rationales", "models", "likelihood",
+        "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "models", "likelihood",
         "neighbours", "decoding", "shared_prefix", "processes",
     ),
     3: (
@@ -32,7 +32,7 @@ FLOORS = {
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
-    "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "rationales", "neighbours", "endpoint",
+    "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "neighbours", "endpoint",
     "replay", "report", "notebook", "pipeline", "study", "verify", "cli", "explore", "exercises",
     "site",
 }  # fmt: skip  # beside floors 0 and 1
@@ -41,6 +41,8 @@ MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).p
 
 def part(path: Path) -> str:
     """The module or package directly below ladlib that ``path`` belongs to."""
+    if path.stem.startswith("pretrain"):
+        return "pretrain"  # the one part of ladlib.toy that trains
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 

@@ -14,8 +14,8 @@ from trl.trainer import utils as trl_utils
 from ladlib import activations, grpo, memory, sft, training
 from ladlib.bench.live_bytes import LiveBytes
 from ladlib.conversations import balanced_pairs, make_conversations
-from ladlib.pretrain import make_model
 from ladlib.sizes import sizes_of
+from ladlib.toy.pretrain_model import make_model
 from ladlib.training import load_policy
 from ladlib.workload import Batch
 

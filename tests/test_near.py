@@ -13,7 +13,7 @@ from ladlib.data.images import open_image
 from ladlib.data.near import NEAR, hashes, nearest, perceptual_hash
 from ladlib.errors import UserError
 from ladlib.manifest import shown_files
-from ladlib.toy.write import write_datasets
+from ladlib.toy.datasets import write_datasets
 
 
 @pytest.fixture(scope="module")

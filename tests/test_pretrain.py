@@ -11,13 +11,11 @@ from tiny import TINY, tiny_processor
 
 from ladlib.config import load_profile
 from ladlib.models import load_model
-from ladlib.pretrain import Phase, loop, make_model
-from ladlib.pretrain.batches import SHOWN, LessonBatches, collate, look
-from ladlib.pretrain.growth import grow
-from ladlib.pretrain.loop import pretrain, schedule, tower_share
-from ladlib.pretrain.recipes import BASE, RECIPES
-from ladlib.pretrain.score_sheet import score_sheet
-from ladlib.toy.lessons import LESSONS, draw_lesson
+from ladlib.toy import pretrain as loop
+from ladlib.toy.pretrain import grow, pretrain, schedule, tower_share
+from ladlib.toy.pretrain_data import SHOWN, LessonBatches, collate, look, score_sheet
+from ladlib.toy.pretrain_model import BASE, RECIPES, Phase, make_model
+from ladlib.toy.tasks import LESSONS, draw_lesson
 
 LOOK_THEN_LIST = (Phase(1, 3, 1.0, {}), Phase(4, 3, 1.0, {"list": 1}))
 SHORT = dataclasses.replace(TINY, steps=4, batch=2, warmup=1, decay=2, phases=LOOK_THEN_LIST)

@@ -25,7 +25,7 @@ from ladlib.data.images import fit, open_image, sha256
 from ladlib.evaluate import render_prompt
 from ladlib.likelihood import beginnings, up_to_answer
 from ladlib.models import generation_config, load_processor, make_processor
-from ladlib.toy.tokens import CHAT_TEMPLATE
+from ladlib.toy.pretrain_model import CHAT_TEMPLATE
 
 FACTS = json.loads(Path(__file__).with_name("prompt_tokens.json").read_text(encoding="utf-8"))
 PROFILES = ("paper", "small")

@@ -9,15 +9,24 @@ from made_up import write_rows
 from ladlib.config import ToyData
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
-from ladlib.rationales import check, summary, summary_by_label, write_rationales
 from ladlib.records import Generation
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.toy import loco, training
-from ladlib.toy.language import compare_kinds, compare_places
+from ladlib.toy import loco
+from ladlib.toy import products as training
+from ladlib.toy.datasets import pictures, write_datasets
 from ladlib.toy.products import at, blemish, remove, with_parts
 from ladlib.toy.scenes import Scene
-from ladlib.toy.truth import Changed, Truth, read_scenes, what_changed
-from ladlib.toy.write import pictures, write_datasets
+from ladlib.toy.statements import compare_kinds, compare_places
+from ladlib.toy.truth import (
+    Changed,
+    Truth,
+    check,
+    read_scenes,
+    summary,
+    summary_by_label,
+    what_changed,
+    write_rationales,
+)
 
 SIZES = ToyData(seed=0, train=2, validation=1, good=2, logical=12, structural=1)
 

@@ -12,16 +12,15 @@ from made_up import HOSTILE, made_up, made_up_arm, made_up_run, write_generation
 from ladlib.config import load_profile
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair
-from ladlib.rationales import write_rationales
 from ladlib.records import RunRecord
 from ladlib.report import write_report
 from ladlib.report.embedded import Source, embed
 from ladlib.report.explorer import explore
 from ladlib.report.stored import read_run
 from ladlib.runs import RunFolder
-from ladlib.toy.claims import claims, judged
-from ladlib.toy.truth import read_scenes
-from ladlib.toy.write import write_loco
+from ladlib.toy.datasets import write_loco
+from ladlib.toy.statements import claims, judged
+from ladlib.toy.truth import read_scenes, write_rationales
 from ladlib.verify import verify
 
 SIZES = {"train": 2, "validation": 1, "good": 2, "logical": 2, "structural": 1}

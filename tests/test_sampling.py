@@ -8,7 +8,8 @@ from tiny import tiny_base, tiny_profile, write_data
 from ladlib.errors import UserError
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sampling import pairs_by_rule, pass_at, pass_frame, sample
-from ladlib.toy import loco, training
+from ladlib.toy import loco
+from ladlib.toy import products as training
 
 
 @pytest.fixture(scope="module")

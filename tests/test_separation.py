@@ -10,9 +10,10 @@ import ladlib
 from ladlib.config import ToyData
 from ladlib.data import FOLDERS, read_dataset
 from ladlib.data.images import sha256
-from ladlib.toy import backdrops, loco, training
-from ladlib.toy.general import crowded_scene, random_scene
-from ladlib.toy.write import write_datasets
+from ladlib.toy import backdrops, loco
+from ladlib.toy import products as training
+from ladlib.toy.datasets import write_datasets
+from ladlib.toy.scenes import crowded_scene, random_scene
 
 ROOT = Path(ladlib.__file__).parent
 DRAWS = 300
@@ -42,13 +43,13 @@ def reached(start: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", ["toy/lessons.py", "toy/general.py", "pretrain/batches.py", "pretrain/loop.py"])
+@pytest.mark.parametrize("module", ["toy/tasks.py", "toy/scenes.py", "toy/pretrain_data.py", "toy/pretrain.py"])
 def test_pretraining_cannot_reach_the_generators_of_the_products(module):
-    assert not {"ladlib.toy.loco", "ladlib.toy.loco_scenes", "ladlib.toy.training"} & reached(ROOT / module)
+    assert not {"ladlib.toy.loco", "ladlib.toy.products"} & reached(ROOT / module)
 
 
 def test_the_training_products_cannot_reach_the_generators_of_the_test_set():
-    assert not {"ladlib.toy.loco", "ladlib.toy.loco_scenes"} & reached(ROOT / "toy" / "training.py")
+    assert not {"ladlib.toy.loco"} & reached(ROOT / "toy" / "products.py")
 
 
 @pytest.mark.parametrize("product", loco.PRODUCTS, ids=lambda product: product.name)

@@ -114,7 +114,7 @@ def test_files_of_the_package_that_stages_depend_on_are_there():
 
 def test_unbalanced_pairs_are_nine_to_one_in_a_mixed_order(tmp_path):
     from ladlib.study.work import unbalanced_pairs
-    from ladlib.toy.write import write_datasets
+    from ladlib.toy.datasets import write_datasets
 
     profile = load_profile("smoke", **{"data.grpo_pairs": 20, "data.toy.good": 3})
     write_datasets(tmp_path / "data", profile.data.toy)

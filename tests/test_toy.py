@@ -17,13 +17,13 @@ from ladlib.data.check import check
 from ladlib.data.images import sha256
 from ladlib.data.mmad import locate, read_knowledge, read_questions
 from ladlib.errors import UserError
-from ladlib.toy import backdrops, loco, training
-from ladlib.toy.alphabet import CELL, SHAPES
-from ladlib.toy.general import changed, one_coloured_scene, random_scene
-from ladlib.toy.language import compare_kinds, compare_places, tally
-from ladlib.toy.lessons import FORBIDDEN_TAGS, LESSONS, draw_lesson
-from ladlib.toy.scenes import Part, describe, placed, render
-from ladlib.toy.write import WORLD, write_datasets
+from ladlib.toy import backdrops, loco
+from ladlib.toy import products as training
+from ladlib.toy.datasets import WORLD, write_datasets
+from ladlib.toy.parts import CELL, SHAPES
+from ladlib.toy.scenes import Part, changed, describe, one_coloured_scene, placed, random_scene, render
+from ladlib.toy.statements import compare_kinds, compare_places, tally
+from ladlib.toy.tasks import FORBIDDEN_TAGS, LESSONS, draw_lesson
 
 SIZES = ToyData(train=2, validation=1, good=2, logical=12, structural=3)
 PRODUCTS = (*training.PRODUCTS, *loco.PRODUCTS)
@@ -64,7 +64,7 @@ def test_pictures_that_change_come_with_a_new_number_of_the_world(toy):
 def test_toy_datasets_of_other_sizes_or_an_earlier_world_are_not_taken_for_these(toy, monkeypatch):
     with pytest.raises(UserError, match="other sizes or seed, or an earlier version"):
         write_datasets(toy, SIZES.model_copy(update={"train": 3}))
-    monkeypatch.setattr("ladlib.toy.write.WORLD", WORLD + 1)
+    monkeypatch.setattr("ladlib.toy.datasets.WORLD", WORLD + 1)
     with pytest.raises(UserError, match="other sizes or seed, or an earlier version"):
         write_datasets(toy, SIZES)
 

@@ -11,8 +11,7 @@ from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
 from PIL import Image
 
 from ladlib.config import Profile, load_profile
-from ladlib.pretrain import Phase, Recipe, make_model, make_toy_processor
-from ladlib.pretrain.recipes import SINGLE
+from ladlib.toy.pretrain_model import SINGLE, Phase, Recipe, make_model, make_toy_processor
 
 TINY = Recipe(
     hidden=48, layers=2, heads=4, vision_hidden=32, vision_layers=2, vision_heads=4, steps=1, batch=1,

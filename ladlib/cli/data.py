@@ -44,7 +44,7 @@ def toy(
 ) -> None:
     """Draw the four toy datasets in the layouts of the real ones."""
     from ladlib.config import load_profile
-    from ladlib.toy.write import write_datasets
+    from ladlib.toy.datasets import write_datasets
 
     sizes = load_profile(profile).data.toy
     if sizes is None:

@@ -77,7 +77,7 @@ def pretrain(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Make a toy model: base from nothing, large grown from base; goes on where an earlier call stopped."""
-    from ladlib import pretrain as recipe
+    from ladlib.toy import pretrain as recipe
 
     shipped = recipe.pretrain(name.value, out or Path("results/runs", f"pretrain-{name.value}"), device)
     typer.echo(f"Written: {shipped}")

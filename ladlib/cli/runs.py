@@ -109,7 +109,7 @@ def site(
 def _images(run: "RunFolder", data: str) -> Iterator[Path | None]:
     """Where the judged images are: in ``data``, or drawn for as long as they are needed where a toy run lacks them."""
     from ladlib.report.stored import profile_of
-    from ladlib.toy.write import write_loco
+    from ladlib.toy.datasets import write_loco
 
     record = run.read()
     toy = profile_of(record).data.toy

@@ -23,7 +23,7 @@ from ladlib.report.stored import Key, Stored
 from ladlib.report.style import strip_control
 from ladlib.report.tables import NAMES
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.toy.claims import judged
+from ladlib.toy.statements import judged
 from ladlib.toy.truth import Truth, read_scenes
 
 LONGEST = 100_000  # characters of a completion; what is longer is cut, and says so

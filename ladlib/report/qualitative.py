@@ -22,7 +22,7 @@ from ladlib.report.pictures import small
 from ladlib.report.stored import Stored
 from ladlib.report.style import GREY, INK, RIGHT, WRONG, bare, canvas, frame, strip_control, styled
 from ladlib.report.tables import NAMES
-from ladlib.toy.claims import judged, sentences
+from ladlib.toy.statements import judged, sentences
 
 MODELS = ("base", "sft", "sft_grpo", "large")
 FIRST, TRAINED = "base", "sft_grpo"

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from ladlib.metrics import SUBSETS
-from ladlib.rationales import summary
 from ladlib.records import ARMS
 from ladlib.report.stored import Key
 from ladlib.report.study_arms import banded
 from ladlib.report.tables import NAMES, readable
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sampling import RULES, pass_frame
+from ladlib.toy.truth import summary
 
 SHARES = {
     "statements_true": "statements true", "difference_named": "difference named", "agree": "answer agrees",

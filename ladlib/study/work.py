@@ -13,7 +13,7 @@ PAIRS_PER_RULE = 48  # sampled for pass@k
 
 
 def draw_data(profile: Profile, run: RunFolder) -> None:
-    from ladlib.toy.write import write_datasets
+    from ladlib.toy.datasets import write_datasets
 
     write_datasets(run.data, profile.data.toy)
 
@@ -44,7 +44,7 @@ def judge(profile: Profile, run: RunFolder, arm: str, seed: int, model: str) -> 
 
 
 def check_rationales(run: RunFolder, arm: str, seed: int) -> None:
-    from ladlib.rationales import write_rationales
+    from ladlib.toy.truth import write_rationales
 
     write_rationales(run, arm, seed, find_dataset(run.data, "mvtec_loco"))
 

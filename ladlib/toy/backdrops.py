@@ -8,7 +8,7 @@ import random
 
 from PIL import Image, ImageDraw
 
-from ladlib.toy.alphabet import CELL, Rgb, shade
+from ladlib.toy.parts import CELL, Rgb, shade
 
 GENERAL = ("plain", "tray", "panels", "stripes", "lattice", "wells", "clutter")
 GROUNDS: tuple[Rgb, ...] = (

@@ -1,5 +1,17 @@
-"""What a rationale says, statement by statement, and whether it is true of the two scenes.
+"""The toy language: how a scene, and the comparison of two scenes, is put into words.
 
+Each sentence is short and ends in " .", so that a small model can learn it and a program can check it:
+
+    a2 red disc .                       a part at a place (list)
+    kind red disc a2 1 . red disc b3 2 .    the parts of a kind, counted aloud (tally)
+    a2 red disc same .                  one place in both images
+    b1 none then blue ring .            one place, changed
+    kind red disc a2 b1 .               the parts of a kind in both images, paired off one by one
+    red disc b3 missing .               ... at b3 in the first image, without a partner in the second
+    red disc extra c3 .                 ... at c3 in the second image, without a partner in the first
+
+Pairing off is how numbers are compared before one can count. No sentence depends on one far back. A sentence is a list
+of (text, decisive) pieces; decisive pieces carry the judgement. What a rationale says is read statement by statement.
 The grammar, on words that any white space divides; ``.`` is a word of its own, and a sentence is one statement:
 
     rationale = { sentence "." } ;
@@ -8,8 +20,7 @@ The grammar, on words that any white space divides; ``.`` is a word of its own, 
     tally     = [ "kind" ] name ( place | "none" ) number ;              (* counted aloud; none 0 *)
     place compared = place what ( "same" | "then" what ) ;
     kind compared  = [ "kind" ] name ( place place | place "missing" | "extra" place ) ;      (* reference, then test *)
-    what      = name | "none" ;
-    name      = colour shape [ blemish ] ;
+    what      = name | "none" ;    name = colour shape [ blemish ] ;
     place     = "a1" ... "h8" ;
 
 All else is unread, also a last sentence without its ".", which may have been cut off.
@@ -18,13 +29,11 @@ How statements are judged:
 
 1. Lists and tallies do not say which image they mean: they are held against the test image, which is asked about.
 2. A tally ``red disc b3 2 .`` says that the second red disc in reading order lies at b3.
-3. A pair ``red disc a2 b1 .`` says: a red disc at a2 in the reference image and one at b1 in the test image. Any
-   pairing off is as good as another. ``red disc b3 missing .`` says: a red disc at b3 in the reference image, and
-   fewer red discs in the test image; ``extra`` says the like of the test image.
+3. ``red disc a2 b1 .``: a red disc at a2 in the reference image and one at b1 in the test image, in any pairing.
+   ``red disc b3 missing .``: a red disc at b3 in the reference image, fewer of them in the test image; or ``extra``.
 4. Each part has one partner in all the rationale: a place paired off twice must hold two such parts (additional
    pushpins do), two missing need two fewer. So a pair that is repeated is untrue.
-5. What is not said is not untrue: a list, a tally and a pairing off need not be complete.
-6. A name is meant in full: ``red disc`` is not true of a red disc that is scratched.
+5. What is not said is not untrue. 6. A name is meant in full: ``red disc`` is not true of a scratched red disc.
 7. A statement is true only if all of it is. ``same`` at a place is false where a second part joined the first.
    ``none`` is true only of a place that the picture has.
 
@@ -37,9 +46,70 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
-from ladlib.toy.alphabet import BLEMISHES, COLOURS, SHAPES
+from ladlib.toy.parts import BLEMISHES, COLOURS, SHAPES
 from ladlib.toy.scenes import Scene
+
+Pieces = list[tuple[str, bool]]
+OPENING = (" kind", True)
+
+
+def list_parts(scene: Scene) -> Pieces:
+    """Every part in reading order."""
+    return [(f" {place} {part.name} .", False) for place, part in scene.at().items()] or [(" none .", False)]
+
+
+def tally(scene: Scene) -> Pieces:
+    """The parts of every kind counted aloud; kinds in the order in which they come up."""
+    pieces = [piece for kind, places in kinds(scene).items() for piece in [OPENING, *count(kind, places)]]
+    return pieces or [(" none .", False)]
+
+
+def count(kind: str, places: list[str]) -> Pieces:
+    """The parts of one kind, which lie at ``places``, counted aloud; "none 0" where there is none."""
+    numbered = list(enumerate(places, 1)) or [(0, "none")]
+    counted = [[(f" {kind} {place}", False), (f" {number}", True), (" .", False)] for number, place in numbered]
+    return sum(counted, [])
+
+
+def kinds(scene: Scene) -> dict[str, list[str]]:
+    """The places of the parts of every kind, in reading order."""
+    places: dict[str, list[str]] = {}
+    for part in sorted(scene.parts, key=lambda part: (part.row, part.col)):
+        places.setdefault(part.name, []).append(part.place)
+    return places
+
+
+def name_at(scene: Scene, places: list[str]) -> Pieces:
+    """What lies at each of ``places``."""
+    at = scene.at()
+    return [(f" {place} {at[place].name if place in at else 'none'} .", False) for place in places]
+
+
+def compare_places(first: Scene, second: Scene, places: list[str] | None = None) -> tuple[Pieces, bool]:
+    """The two scenes place by place (all that hold a part in either), and whether they differ."""
+    old, new = first.at(), second.at()
+    pieces, differ = [], False
+    for place in sorted(set(old) | set(new)) if places is None else places:
+        was = old[place].name if place in old else "none"
+        now = new[place].name if place in new else "none"
+        differ |= was != now
+        pieces += [(f" {place} {was}", False)]
+        pieces += [(" same", True), (" .", False)] if was == now else [(" then", True), (f" {now} .", False)]
+    return pieces or [(" none .", False)], differ
+
+
+def compare_kinds(first: Scene, second: Scene) -> tuple[Pieces, bool]:
+    """The two scenes' parts paired off kind by kind, and whether any part is left without a partner."""
+    old, new = kinds(first), kinds(second)
+    pieces: Pieces = []
+    for kind in dict.fromkeys([*old, *new]):
+        pieces.append(OPENING)
+        for was, now in zip_longest(old.get(kind, []), new.get(kind, [])):
+            pieces += [(f" {kind}", False), (f" {was or 'extra'}", True), (f" {now or 'missing'}", True), (" .", False)]
+    return pieces or [(" none .", False)], any(text in (" extra", " missing") for text, _ in pieces)
+
 
 NOTHING = "none"
 

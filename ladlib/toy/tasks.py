@@ -11,9 +11,18 @@ here: the pair of tags ``<think>`` and ``<answer>`` in which the two training st
 import random
 from dataclasses import dataclass
 
-from ladlib.toy.general import changed, crowded_scene, random_kind, random_scene, shuffled
-from ladlib.toy.language import OPENING, Pieces, compare_kinds, compare_places, count, kinds, list_parts, name_at, tally
-from ladlib.toy.scenes import Scene
+from ladlib.toy.scenes import Scene, changed, crowded_scene, random_kind, random_scene, shuffled
+from ladlib.toy.statements import (
+    OPENING,
+    Pieces,
+    compare_kinds,
+    compare_places,
+    count,
+    kinds,
+    list_parts,
+    name_at,
+    tally,
+)
 
 TAG_NAMES = ("think", "answer", "note", "reply", "plan", "result", "work", "final")
 FORBIDDEN_TAGS = ("think", "answer")  # this pair, in this order, belongs to the task

@@ -52,14 +52,9 @@ class Session:
             ("seed", str(self.seed)),
             ("run folder", shown_path(self.run.root)),
             ("datasets", f"{shown_path(self.data)}{' (drawn)' if self.is_toy else ''}"),
-            *self._left_out(),
             ("hardware", ", ".join(f"{name} {value}" for name, value in self.record.hardware.items())),
             ("versions", ", ".join(f"{name} {version}" for name, version in self.record.versions.items())),
         ]
-
-    def _left_out(self) -> list[tuple[str, str]]:
-        count = self.record.parameters.get("skipped")
-        return [("left out", f"{count} images that do not decode, listed in skipped.json")] if count else []
 
     def sealed(self, *paths: Path) -> list[tuple[str, int, float]]:
         """Seal what a notebook made; (path, number of files, MiB) of those of ``paths`` that exist."""

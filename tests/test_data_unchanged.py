@@ -9,7 +9,7 @@ from ladlib.config import load_profile
 from ladlib.conversations import balanced_pairs, make_conversations, training_pairs, view
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair
-from ladlib.toy.write import write_datasets
+from ladlib.toy.datasets import write_datasets
 
 EXPECTED = {
     "smoke": {

@@ -48,9 +48,6 @@ def reproduce(
     ] = [],  # noqa: B006 - typer reads it, nothing changes it
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what the cells print.")] = False,
     quiet: Quiet = False,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out images that do not decode; every table says how many.")
-    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with steps, memory and hours; run nothing.")
     ] = False,
@@ -69,7 +66,7 @@ def reproduce(
 
     pipeline.reproduce(
         profile, data, run, seed, start, only, force, parameter, Console(highlight=False, quiet=quiet), verbose,
-        dry_run=dry_run, minutes=time_limit, skip_bad=skip_bad,
+        dry_run=dry_run, minutes=time_limit,
     )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ class Findings:
             names = ", ".join("/".join(path.parts[-3:]) for path in bad)
             self.error(
                 f"{len(bad)} images do not decode: {names}.",
-                "Copy them again; ladlib reproduce --skip-bad leaves them out.",
+                "Copy them again.",
             )
 
     def other_sizes(self, masks: Iterable[tuple[Path, Path]]) -> None:

@@ -14,7 +14,6 @@ from ladlib.notebook import RUNS, find_root
 from ladlib.pipeline.dry import dry_run as plan
 from ladlib.pipeline.job import Job
 from ladlib.pipeline.parameters import check
-from ladlib.pipeline.skipping import leave_out, refuse_mixed
 from ladlib.pipeline.stages import STAGES, Stage, find_stage, notebooks_folder
 from ladlib.runs import RunFolder, check_seed
 
@@ -34,15 +33,13 @@ def reproduce(
     stages: tuple[Stage, ...] = STAGES,
     dry_run: bool = False,
     minutes: float | None = None,
-    skip_bad: bool = False,
 ) -> RunFolder:
     """Run the notebooks into ``run`` (default: the checkout's results/runs/<profile>) and return that folder.
 
     A stage is skipped while its inputs are the recorded ones and its outputs exist. ``start`` runs that
     stage and all later ones again, ``only`` that one alone, ``force`` all of them. ``parameters`` are
-    ``name=value`` texts. ``skip_bad`` leaves out images that do not decode (:mod:`ladlib.pipeline.skipping`),
-    which are an error otherwise. Everything is checked before the first stage starts; with ``dry_run`` the plan is
-    told and nothing more is done, for which real datasets may be absent. No notebook may take more than ``minutes``.
+    ``name=value`` texts. Everything is checked before the first stage starts; with ``dry_run`` the plan is
+    printed and nothing more is done, for which real datasets may be absent. No notebook may take more than ``minutes``.
     Raises :class:`UserError`, also where another process is at work in the folder, or :class:`StageFailed` where a
     cell fails.
     """
@@ -58,11 +55,6 @@ def reproduce(
         folder.check(settings.name, seed)
     console = console or Console()
     with nullcontext() if dry_run else locked(folder.root):
-        if not skip_bad:
-            refuse_mixed(folder)
-        elif not dry_run:
-            data, skipped = leave_out(folder, data)
-            folder.open(settings.name, seed, skipped=skipped)
         options = {
             "profile": profile if profile in PROFILES else _absolute(profile),
             "data": _absolute(data),
@@ -99,10 +91,7 @@ def closing(folder: RunFolder) -> str:
     """The comparison table of a finished run, and where everything is."""
     from ladlib.report.tables import comparison_text  # pandas is loaded only where it is needed
 
-    lines = [folder.places()]
-    if skipped := folder.read().parameters.get("skipped"):
-        lines.append(f"{skipped} images do not decode and were left out: {folder.root / 'skipped.json'}")
-    return "\n".join(["", comparison_text(folder).rstrip(), "", *lines])
+    return "\n".join(["", comparison_text(folder).rstrip(), "", folder.places()])
 
 
 def _choose(stages: tuple[Stage, ...], start: str, only: str, force: bool) -> tuple[tuple[Stage, ...], bool]:

@@ -93,11 +93,7 @@ def profile_of(record: RunRecord) -> Profile:
     """The profile of a run with the values that were in force."""
     # Notebooks keep the values in force of what they let one override, by their dotted names.
     overrides = {name: value for name, value in record.parameters.items() if "." in name}
-    profile, skipped = load_profile(record.profile, **overrides), record.parameters.get("skipped")
-    if not skipped:
-        return profile
-    # Of the label, since that stands in every table.
-    return profile.model_copy(update={"label": f"{profile.label}; {skipped} unreadable images left out"})
+    return load_profile(record.profile, **overrides)
 
 
 def read_generations(run: RunFolder) -> list[Generation]:

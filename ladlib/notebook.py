@@ -1,30 +1,42 @@
-"""How every notebook begins: a profile with overrides, a run folder, and the data.
+"""How every notebook begins, and what it may ask of its run.
 
-    session = start(profile="toy", data="", run="", seed=0, overrides={"sft.steps": -1})
-    session.profile, session.run, session.data, session.seed
+    session = start(profile="toy", overrides={"grpo.steps": -1})
+    session.train("grpo")
+    session.evaluate("sft_grpo")
 
-A notebook may be run from the repository's root or from ``notebooks/``, so relative paths are read from
-the root: the nearest folder above the current one whose ``pyproject.toml`` is ladlib's, else the current one.
+A notebook may be run from the repository's root or from ``notebooks/``, so relative paths are read from the root: the
+nearest folder above the current one whose ``pyproject.toml`` is ladlib's, else the current one. Heavy imports are
+inside the methods.
 """
 
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from html import escape
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
+
+from filelock import FileLock
 
 from ladlib.config import Profile, load_profile
-from ladlib.data import read_dataset
 from ladlib.errors import UserError
-from ladlib.records import Dataset, RunRecord, Sample
-from ladlib.report.tables import departures
-from ladlib.runs import RunFolder
-from ladlib.seals import seal
-from ladlib.toy.datasets import write_datasets
+from ladlib.records import Conversation, Dataset, Pair, RunRecord, Sample
+from ladlib.runs import STUDY, RunFolder, read_jsonl
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+
+    from ladlib.evaluate import Verdict
+    from ladlib.generations import Completion
+    from ladlib.report.stored import Stored
+
+_locks: list[FileLock] = []  # held until this process ends
 UNSET = (-1, "")  # an override of -1, -1.0 or "" leaves the profile's value
 RUNS = "results/runs"
+ALIGN = "text-align:left;vertical-align:top"
 
 
 @dataclass(frozen=True)
@@ -37,40 +49,176 @@ class Session:
     seed: int
     record: RunRecord = field(repr=False)  # of run.json, as it was when the notebook began
     changed: tuple[str, ...] = ()  # dotted names of the overridden values
+    _outputs: list[Path] = field(default_factory=list, repr=False)  # what this notebook wrote
+    _models: dict = field(default_factory=dict, repr=False)  # the last loaded model and its processor, by arm
 
     @property
     def is_toy(self) -> bool:
-        """Whether the images were drawn by :mod:`ladlib.toy`: such numbers never say what a real model scores."""
+        """Whether the images are synthetic: such numbers never say what a real model scores."""
         return self.data == self.run.data
 
-    def rows(self) -> list[tuple[str, str]]:
-        """(setting, value) for the table."""
-        values = self.profile.model_dump()
-        return [
-            ("profile", f"{self.profile.name}: {self.profile.label}"),
-            *((f"changed: {name}", str(_value(values, name))) for name in self.changed),
-            ("seed", str(self.seed)),
-            ("run folder", shown_path(self.run.root)),
-            ("datasets", f"{shown_path(self.data)}{' (drawn)' if self.is_toy else ''}"),
-            ("hardware", ", ".join(f"{name} {value}" for name, value in self.record.hardware.items())),
-            ("versions", ", ".join(f"{name} {version}" for name, version in self.record.versions.items())),
-        ]
+    def folder(self, dataset: Dataset = "mvtec_loco") -> Path:
+        """The folder of a dataset, to which the paths in its records are relative."""
+        from ladlib.data import find_dataset
 
-    def sealed(self, *paths: Path) -> list[tuple[str, int, float]]:
-        """Seal what a notebook made; (path, number of files, MiB) of those of ``paths`` that exist."""
+        return find_dataset(self.data, dataset)
+
+    def samples(self, dataset: Dataset = "mvtec_loco") -> list[Sample]:
+        """All images of a dataset. Raises :class:`UserError` where it is missing or incomplete."""
+        from ladlib.data import read_dataset
+
+        return read_dataset(self.data, dataset)
+
+    def datasets(self) -> tuple[dict[Dataset, list[Sample]], dict[Dataset, str]]:
+        """(samples of every dataset that can be read, for the others the reason why not)."""
+        samples, missing = {}, {}
+        for dataset in get_args(Dataset):
+            try:
+                samples[dataset] = self.samples(dataset)
+            except UserError as error:
+                missing[dataset] = error.what
+        return samples, missing
+
+    def pairs(self, dataset: Dataset = "mvtec_loco") -> list[Pair]:
+        """Every test image of a dataset with its reference image."""
+        from ladlib.data.pairing import pair
+
+        return pair(self.samples(dataset), self.profile.data.reference_seed)
+
+    def training_pairs(self) -> list[Pair]:
+        """The pairs of GRPO: half of them anomalous, none from MVTec LOCO AD."""
+        from ladlib.conversations import balanced_pairs
+
+        return balanced_pairs(self.profile, self.data, self.seed)
+
+    def conversations(self) -> list[Conversation]:
+        """The questions and answers of SFT."""
+        from ladlib.conversations import make_conversations
+
+        return make_conversations(self.profile, self.data, self.seed)
+
+    def model_name(self, arm: str) -> str:
+        """What ``arm`` is loaded from: a name of the profile, or the folder of this run's checkpoint."""
+        names = {"base": self.profile.model.base, "large": self.profile.model.large}
+        return names[arm] if arm in names else str(self.run.checkpoint(arm, self.seed))
+
+    def load(self, arm: str) -> tuple:
+        """(model, processor) of ``arm``; the last loaded one is kept in memory."""
+        from ladlib import evaluate
+
+        if arm not in self._models:
+            self._models.clear()
+            self._models[arm] = evaluate.load(self.profile, self.model_name(arm))
+        return self._models[arm]
+
+    def train(self, stage: str) -> Path:
+        """Train stage "sft" or "grpo" and return the folder of its checkpoint; resumes where it was interrupted.
+
+        Raises :class:`UserError` where a training image is one of the test set.
+        """
+        from ladlib import launch
+
+        self._models.clear()
+        arm, model = launch.ARMS[stage], self.model_name("sft") if stage == "grpo" else ""
+        folder = launch.train(stage, self.profile, self.data, self.run, self.seed, model)
+        files = self.run.log, self.run.rollouts, self.run.manifest
+        self._outputs.extend([folder, *(file(arm, self.seed) for file in files)])
+        return folder
+
+    def log(self, arm: str) -> list[dict]:
+        """The training log of ``arm``, a row for each step."""
+        return read_jsonl(self.run.log(arm, self.seed))
+
+    def rollouts(self, arm: str) -> list[dict]:
+        """The stored groups of completions that ``arm`` was trained on."""
+        return read_jsonl(self.run.rollouts(arm, self.seed))
+
+    def evaluate(self, arm: str, stored: str = "") -> "pd.DataFrame":
+        """The answers of ``arm`` to the test pairs, one row per pair; pairs answered before are not asked again.
+
+        Who answers follows from the arm: "large" is the server of ``endpoint.url`` where the profile names one, else
+        ``model.large``. With ``stored``, a file of answers to the same pairs is taken over instead.
+        """
+        import pandas as pd
+
+        from ladlib import endpoint, evaluate
+        from ladlib.records import Generation
+        from ladlib.replay import replay
+
+        where = self.profile, self.data, self.run, self.seed
+        if stored:
+            path = replay(*where, from_root(stored))
+        elif arm == "large" and self.profile.endpoint.url:
+            path = endpoint.evaluate(*where)
+        else:
+            path = evaluate.evaluate(*where, arm=arm, model=self.model_name(arm))
+        self._outputs.append(path)
+        return pd.DataFrame(read_jsonl(path), columns=list(Generation.model_fields))
+
+    def answer(self, pairs: "Sequence[Sequence[Image.Image]]", arm: str = "sft_grpo") -> "list[Completion]":
+        """One greedy completion for each (reference image, test image), which are resized as everywhere."""
+        from ladlib import evaluate
+        from ladlib.data.images import fit
+
+        model, processor = self.load(arm)
+        data, settings = self.profile.data, self.profile.evaluate
+        images = [[fit(image, data.min_pixels, data.max_pixels) for image in pair] for pair in pairs]
+        batches = [images[start : start + settings.batch_size] for start in range(0, len(images), settings.batch_size)]
+        options = {"max_new_tokens": settings.max_new_tokens, "shared_prefix": settings.shared_prefix}
+        return [one for batch in batches for one in evaluate.answer(model, processor, batch, **options)]
+
+    def inspect(self, reference: Path | str, test: Path | str, arm: str = "sft_grpo") -> "Verdict":
+        """Answer, P(anomalous) and rationale for two image files of any size."""
+        from ladlib import evaluate
+
+        return evaluate.inspect(from_root(reference), from_root(test), self.model_name(arm), self.profile)
+
+    def results(self) -> "Stored":
+        """Everything that the run has stored, with its metrics."""
+        from ladlib.report.stored import read_run
+
+        return read_run(self.run)
+
+    def report(self) -> Path:
+        """Write metrics, tables, figures and the report page from what the run has stored; the page."""
+        from ladlib.report import write_report
+        from ladlib.verify import verify
+
+        page = write_report(self.run, self.data, hold=verify)
+        self._outputs.extend([self.run.metrics_json, self.run.tables, self.run.figures, page])
+        return page
+
+    def written(self, *others: Path) -> "pd.DataFrame":
+        """What this notebook wrote, with its size; it enters the run's checksums."""
+        import pandas as pd
+
+        from ladlib.seals import seal
+
+        paths = [path for path in dict.fromkeys([*self._outputs, *others]) if path.exists()]
         seal(self.run, *paths)
         rows = []
         for path in paths:
-            files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
-            if files:
-                rows.append((shown_path(path), len(files), sum(file.stat().st_size for file in files) / 2**20))
-        return rows
+            files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+            rows.append((shown_path(path), len(files), round(sum(file.stat().st_size for file in files) / 2**20, 2)))
+        return pd.DataFrame(rows, columns=["path", "files", "MiB"])
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(setting, value) for the table."""
+        hardware, versions = self.record.hardware.items(), self.record.versions.items()
+        return [
+            ("profile", f"{self.profile.name}: {self.profile.label}"),
+            *((f"changed: {name}", str(_value(self.profile, name))) for name in self.changed),
+            ("seed", str(self.seed)),
+            ("run folder", shown_path(self.run.root)),
+            ("datasets", f"{shown_path(self.data)}{' (synthetic)' if self.is_toy else ''}"),
+            ("hardware", ", ".join(f"{name} {value}" for name, value in hardware)),
+            ("versions", ", ".join(f"{name} {version}" for name, version in versions)),
+        ]
 
     def _repr_html_(self) -> str:
+        look = "text-align:left;vertical-align:top"
         cells = (
-            f"<tr><th style='text-align:left;vertical-align:top'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(value)}</td></tr>"
-            for name, value in self.rows()
+            f"<tr><th style='{look}'>{escape(n)}</th><td style='{look}'>{escape(v)}</td></tr>" for n, v in self.rows()
         )
         return f"<table>{''.join(cells)}</table>"
 
@@ -78,14 +226,14 @@ class Session:
 def start(
     profile: str = "toy", data: str = "", run: str = "", seed: int = 0, overrides: Mapping[str, object] | None = None
 ) -> Session:
-    """Load ``profile``, open the run folder and find the data; toy datasets are drawn into the run where needed.
+    """The session of a notebook: ``profile`` with overrides, its run folder and its data.
 
-    ``overrides`` maps dotted names to values; those of -1 or "" are left to the profile. ``run`` of ""
-    means ``results/runs/<profile>``. With ``data`` of "" the profile's toy datasets are used. The values in
-    force of all that ``overrides`` names are kept in ``run.json``.
+    ``overrides`` maps dotted names to values; -1 and "" leave the profile's. ``run`` of "" means
+    ``results/runs/<profile>``. With ``data`` of "" the profile's synthetic datasets are written into the run. The
+    values of all that ``overrides`` names are stored in ``run.json``.
 
     Raises :class:`UserError` for an unknown profile or override, a run folder of another profile or seed, a
-    data folder that is not there, and a profile without toy datasets where ``data`` is "".
+    data folder that does not exist, and a profile without synthetic datasets where ``data`` is "".
     """
     given = dict(overrides or {})
     changed = {name: value for name, value in given.items() if value not in UNSET}
@@ -95,35 +243,33 @@ def start(
     if data and not from_root(data).is_dir():
         raise UserError(f"There is no folder {from_root(data)}.", "Give the folder that holds the datasets as `data`.")
     folder = RunFolder(from_root(run or f"{RUNS}/{settings.name}"))
-    values = settings.model_dump()
-    record = folder.open(settings.name, seed, data=data, **{name: _value(values, name) for name in given})
-    record = record.model_copy(update={"departures": tuple(departures(settings).to_dict("records"))})
-    folder.write(record)
-    return Session(settings, folder, _data(settings, data, folder), seed, record, tuple(changed))
+    if os.environ.get("LADLIB_KERNEL_LOCK") and not _locks:  # in batch: wait for the kernel of a killed pipeline
+        _locks.append(FileLock(os.environ["LADLIB_KERNEL_LOCK"]))
+        _locks[0].acquire(timeout=50)
+    record = folder.open(settings.name, seed, data=data, **{name: _value(settings, name) for name in given})
+    return Session(settings, folder, _data(settings, data, folder), seed, record, tuple(changed), [folder.run_json])
 
 
-def read_present(root: Path | str) -> tuple[dict[Dataset, list[Sample]], dict[Dataset, str]]:
-    """The samples of every dataset below ``root`` that can be read, and for the others the reason why not."""
-    samples, absent = {}, {}
-    for dataset in get_args(Dataset):
-        try:
-            samples[dataset] = read_dataset(root, dataset)
-        except UserError as error:
-            absent[dataset] = error.what
-    return samples, absent
+def load_study() -> "Stored | None":
+    """The released study; None, with a printed reason, where the package came without it."""
+    from ladlib.report.stored import read_run
+
+    if STUDY.run_json.exists():
+        return read_run(STUDY)
+    print("The released study is not part of this installation: results/released/study is missing.")
+    return None
 
 
-def from_root(path: str) -> Path:
+def from_root(path: Path | str) -> Path:
     """``path`` as a notebook's parameter means it: relative to the root, "~" the home folder."""
     return find_root(Path.cwd()) / Path(path).expanduser()
 
 
 def find_root(start: Path) -> Path:
     """The nearest folder at or above ``start`` with ladlib's ``pyproject.toml``; ``start`` where there is none."""
-    for folder in (start, *start.parents):
-        if _project(folder / "pyproject.toml") == "ladlib":
-            return folder
-    return start
+    return next(
+        (folder for folder in (start, *start.parents) if _project(folder / "pyproject.toml") == "ladlib"), start
+    )
 
 
 def _project(file: Path) -> str:
@@ -134,20 +280,20 @@ def _project(file: Path) -> str:
         return ""
 
 
+def shown_path(path: Path) -> str:
+    """``path`` relative to the root, so that an executed notebook does not tell where a home folder lies."""
+    root = find_root(Path.cwd())
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
 def _data(profile: Profile, data: str, run: RunFolder) -> Path:
     if data:
         return from_root(data)
+    from ladlib.toy.datasets import write_datasets
+
     write_datasets(run.data, profile.data.toy)
     return run.data
 
 
-def _value(values: dict, dotted: str) -> object:
-    for name in dotted.split("."):
-        values = values[name]
-    return values
-
-
-def shown_path(path: Path) -> str:
-    """``path`` as seen from the root, so that an executed notebook does not tell where a home folder lies."""
-    root = find_root(Path.cwd())
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+def _value(profile: Profile, dotted: str) -> object:
+    return reduce(getattr, dotted.split("."), profile)

@@ -21,11 +21,11 @@ FLOORS = {
         "neighbours", "decoding", "shared_prefix", "processes",
     ),
     3: (
-        "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "notebook", "held_out",
+        "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "held_out",
         "sampling", "sensitivity", "engine", "launch",
     ),
     4: (
-        "pipeline", "study", "verify", "cli", "doctor", "release", "audit", "kernel", "bench", "explore",
+        "pipeline", "study", "verify", "cli", "doctor", "release", "audit", "kernel", "bench", "notebook", "explore",
         "exercises", "site", "__main__",
     ),
 }  # fmt: skip

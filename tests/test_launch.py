@@ -16,7 +16,6 @@ from ladlib import launch
 from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.models import outline
-from ladlib.notebook import Session
 from ladlib.published_models import PUBLISHED
 from ladlib.runs import RunFolder, read_jsonl
 
@@ -70,8 +69,8 @@ def test_two_processes_lose_as_much_as_one_and_go_on_where_they_were_killed(stag
 def test_a_notebook_starts_the_processes_that_its_profile_asks_for(data, tmp_path, capfd):
     profile = tiny_profile(sft__steps=1, sft__batch_size=2, sft__micro_batch_size=1, parallel__processes=2)
     run = RunFolder(tmp_path)
-    session = Session(profile, run, data, 0, run.open(profile.name, 0))
-    folder = launch.train("sft", session)
+    run.open(profile.name, 0)
+    folder = launch.train("sft", profile, data, run, 0)
     assert (folder / "model.safetensors").is_file() and len(read_jsonl(run.log("sft", 0))) == 1
     told = capfd.readouterr().out
     assert "sft: 2 processes" in told and told.count("sft · step 1/1") == 1, "one of them tells the progress"
@@ -81,9 +80,9 @@ def test_a_notebook_starts_the_processes_that_its_profile_asks_for(data, tmp_pat
 def test_what_a_process_dies_of_is_shown_and_told_in_one_line(data, tmp_path, capfd):
     profile = tiny_profile(parallel__processes=2)
     run = RunFolder(tmp_path)
-    session = Session(profile, run, data, 0, run.open(profile.name, 0))
+    run.open(profile.name, 0)
     with pytest.raises(UserError, match="ended with exit code 1"):
-        launch.train("grpo", session, model=str(tmp_path / "nowhere"))
+        launch.train("grpo", profile, data, run, 0, model=str(tmp_path / "nowhere"))
     assert "nowhere" in capfd.readouterr().out
 
 
@@ -91,8 +90,8 @@ def test_one_device_is_this_process(data, tmp_path, monkeypatch):
     called = {}
     monkeypatch.setattr(launch.grpo, "train", lambda *given, **named: called.update(named) or tmp_path)
     run = RunFolder(tmp_path)
-    session = Session(tiny_profile(), run, data, 3, run.open("smoke", 3))
-    assert launch.train("grpo", session, model="somewhere") == tmp_path
+    run.open("smoke", 3)
+    assert launch.train("grpo", tiny_profile(), run=run, data=data, seed=3, model="somewhere") == tmp_path
     assert called == {"model": "somewhere", "arm": "sft_grpo"}
 
 

@@ -1,10 +1,13 @@
 """How a notebook begins: profile, run folder, data."""
 
+import subprocess
+import sys
+
 import pytest
 from layouts import write_ad, write_loco
 
 from ladlib.errors import UserError
-from ladlib.notebook import find_root, read_present, start
+from ladlib.notebook import find_root, start
 from ladlib.runs import RunFolder, append_json
 
 FEW = {"data.toy.train": 1, "data.toy.validation": 0, "data.toy.good": 1, "data.toy.logical": 1}
@@ -73,19 +76,30 @@ def test_it_shows_itself_as_a_table_of_settings_and_versions(tmp_path, images):
 def test_datasets_that_cannot_be_read_are_left_out_with_the_reason(tmp_path):
     write_loco(tmp_path / "mvtec_loco_anomaly_detection")
     write_ad(tmp_path / "mvtec_anomaly_detection", normals={"test": 1})
-    samples, absent = read_present(tmp_path)
+    samples, absent = start("smoke", data=str(tmp_path), run=str(tmp_path / "run")).datasets()
     assert list(samples) == ["mvtec_loco"] and len(samples["mvtec_loco"]) == 9
     assert "half copied" in absent["mvtec_ad"] and "no visa" in absent["visa"]
 
 
-def test_what_a_notebook_made_is_sealed_and_told_with_its_size(checkout, images):
+def test_what_a_notebook_wrote_is_listed_with_its_size_and_enters_the_checksums(checkout, images):
     session = start("smoke", data="images")
     (images / "one.bin").write_bytes(b"x" * 2**20)
     log = session.run.log("sft", 0)
     append_json(log, {"step": 1})
-    told = session.sealed(images, log, checkout / "absent")
-    assert told[0] == ("images", 1, 1.0) and [row[1] for row in told] == [1, 1]
+    table = session.written(images, log, checkout / "absent").set_index("path")
+    assert table.loc["images"].tolist() == [1, 1.0]
+    assert table.index.tolist() == ["results/runs/smoke/run.json", "images", "results/runs/smoke/logs/sft-seed0.jsonl"]
     assert [one.path for one in session.run.read().files] == ["logs/sft-seed0.jsonl"]
+
+
+def test_the_package_and_a_session_load_neither_torch_nor_matplotlib(tmp_path):
+    code = f"""import sys, ladlib as lad
+lad.start("smoke", run={str(tmp_path / "run")!r})
+print(*sorted({{"torch", "matplotlib", "seaborn", "sklearn", "statsmodels", "transformers"}} & set(sys.modules)))
+print(sum(name.split(".")[0] == "ladlib" for name in sys.modules))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy, count = done.stdout.splitlines()
+    assert heavy == "" and int(count) <= 24
 
 
 def test_data_that_is_not_there_is_one_line_and_nothing_is_written(checkout):

@@ -1,6 +1,6 @@
 """Training on one device in this process, or on several through accelerate, by one call.
 
-    launch.train("grpo", session, model="…/sft-seed0")
+    launch.train("grpo", profile, data, run, seed=0, model="…/sft-seed0")
 
 How many devices and how they share the model is in the profile's section ``parallel``. Where there are several,
 ``accelerate launch`` starts ``python -m ladlib.launch`` on each; for several machines it is typed by hand, on each:
@@ -24,7 +24,6 @@ import yaml
 from ladlib import grpo, sft
 from ladlib.config import Method, Profile
 from ladlib.errors import UserError
-from ladlib.notebook import Session
 from ladlib.processes import count_processes
 from ladlib.runs import RunFolder, write_text
 
@@ -33,24 +32,24 @@ OWNER = "LADLIB_OWNER"  # the process that started a training on several devices
 ARMS: dict[Stage, str] = {"sft": "sft", "grpo": "sft_grpo"}
 
 
-def train(stage: Stage, session: Session, model: str = "") -> Path:
-    """Train ``model`` (the profile's base where "") as the session says and return the folder of its checkpoint.
+def train(stage: Stage, profile: Profile, data: Path, run: RunFolder, seed: int, model: str = "") -> Path:
+    """Train ``model`` (the profile's base where "") under ``profile`` and return the folder of its checkpoint.
 
     Raises :class:`UserError` as the stage does, and where a process that was started for it failed.
     """
     gc.collect()
     torch.cuda.empty_cache()  # what models of earlier cells held, so that other processes find it free
-    processes = count_processes(session.profile.parallel)
+    processes = count_processes(profile.parallel)
     if processes == 1:
-        return run_stage(stage, session.profile, session.data, session.run, session.seed, model)
-    profile = session.run.root / "profile.yaml"  # with the notebook's overrides
-    write_text(profile, yaml.safe_dump(session.profile.model_dump(), sort_keys=False))
-    given = {"--profile": profile, "--data": session.data, "--run": session.run.root, "--seed": session.seed}
+        return run_stage(stage, profile, data, run, seed, model)
+    file = run.root / "profile.yaml"  # with the notebook's overrides
+    write_text(file, yaml.safe_dump(profile.model_dump(), sort_keys=False))
+    given = {"--profile": file, "--data": data, "--run": run.root, "--seed": seed}
     given |= {"--model": model} if model else {}
     options = [str(part) for pair in given.items() for part in pair]
-    print(f"{stage}: {processes} processes, {session.profile.parallel.method}", flush=True)
-    _follow([*launcher(session.profile.parallel.method, processes), "-m", "ladlib.launch", stage, *options])
-    return session.run.checkpoint(ARMS[stage], session.seed)
+    print(f"{stage}: {processes} processes, {profile.parallel.method}", flush=True)
+    _follow([*launcher(profile.parallel.method, processes), "-m", "ladlib.launch", stage, *options])
+    return run.checkpoint(ARMS[stage], seed)
 
 
 def run_stage(stage: Stage, profile: Profile, data: Path, run: RunFolder, seed: int, model: str = "") -> Path:

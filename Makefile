@@ -22,7 +22,7 @@ help:
 	@echo "make env         the environment only (PYTHON= TORCH_INDEX=)"
 	@echo "make lab         JupyterLab on the notebooks (LAB=\"--no-browser --allow-root\")"
 	@echo "make report      tables and figures from stored results, no model (RUN=)"
-	@echo "make lint        formatting, lint checks, and the lock held against known vulnerabilities"
+	@echo "make lint        formatting and lint checks"
 
 # .venv/.ready is written last and holds what the environment was made from, so neither a half-finished
 # install nor an older lock passes for fresh. The base interpreter is used, since the one on PATH may be
@@ -57,4 +57,3 @@ lint: env
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m nbstripout --verify --keep-id notebooks/*.ipynb notebooks/*/*.ipynb
-	@$(BIN)/python -m ladlib.audit requirements.lock

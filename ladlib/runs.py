@@ -72,11 +72,6 @@ class RunFolder:
     def report(self) -> Path:
         return self.root / "report.html"
 
-    @property
-    def site(self) -> Path:
-        """Where ``ladlib site`` writes the executed notebooks as pages."""
-        return self.root / "site"
-
     def checkpoint(self, arm: str, seed: int) -> Path:
         """The folder of a trained model."""
         return self.root / "checkpoints" / f"{arm}-seed{seed}"

@@ -41,6 +41,31 @@ def refused(result, *words: str) -> bool:
     return all(word in result.stderr for word in words)
 
 
+FIXED = {  # the interface that design.md promises: command, what its usage names, its options
+    "reproduce": ("", "profile data run seed from only force dry-run parameter"),
+    "verify": ("RUN_DIR", "json"),
+    "inspect": ("REFERENCE TEST", "model json"),
+    "doctor": ("", "profile data json"),
+    "data toy": ("", "out profile"),
+    "data check": ("DIR", "json"),
+    "data download": ("DATASET", "out accept-licence"),
+    "data sft": ("", "data out"),
+    "bench grpo": ("", "profile"),
+    "bench eval": ("", "profile"),
+    "pretrain": ("base large", ""),
+    "study": ("", "arms seeds run"),
+    "report": ("", "run"),
+}
+
+
+@pytest.mark.parametrize("command", FIXED)
+def test_a_promised_command_has_its_arguments_and_options(run, command):
+    words, options = FIXED[command]
+    told = run(*command.split(), "--help").output
+    assert all(word.lower() in told.lower() for word in words.split())
+    assert all(f"--{option}" in told for option in options.split())
+
+
 @pytest.mark.parametrize("command", commands(typer.main.get_command(app)), ids=" ".join)
 def test_every_command_has_help_with_an_example(run, command):
     result = run(*command, "--help")

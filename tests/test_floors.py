@@ -25,8 +25,8 @@ FLOORS = {
         "sampling", "sensitivity", "engine", "launch",
     ),
     4: (
-        "pipeline", "study", "verify", "cli", "doctor", "release", "audit", "kernel", "bench", "notebook", "explore",
-        "exercises", "site", "__main__",
+        "pipeline", "study", "verify", "cli", "doctor", "release", "kernel", "bench", "notebook", "explore",
+        "exercises", "__main__",
     ),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
@@ -34,7 +34,6 @@ HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
     "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "neighbours", "endpoint",
     "replay", "report", "notebook", "pipeline", "study", "verify", "cli", "explore", "exercises",
-    "site",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 

@@ -319,22 +319,6 @@ class Page(HTMLParser):
         self.data += data if self.inside else ""
 
 
-def test_the_page_holds_all_conversations_and_their_images_and_fetches_nothing(data, tmp_path):
-    sft(data, tmp_path / "sft.jsonl")
-    result = CliRunner().invoke(
-        app, ["data", "review", str(tmp_path / "sft.jsonl"), "--data", str(data), "--out", str(tmp_path / "r.html")]
-    )
-    assert result.exit_code == 0, result.output
-    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
-    held, rows = json.loads(page.data), read_written(tmp_path / "sft.jsonl")
-    assert [(one["id"], one["question"], one["answer"]) for one in held["rows"]] == [
-        (one.id, one.question, one.answer) for one in rows
-    ]
-    paths = {path for one in rows for path in (one.pair.reference, one.pair.test.image)}
-    assert len(held["images"]) == len(paths) and all(one.startswith("data:image/webp") for one in held["images"])
-    assert page.fetched == [] and {"accept", "edit", "reject", "download", "bar", "state"} <= page.ids
-
-
 def test_a_file_that_a_review_was_applied_to_is_not_reviewed_again(data, tmp_path):
     sft(data, tmp_path / "sft.jsonl")
     one = read_written(tmp_path / "sft.jsonl")[0]

@@ -55,11 +55,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data.app.command(epilog=conversations.SFT_EXAMPLES)(conversations.sft)
-data.app.command(epilog=conversations.REVIEW_EXAMPLES)(conversations.review)
 app.add_typer(data.app, name="data")
 app.command(epilog=runs.REPRODUCE_EXAMPLES)(runs.reproduce)
 app.command(epilog=runs.REPORT_EXAMPLES)(runs.report)
-app.command(epilog=runs.SITE_EXAMPLES)(runs.site)
 app.command(epilog=model.INSPECT_EXAMPLES)(model.inspect)
 app.command(epilog=model.PRETRAIN_EXAMPLES)(model.pretrain)
 app.command(epilog=study.STUDY_EXAMPLES)(study.study)

@@ -17,7 +17,6 @@ EVAL_EXAMPLES = (
     "\n\n  ladlib bench eval --profile small --data DATA --batches 4"
 )
 GRPO_EXAMPLES = "Examples:\n\n  ladlib bench grpo\n\n  ladlib bench grpo --group 16 --steps 4 --repeats 5"
-SFT_EXAMPLES = "Examples:\n\n  ladlib bench sft\n\n  ladlib bench sft --steps 10 --repeats 5"
 
 Data = Annotated[str, typer.Option(help="Folder with the datasets. Default: the profile's toy datasets, drawn once.")]
 Model = Annotated[str, typer.Option(help="Checkpoint folder. Default: the profile's base.")]
@@ -59,23 +58,6 @@ def evaluation(
 
     session = _prepared(profile, data)
     bench(session.profile, session.data, repeats, model, batches)
-
-
-@app.command("sft", epilog=SFT_EXAMPLES)
-def supervised(
-    profile: Profile = "toy",
-    data: Data = "",
-    repeats: Repeats = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of each timing.")] = 5,
-) -> None:
-    """Take the same optimizer steps with this project's trainer of stage 1 and with TRL's as it is.
-
-    The last line is a JSON object: `ratio`, and the tokens read beside those needed.
-    """
-    from ladlib.bench.supervised import bench
-
-    session = _prepared(profile, data)
-    bench(session.profile, session.data, repeats, steps)
 
 
 def _prepared(profile: str, data: str) -> "Session":

@@ -1,4 +1,4 @@
-"""Commands about the data of stage 1: data sft builds a file of conversations, data review makes a page of it."""
+"""The command data sft: a file of conversations for stage 1."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,6 @@ SFT_EXAMPLES = (
     " --endpoint http://localhost:8000/v1 --model gemma-3-27b --input-price 0.1 --output-price 0.2"
     "\n\n  ladlib data sft --data /data/anomaly --out sft.jsonl --review review.csv"
 )
-REVIEW_EXAMPLES = "Examples:\n\n  ladlib data review sft.jsonl --data /data/anomaly --out review.html"
 
 Datasets = Annotated[Path, typer.Option(help="Folder that holds MVTec AD, VisA and MMAD.")]
 
@@ -42,7 +41,7 @@ def sft(
     output_price: Annotated[float | None, typer.Option(help="Dollars for a million tokens.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Of a reply. Default: 1024.")] = None,
     ask_again: Annotated[bool, typer.Option("--ask-again", help="Ask again for replies in another form.")] = False,
-    review: Annotated[Path | None, typer.Option(help="review.csv of `ladlib data review`, to be applied.")] = None,
+    review: Annotated[Path | None, typer.Option(help="The file's review.csv with decisions, to be applied.")] = None,
 ) -> None:  # fmt: skip
     """Build the conversations of stage 1 from MMAD's annotations; train on them with data.sft_file in a profile.
 
@@ -64,7 +63,7 @@ def sft(
     settings = load_profile(profile, **changed, **{"data.sft_file": None})
     refuse_other(out)  # before anything is paid for
     if review and not review.is_file():
-        raise UserError(f"There is no review file {review}.", "Download it from the page of `ladlib data review`.")
+        raise UserError(f"There is no review file {review}.", "It is written beside the conversations.")
     made = make_conversations(settings, data, seed)
     if writer is Writer.ENDPOINT:
         from ladlib.endpoint.writing import MAX_TOKENS, write
@@ -87,15 +86,3 @@ def _told(out: Path, rows: list, made: int, reviewed: bool) -> str:
 
 
 _REVIEWED = {"accept": "accepted", "edit": "edited", "": "not reviewed"}
-
-
-def review(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Built by `ladlib data sft`.")],
-    data: Datasets,
-    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("review.html"),
-) -> None:
-    """Make a page to accept, edit or reject conversations beside their images; it needs no network."""
-    from ladlib.review import write_page
-
-    page = write_page(file, data, out)
-    typer.echo(f"Written: {page} ({page.stat().st_size / 2**20:.1f} MiB). Open it in a browser.")

@@ -1,4 +1,4 @@
-"""Commands about runs: reproduce, report, site, doctor."""
+"""Commands about runs: reproduce, report, doctor."""
 
 import shutil
 from collections.abc import Iterator
@@ -27,7 +27,6 @@ REPRODUCE_EXAMPLES = (
     "\n\n  ladlib reproduce --quiet && ladlib verify results/runs/toy --json"
 )
 REPORT_EXAMPLES = "Examples:\n\n  ladlib report\n\n  ladlib report --run results/runs/paper-1 --data /data/anomaly"
-SITE_EXAMPLES = "Examples:\n\n  ladlib site\n\n  ladlib site --run results/runs/paper-1 --out public"
 DOCTOR_EXAMPLES = (
     "Examples:\n\n  ladlib doctor"
     "\n\n  ladlib doctor --profile paper --data /data/anomaly"
@@ -89,17 +88,6 @@ def report(
     with locked(folder.root), _images(folder, data) as images:
         write_report(folder, images, hold=verify)
     typer.echo(closing(folder))
-
-
-def site(
-    run: Run = "", out: Annotated[str, typer.Option(help="Folder of the pages. Default: site in the run folder.")] = ""
-) -> None:
-    """Write a run's executed notebooks and its report as pages that open offline, with a search."""
-    from ladlib.runs import RunFolder
-    from ladlib.site import write_site
-
-    folder = RunFolder(run) if run else latest_run()
-    typer.echo(f"Site: {write_site(folder, Path(out) if out else folder.site)}")
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def reproduce(
     A stage is skipped while its inputs are the recorded ones and its outputs exist. ``start`` runs that
     stage and all later ones again, ``only`` that one alone, ``force`` all of them. ``parameters`` are
     ``name=value`` texts. Everything is checked before the first stage starts; with ``dry_run`` the plan is
-    printed and nothing more is done, for which real datasets may be absent. No notebook may take more than ``minutes``.
+    told and nothing more is done, for which real datasets may be absent. No notebook may take more than ``minutes``.
     Raises :class:`UserError`, also where another process is at work in the folder, or :class:`StageFailed` where a
     cell fails.
     """

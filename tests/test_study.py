@@ -14,11 +14,10 @@ from typer.testing import CliRunner
 from ladlib.cli import app
 from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.pipeline.inputs import imported_names
 from ladlib.pipeline.stages import PACKAGE
 from ladlib.runs import RunFolder
 from ladlib.study.arms import ARMS, find_arms, with_starts
-from ladlib.study.plan import DRAWING, Plan
+from ladlib.study.plan import Plan
 from ladlib.study.runner import Runner
 
 
@@ -94,17 +93,6 @@ def test_a_change_of_grpo_trains_grpo_again_and_nothing_else():
     after = {one.name: one for one in Plan(changed, RunFolder("r"), ARMS, (0, 1)).stages()}
     differ = {name for name in before if before[name].values != after[name].values}
     assert differ and all(plan()[name].work.__name__ == "train_grpo" for name in differ)
-
-
-def test_data_are_drawn_again_when_any_module_that_draws_them_changed():
-    names, waiting = set(), ["write"]
-    while waiting:
-        name = waiting.pop()
-        source = (PACKAGE / "toy" / f"{name}.py").read_text(encoding="utf-8")
-        toy = {one.split(".")[2] for one in imported_names(source) if one.startswith("ladlib.toy.")}
-        names.add(name)
-        waiting += sorted(toy - names)
-    assert names == set(DRAWING)
 
 
 def test_files_of_the_package_that_stages_depend_on_are_there():

@@ -10,11 +10,7 @@ from ladlib.runs import RunFolder
 from ladlib.study import work
 from ladlib.study.arms import Arm, with_starts
 
-DRAWING = (
-    "alphabet", "backdrops", "language", "loco", "loco_scenes", "mmad", "products", "scenes", "training", "truth",
-    "write",
-)  # fmt: skip
-CHECKING = ("rationales.py", "parsing.py", "toy/claims.py", "toy/truth.py")
+CHECKING = ("parsing.py", "toy/statements.py", "toy/truth.py")
 REPORTING = ("metrics.py", "statistics.py", "parsing.py", "sampling.py")  # and all of the package report
 SAMPLED = ("base", "sft")  # what GRPO could start from: has it anything to choose from?
 UNTRAINED_SEED = 0  # greedy answers of a model that is not trained depend on no seed
@@ -79,7 +75,7 @@ class Plan:
 
     def _data(self) -> Stage:
         options = {"profile": self.profile, "run": self.run}
-        files = tuple(PACKAGE / "toy" / f"{name}.py" for name in DRAWING)
+        files = tuple(sorted((PACKAGE / "toy").glob("*.py")))
         return Stage("data", work.draw_data, options, (self.run.data,), (), self.profile.data.toy.model_dump(), files)
 
     def _train(self, arm: Arm, seed: int) -> Stage:

@@ -9,7 +9,6 @@ nearest folder above the current one whose ``pyproject.toml`` is ladlib's, else 
 inside the methods.
 """
 
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +17,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from filelock import FileLock
-
+from ladlib import checksums
 from ladlib.config import Profile, load_profile
 from ladlib.errors import UserError
 from ladlib.records import Conversation, Dataset, Pair, RunRecord, Sample
-from ladlib.runs import STUDY, RunFolder, read_jsonl
+from ladlib.runs import STUDY, RunFolder, lock_kernel, read_jsonl
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from ladlib.generations import Completion
     from ladlib.report.stored import Stored
 
-_locks: list[FileLock] = []  # held until this process ends
 UNSET = (-1, "")  # an override of -1, -1.0 or "" leaves the profile's value
 RUNS = "results/runs"
 ALIGN = "text-align:left;vertical-align:top"
@@ -192,10 +189,8 @@ class Session:
         """What this notebook wrote, with its size; it enters the run's checksums."""
         import pandas as pd
 
-        from ladlib.seals import seal
-
         paths = [path for path in dict.fromkeys([*self._outputs, *others]) if path.exists()]
-        seal(self.run, *paths)
+        checksums.write(self.run, *paths)
         rows = []
         for path in paths:
             files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
@@ -243,9 +238,7 @@ def start(
     if data and not from_root(data).is_dir():
         raise UserError(f"There is no folder {from_root(data)}.", "Give the folder that holds the datasets as `data`.")
     folder = RunFolder(from_root(run or f"{RUNS}/{settings.name}"))
-    if os.environ.get("LADLIB_KERNEL_LOCK") and not _locks:  # in batch: wait for the kernel of a killed pipeline
-        _locks.append(FileLock(os.environ["LADLIB_KERNEL_LOCK"]))
-        _locks[0].acquire(timeout=50)
+    lock_kernel(folder.root)
     record = folder.open(settings.name, seed, data=data, **{name: _value(settings, name) for name in given})
     return Session(settings, folder, _data(settings, data, folder), seed, record, tuple(changed), [folder.run_json])
 

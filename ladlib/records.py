@@ -176,13 +176,6 @@ class StageRecord(Record):
     outputs: tuple[str, ...]  # paths relative to the run folder
 
 
-class Seal(Record):
-    """A stored file of a run as it was when it was made."""
-
-    path: str  # relative to the run folder
-    sha256: str
-
-
 class RunRecord(Record):
     """``run.json``: everything needed to tell where a number came from."""
 
@@ -194,5 +187,4 @@ class RunRecord(Record):
     hardware: dict[str, str | int | float] = {}
     stages: tuple[StageRecord, ...] = ()
     departures: tuple[dict[str, str], ...] = ()  # rows of :func:`ladlib.report.tables.departures`
-    files: tuple[Seal, ...] = ()  # by path; see :mod:`ladlib.seals`
-    sha256: str = ""  # of all the other fields; "" in a run that was made before there were seals
+    sha256: str = ""  # of all the other fields

@@ -17,6 +17,7 @@ from statistics import median
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ladlib import checksums
 from ladlib.config import load_profile
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair
@@ -33,7 +34,6 @@ from ladlib.report.study_arms import arms_frame, arms_text
 from ladlib.report.study_spoken import read_summaries
 from ladlib.report.tables import blocks, comparison, departures, markdown, readable
 from ladlib.runs import RELEASED, STUDY, RunFolder, read_jsonl, write_text
-from ladlib.seals import seal_all
 from ladlib.verify import verify
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +63,7 @@ def release(run: RunFolder, released: RunFolder) -> None:
             shutil.copy2(source, target)
     if not is_study:
         save(products(run.data), released, "products")
-    seal_all(released)
+    checksums.write(released)
 
 
 def products(data: Path) -> Figure:

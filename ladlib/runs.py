@@ -1,33 +1,34 @@
-"""A run folder: every path in one place, and ``run.json`` with what the run was made from."""
+"""A run folder: every path in one place, ``run.json`` with what the run was made from, and whole files on disk."""
 
+import gzip
 import hashlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ladlib.errors import UserError, parse_json
 from ladlib.records import RunRecord, StageRecord
 
-PACKAGES = (
-    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "papermill", "pillow", "numpy", "pandas",
-)  # fmt: skip
-
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "papermill", "pillow", "numpy", "pandas")
 DAMAGED = "Move the file away and run its stage again."
-
-
-CHANGED = "changed by hand"
-SEEDS = 2**32  # numpy's generators take the whole numbers below it
+EDITED = "changed by hand"
+SEEDS = 2**32  # numpy's generators take the integers below it
+BATCH = "LADLIB_BATCH"  # set in the environment of a kernel that the pipeline starts
 
 
 def check_seed(seed: int) -> None:
-    """Raises :class:`UserError` for a number that is no seed."""
+    """Raises :class:`UserError` unless ``seed`` is one that numpy takes."""
     if not 0 <= seed < SEEDS:
-        raise UserError(f"{seed} is no seed.", f"Give a whole number from 0 to {SEEDS - 1}.")
+        raise UserError(f"Seed must be an integer from 0 to 2**32 - 1, got {seed}.", "Give another one with --seed.")
 
 
 class RunFolder:
@@ -39,96 +40,57 @@ class RunFolder:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self.run_json = self.root / "run.json"
+        self.metrics_json = self.root / "metrics.json"
+        self.data = self.root / "data"  # the toy datasets of this run
+        self.tables = self.root / "tables"
+        self.figures = self.root / "figures"
+        self.notebooks = self.root / "notebooks"  # executed copies
+        self.report = self.root / "report.html"
+        self.neighbours = self.root / "baselines" / "neighbours.jsonl"  # one row per test image
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.root)!r})"
 
-    @property
-    def run_json(self) -> Path:
-        return self.root / "run.json"
-
-    @property
-    def metrics_json(self) -> Path:
-        return self.root / "metrics.json"
-
-    @property
-    def data(self) -> Path:
-        """Where the toy datasets of this run are drawn."""
-        return self.root / "data"
-
-    @property
-    def tables(self) -> Path:
-        return self.root / "tables"
-
-    @property
-    def figures(self) -> Path:
-        return self.root / "figures"
-
-    @property
-    def notebooks(self) -> Path:
-        return self.root / "notebooks"
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report.html"
-
-    def checkpoint(self, arm: str, seed: int) -> Path:
-        """The folder of a trained model."""
+    def checkpoint(self, arm: str, seed: int) -> Path:  # the folder of a trained model
         return self.root / "checkpoints" / f"{arm}-seed{seed}"
 
-    def log(self, arm: str, seed: int) -> Path:
-        """The training log of an arm: one JSON object a step."""
+    def log(self, arm: str, seed: int) -> Path:  # the training log: one row per step
         return self.root / "logs" / f"{arm}-seed{seed}.jsonl"
 
-    def manifest(self, arm: str, seed: int) -> Path:
-        """The images that an arm was trained on, by the SHA-256 of their files: a row a pair."""
-        return self.root / "manifests" / f"{arm}-seed{seed}.csv"
-
-    def rollouts(self, arm: str, seed: int) -> Path:
-        """Sampled groups of GRPO with their rewards: one JSON object a group."""
+    def rollouts(self, arm: str, seed: int) -> Path:  # sampled groups of GRPO with their rewards: one row per group
         return self.root / "logs" / f"{arm}-seed{seed}-rollouts.jsonl"
 
-    def generations(self, arm: str, seed: int) -> Path:
+    def manifest(self, arm: str, seed: int) -> Path:  # training images by SHA-256, one row per pair
+        return self.root / "manifests" / f"{arm}-seed{seed}.csv"
+
+    def generations(self, arm: str, seed: int) -> Path:  # one Generation per pair
         return self.root / "generations" / f"{arm}-seed{seed}.jsonl"
 
-    def rationales(self, arm: str, seed: int) -> Path:
-        """What the scenes say about each generation's rationale: one JSON object an image."""
+    def rationales(self, arm: str, seed: int) -> Path:  # checked against the scenes: one row per image
         return self.root / "rationales" / f"{arm}-seed{seed}.jsonl"
 
-    def samples(self, arm: str, seed: int) -> Path:
-        """Several sampled completions of each of some training pairs: one JSON object a pair."""
+    def samples(self, arm: str, seed: int) -> Path:  # several completions of some training pairs: one row per pair
         return self.root / "samples" / f"{arm}-seed{seed}.jsonl"
 
-    def sensitivity(self, arm: str, seed: int) -> Path:
-        """Some of the pairs judged again, each with one thing changed: one JSON object a pair and condition."""
+    def sensitivity(self, arm: str, seed: int) -> Path:  # one Variation per pair and change
         return self.root / "sensitivity" / f"{arm}-seed{seed}.jsonl"
 
-    @property
-    def neighbours(self) -> Path:
-        """What the nearest-neighbour detector says: one JSON object a test image."""
-        return self.root / "baselines" / "neighbours.jsonl"
-
-    def places(self) -> str:
-        """Where the results are, a line for each kind that there is."""
-        found = {
-            "report": self.report, "tables": self.tables, "figures": self.figures,
-            "executed notebooks": self.notebooks, "record of the run": self.run_json,
-        }  # fmt: skip
-        width = max(map(len, found))
-        return "\n".join(f"{what:<{width}}  {path}" for what, path in found.items() if path.exists())
+    def locations(self) -> str:
+        """Where the results are, one line for each that exists."""
+        paths = {path.name: path for path in (self.report, self.tables, self.figures, self.notebooks, self.run_json)}
+        width = max(map(len, paths))
+        return "\n".join(f"{what:<{width}}  {path}" for what, path in paths.items() if path.exists())
 
     def open(self, profile: str, seed: int, **parameters: str | int | float | bool) -> RunRecord:
-        """Make the folder if needed and return its record, stamped with versions and hardware.
+        """The folder's record, made if needed and stamped with versions and hardware.
 
-        Raises :class:`UserError` where the folder belongs to a run of another profile or seed, and for what is no seed.
+        Raises :class:`UserError` for an invalid seed, and where the folder belongs to a run of another profile or seed.
         """
         check_seed(seed)
-        if self.run_json.exists():
-            record = self.check(profile, seed)
-            record = record.model_copy(update={"parameters": record.parameters | parameters})
-        else:
-            record = RunRecord(profile=profile, seed=seed, parameters=parameters)
-        record = record.model_copy(update={"versions": versions(), "commit": commit(), "hardware": hardware()})
+        record = self.check(profile, seed) if self.run_json.exists() else RunRecord(profile=profile, seed=seed)
+        stamp = {"versions": versions(), "commit": commit(), "hardware": hardware()}
+        record = record.model_copy(update={"parameters": record.parameters | parameters} | stamp)
         self.write(record)
         return record
 
@@ -143,67 +105,96 @@ class RunFolder:
         return record
 
     def read(self) -> RunRecord:
-        """The record, its ``sha256`` being ``CHANGED`` where the file was edited by hand.
+        """The record, its ``sha256`` being ``EDITED`` where the file was edited by hand.
 
         Raises :class:`UserError` where there is no readable ``run.json``.
         """
         try:
             fields = json.loads(self.run_json.read_text(encoding="utf-8"))
+            edited = fields.get("sha256") and fields["sha256"] != _sha256(fields)
+            fields.pop("files", None)  # checksums, in runs of before November 2026
             record = RunRecord.model_validate(fields)
         except FileNotFoundError as error:
             raise UserError(
                 f"{self.root} is not a run folder: it has no run.json.", "Run `ladlib reproduce` first."
             ) from error
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{self.run_json} is damaged.", "Move it away and run again.") from error
-        edited = record.sha256 and record.sha256 != _sha256(fields)
-        return record.model_copy(update={"sha256": CHANGED}) if edited else record
+        return record.model_copy(update={"sha256": EDITED}) if edited else record
 
     def write(self, record: RunRecord) -> None:
-        """Keep ``record`` with its hash; one that was edited by hand stays known as such."""
+        """Store ``record`` with its hash; one that was edited by hand stays marked as such."""
         fields = record.model_dump(mode="json")
-        fields["sha256"] = CHANGED if record.sha256 == CHANGED else _sha256(fields)
+        fields["sha256"] = EDITED if record.sha256 == EDITED else _sha256(fields)
         write_text(self.run_json, json.dumps(fields, indent=2) + "\n")
 
     def stage(self, name: str) -> StageRecord | None:
-        """What ``run.json`` keeps of the stage; None where it has not been finished, or there is no run yet."""
-        stages = self.read().stages if self.run_json.exists() else ()
-        return next((one for one in stages if one.name == name), None)
+        """The record of a finished stage; None where it has not finished, or there is no run yet."""
+        stages = {stage.name: stage for stage in self.read().stages} if self.run_json.exists() else {}
+        return stages.get(name)
 
     def add_stage(self, stage: StageRecord) -> None:
-        """Keep ``stage`` in ``run.json`` in place of an earlier record of the same name."""
-        self._keep_stages(*self._other_stages(stage.name), stage)
+        """Store ``stage`` in place of an earlier record of the same name."""
+        self._replace_stage(stage.name, stage)
 
     def drop_stage(self, name: str) -> None:
-        """Forget the stage, if ``run.json`` has it."""
-        self._keep_stages(*self._other_stages(name))
+        """Remove the record of the stage, if there is one."""
+        self._replace_stage(name)
 
-    def _other_stages(self, name: str) -> list[StageRecord]:
-        return [one for one in self.read().stages if one.name != name]
-
-    def _keep_stages(self, *stages: StageRecord) -> None:
-        ordered = tuple(sorted(stages, key=lambda one: one.name))
-        self.write(self.read().model_copy(update={"stages": ordered}))
+    def _replace_stage(self, name: str, *new: StageRecord) -> None:
+        record = self.read()
+        stages = [*(stage for stage in record.stages if stage.name != name), *new]
+        self.write(record.model_copy(update={"stages": tuple(sorted(stages, key=lambda stage: stage.name))}))
 
 
 def _sha256(fields: Mapping) -> str:
     """Of the fields of a record but its hash."""
-    others = {name: value for name, value in fields.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+    fields = {name: value for name, value in fields.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-RELEASED = Path(__file__).parents[1] / "results" / "released"
-"""Committed runs. A wheel does not carry them."""
+RELEASED = Path(__file__).parents[1] / "results" / "released"  # a wheel does not carry them
 STUDY = RunFolder(RELEASED / "study")
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of the run ``folder``. Raises :class:`UserError` where one is at work in it.
+
+    A lock ends with the process that holds it, however that ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"Another ladlib process is at work in {folder}.", "Wait for it or stop it, or give another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def lock_kernel(folder: Path) -> None:
+    """In a kernel that the pipeline started, wait until the last one has ended; held until this process ends.
+
+    A pipeline that is killed leaves its kernel behind for a second, until that notices. Two of them must not write.
+    """
+    if os.environ.pop(BATCH, ""):  # popped: processes that this one starts do not wait for it
+        folder.mkdir(parents=True, exist_ok=True)
+        lock_kernel.held = FileLock(folder / ".kernel.lock")
+        lock_kernel.held.acquire(timeout=50)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write all of ``text`` or nothing: to a temporary name first, then renamed."""
+    """Write all of ``text`` and have it on disk, or nothing."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write all of ``data`` and have it on disk, or nothing."""
+    """Write all of ``data`` and have it on disk, or nothing: to a temporary name first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -216,6 +207,11 @@ def write_bytes(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def write_gzip(path: Path, data: bytes) -> None:
+    """Write ``data`` compressed, the same bytes at any time."""
+    write_bytes(path, gzip.compress(data, mtime=0))
+
+
 def append_json(path: Path, row: dict) -> None:
     """Append ``row`` as one line and have it on disk before returning."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,32 +221,47 @@ def append_json(path: Path, row: dict) -> None:
         os.fsync(file.fileno())
 
 
-def read_jsonl(path: Path) -> list[dict]:
-    """The rows of a ``.jsonl`` file; [] where it does not exist; a torn last line is left out.
-
-    Raises :class:`UserError` where another line is no JSON object.
-    """
-    if not path.exists():
-        return []
-    lines = _whole(path).split("\n")
-    if lines[-1]:
-        lines[-1] = ""  # a line without its line end was cut off while being written
-    return [_row(path, number, line) for number, line in enumerate(lines, 1) if line]
+def find(path: Path) -> Path | None:
+    """``path``, or ``path.gz`` where only that exists: released runs are compressed."""
+    return next((file for file in (path, path.with_name(f"{path.name}.gz")) if file.is_file()), None)
 
 
-def _whole(path: Path) -> str:
-    """The text of ``path``, of which the last line may be torn in the middle of a character."""
+def stored(folder: Path, suffix: str = ".jsonl") -> dict[str, Path]:
+    """The files in ``folder`` by their names without ".gz", sorted."""
+    files = sorted(folder.glob("*"))
+    by_name = {file.name.removesuffix(".gz"): file for file in files if not file.name.startswith(".")}
+    return {name: file for name, file in by_name.items() if name.endswith(suffix)}
+
+
+def read_stored(path: Path) -> bytes:
+    """The bytes of ``path`` or, unpacked, ``path.gz``. Raises :class:`UserError` where neither can be read."""
+    file = find(path) or path
     try:
-        data = path.read_bytes()
-        return data[: data.rfind(b"\n") + 1].decode() + data[data.rfind(b"\n") + 1 :].decode(errors="replace")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as text.", DAMAGED) from error
+        data = file.read_bytes()
+        return gzip.decompress(data) if file.suffix == ".gz" else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file} cannot be read.", DAMAGED) from error
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """The rows of a ``.jsonl`` or ``.jsonl.gz`` file; [] where there is none; a torn last line is left out.
+
+    Raises :class:`UserError` where another line is not a JSON object.
+    """
+    if not find(path):
+        return []
+    whole, _, _ = read_stored(path).rpartition(b"\n")  # a line without its line end was cut off while being written
+    try:
+        lines = whole.decode().split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text.", DAMAGED) from error
+    return [_row(path, number, line) for number, line in enumerate(lines, 1) if line]
 
 
 def _row(path: Path, number: int, line: str) -> dict:
     row = parse_json(line, f"{path}, line {number}", DAMAGED)
     if not isinstance(row, dict):
-        raise UserError(f"{path}, line {number} is no JSON object.", DAMAGED)
+        raise UserError(f"{path}, line {number} is not a JSON object.", DAMAGED)
     return row
 
 
@@ -261,20 +272,20 @@ def now() -> str:
 
 def versions() -> dict[str, str]:
     """Python's version and those of the packages a result depends on."""
-    return {"python": platform.python_version(), "ladlib": metadata.version("ladlib")} | {
-        name: metadata.version(name) for name in PACKAGES
-    }
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in ("ladlib", *PACKAGES)}
 
 
 def commit() -> str:
     """The commit of the checkout this code lies in, "+" added where files differ; "" outside one."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        head, status = (
+            subprocess.run([*git, *command], capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    return head + ("+" if status else "")
 
 
 def hardware() -> dict[str, str | int | float]:

@@ -1,5 +1,8 @@
 """Profiles: all load, wrong values are refused with the field's name."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from ladlib.config import PROFILES, load_profile
@@ -60,3 +63,9 @@ def test_a_profile_may_be_a_file_and_refuses_unknown_keys(tmp_path):
     (tmp_path / "mine.yaml").write_text(text + "speed: 3\n")
     with pytest.raises(UserError, match="speed"):
         load_profile(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_values_in_force_are_those_of_the_released_runs(name):
+    resolved = json.loads(Path(__file__).with_name("profiles_resolved.json").read_text())
+    assert load_profile(name).model_dump(mode="json") == resolved[name]

@@ -10,11 +10,11 @@ import ladlib
 ROOT = Path(ladlib.__file__).parent
 FLOORS = {
     0: (
-        "errors", "sanitize", "records", "config", "runs", "locking", "progress", "published_models", "sizes",
+        "errors", "sanitize", "records", "config", "runs", "checksums", "progress", "published_models", "sizes",
     ),
     1: (
         "data", "toy", "prompts", "parsing", "conversations", "generations", "activations", "workload", "memory",
-        "hours", "plan", "sft_file", "review", "manifest", "seals", "conditions",
+        "hours", "plan", "sft_file", "review", "manifest", "conditions",
     ),
     2: (
         "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "models", "likelihood",
@@ -25,8 +25,8 @@ FLOORS = {
         "sampling", "sensitivity", "engine", "launch",
     ),
     4: (
-        "pipeline", "study", "verify", "cli", "doctor", "release", "kernel", "bench", "notebook", "explore",
-        "exercises", "__main__",
+        "pipeline", "study", "verify", "cli", "doctor", "release", "bench", "notebook", "explore", "exercises",
+        "__main__",
     ),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

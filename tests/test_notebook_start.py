@@ -6,6 +6,7 @@ import sys
 import pytest
 from layouts import write_ad, write_loco
 
+from ladlib import checksums
 from ladlib.errors import UserError
 from ladlib.notebook import find_root, start
 from ladlib.runs import RunFolder, append_json
@@ -89,7 +90,7 @@ def test_what_a_notebook_wrote_is_listed_with_its_size_and_enters_the_checksums(
     table = session.written(images, log, checkout / "absent").set_index("path")
     assert table.loc["images"].tolist() == [1, 1.0]
     assert table.index.tolist() == ["results/runs/smoke/run.json", "images", "results/runs/smoke/logs/sft-seed0.jsonl"]
-    assert [one.path for one in session.run.read().files] == ["logs/sft-seed0.jsonl"]
+    assert list(checksums.read(session.run)) == ["logs/sft-seed0.jsonl"]
 
 
 def test_the_package_and_a_session_load_neither_torch_nor_matplotlib(tmp_path):

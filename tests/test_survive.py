@@ -1,6 +1,7 @@
 """Runs survive kills, a full disk, a second process, Ctrl-C, a limit of time. The long way: tests/survive.py."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -18,10 +19,9 @@ from typer.testing import CliRunner
 
 from ladlib.cli import app
 from ladlib.errors import UserError
-from ladlib.locking import locked
 from ladlib.pipeline import execution, reproduce, room
 from ladlib.pipeline.stages import StageFailed
-from ladlib.runs import RELEASED, RunFolder, write_bytes
+from ladlib.runs import RELEASED, RunFolder, locked, write_bytes
 
 Disk = namedtuple("Disk", "total used free")
 
@@ -60,7 +60,7 @@ def test_a_sample_that_is_doubled_lost_or_answered_otherwise_is_a_difference(tmp
 @pytest.fixture
 def holder(tmp_path):
     """Another process that is at work in the folder ``run``."""
-    code = "import sys, time\nfrom pathlib import Path\nfrom ladlib.locking import locked\n"
+    code = "import sys, time\nfrom pathlib import Path\nfrom ladlib.runs import locked\n"
     code += "with locked(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
     command = [sys.executable, "-c", code, str(tmp_path / "run")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -104,18 +104,14 @@ def test_a_lock_ends_with_its_block(tmp_path):
 
 @pytest.mark.slow
 def test_a_kernel_waits_for_the_one_that_a_killed_pipeline_left_behind(tmp_path):
-    lock, found = tmp_path / "lock", tmp_path / "found"
-    code = f"from pathlib import Path\nPath({str(found)!r}).write_text('ran')"
-    wait = [sys.executable, "-m", "ladlib.kernel", str(lock), "-c", code]
-    hold = f"from filelock import FileLock\nimport time\nwith FileLock({str(lock)!r}):\n"
-    hold += "    print('in', flush=True)\n    time.sleep(3)"
-    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as first:
-        first.stdout.readline()
-        second = subprocess.Popen(wait)
-        first.wait()
-        assert not found.exists()
-        second.terminate()
-        second.wait()
+    code = "import sys, time\nfrom pathlib import Path\nfrom ladlib.runs import lock_kernel\n"
+    code += "lock_kernel(Path(sys.argv[1]))\nprint('in', flush=True)\ntime.sleep(float(sys.argv[2]))"
+    environment, run = os.environ | {"LADLIB_BATCH": "1"}, [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen([*run, "2"], stdout=subprocess.PIPE, text=True, env=environment) as first:
+        assert first.stdout.readline() == "in\n"
+        subprocess.run([*run, "0"], env=os.environ | {"LADLIB_BATCH": ""}, check=True, timeout=1.5)  # opened by hand
+        subprocess.run([*run, "0"], env=environment, check=True)
+        assert first.poll() is not None
 
 
 # Interrupted, too slow, too large

@@ -76,11 +76,10 @@ def report(
     ] = "",
 ) -> None:
     """Write metrics, tables, figures and report.html again from a run's stored answers. Loads no model."""
-    from ladlib.locking import locked
     from ladlib.pipeline.run import closing
     from ladlib.report import write_report
     from ladlib.report.stored import read_run, refuse_doubles
-    from ladlib.runs import RunFolder
+    from ladlib.runs import RunFolder, locked
     from ladlib.verify import verify
 
     folder = RunFolder(run) if run else latest_run()

@@ -17,11 +17,11 @@ from papermill.exceptions import PapermillExecutionError
 from rich.console import Console
 
 from ladlib.errors import UserError
-from ladlib.locking import KERNEL
 from ladlib.pipeline.parameters import Scalar, cells
 from ladlib.pipeline.progress import COLOUR, CellProgress, Expected
 from ladlib.pipeline.room import check_disk
 from ladlib.pipeline.stages import StageFailed
+from ladlib.runs import BATCH
 
 KILLED = (
     "The kernel died. Most often the system ended it for want of memory: close other programs, or use a profile with "
@@ -33,14 +33,11 @@ SHOWN_LINES = 12  # of a failing cell and of its message
 class ThisPython(AsyncKernelManager):
     """Starts the kernel in the running interpreter, whatever kernels are installed on the machine."""
 
-    lock_file: Path  # held by the kernel, see :mod:`ladlib.kernel`
-
     @property
     def kernel_spec(self) -> KernelSpec:
         # The kernel's own log, such as of being interrupted at its end, says nothing about the notebook.
-        module = ["-m", "ladlib.kernel", str(self.lock_file)]
-        argv = [sys.executable, *module, "-f", "{connection_file}", "--log-level=CRITICAL"]
-        return KernelSpec(**get_kernel_dict() | {"argv": argv})
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
+        return KernelSpec(**get_kernel_dict() | {"argv": argv, "env": {BATCH: "1"}})
 
 
 def execute(
@@ -83,9 +80,6 @@ def _execute(
 ) -> None:
     end = time.monotonic() + 60 * minutes if minutes else None
 
-    class Kernel(ThisPython):
-        lock_file = copy.parent.parent / KERNEL
-
     papermill.execute_notebook(
         str(notebook),
         str(copy),
@@ -95,7 +89,7 @@ def _execute(
         progress_bar=False,
         stdout_file=progress,
         stderr_file=progress,
-        kernel_manager_class=Kernel,
+        kernel_manager_class=ThisPython,
         on_cell_start=progress.cell_start,
         timeout_func=(lambda _: max(1, math.ceil(end - time.monotonic()))) if end else None,
     )

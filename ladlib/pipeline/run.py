@@ -9,13 +9,12 @@ from rich.console import Console
 from ladlib.config import PROFILES, Profile, load_profile
 from ladlib.data import FOLDERS, find_dataset
 from ladlib.errors import UserError
-from ladlib.locking import locked
 from ladlib.notebook import RUNS, find_root
 from ladlib.pipeline.dry import dry_run as plan
 from ladlib.pipeline.job import Job
 from ladlib.pipeline.parameters import check
 from ladlib.pipeline.stages import STAGES, Stage, find_stage, notebooks_folder
-from ladlib.runs import RunFolder, check_seed
+from ladlib.runs import RunFolder, check_seed, locked
 
 
 def reproduce(
@@ -91,7 +90,7 @@ def closing(folder: RunFolder) -> str:
     """The comparison table of a finished run, and where everything is."""
     from ladlib.report.tables import comparison_text  # pandas is loaded only where it is needed
 
-    return "\n".join(["", comparison_text(folder).rstrip(), "", folder.places()])
+    return "\n".join(["", comparison_text(folder).rstrip(), "", folder.locations()])
 
 
 def _choose(stages: tuple[Stage, ...], start: str, only: str, force: bool) -> tuple[tuple[Stage, ...], bool]:

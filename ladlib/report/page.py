@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from matplotlib.figure import Figure
 
+from ladlib import checksums
 from ladlib.report import figures, tables, varied
 from ladlib.report.answers import calibration
 from ladlib.report.claims import claims_frame, claims_text
@@ -23,7 +24,6 @@ from ladlib.report.rollouts import rollout_frame, telling
 from ladlib.report.stored import Stored, read_run, refuse_doubles
 from ladlib.report.study_spoken import read_summaries
 from ladlib.runs import RunFolder, write_text
-from ladlib.seals import seal
 
 LARGEST = 9_500_000  # characters of the page, to stay below 10 MB
 TEXTS = {
@@ -76,7 +76,7 @@ def write_report(run: RunFolder, data: Path | None = None, hold: Hold | None = N
         tables.write(frame, run.tables, name, shown.get(name))
     for name, (_, figure) in drawn.items():
         figures.save(figure, run, name)
-    seal(run, run.metrics_json, run.tables, run.figures)
+    checksums.write(run, run.metrics_json, run.tables, run.figures)
     claims = hold(run) if hold else ()
     captions = {name: title for name, (title, _) in drawn.items()}
     write_text(run.report, _render(run, stored, frames, shown, captions, claims, images))

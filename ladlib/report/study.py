@@ -6,6 +6,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ladlib import checksums
 from ladlib.alarms import ALARM_STEPS, one_answer
 from ladlib.report.claims import claims_frame, claims_text
 from ladlib.report.collapse import collapse_figure
@@ -24,7 +25,6 @@ from ladlib.report.study_spoken import (
 from ladlib.report.style import save
 from ladlib.report.tables import write
 from ladlib.runs import RunFolder
-from ladlib.seals import seal
 
 HEALTHY = "sft_grpo"
 COLLAPSES = {
@@ -48,7 +48,7 @@ def write_study(run: RunFolder) -> None:
         write(frame, run.tables, f"study-{name}", shown)
     for name, figure in figures.items():
         save(figure, run, f"study-{name}")
-    seal(run, run.tables, run.figures)
+    checksums.write(run, run.tables, run.figures)
 
 
 def arms_and_seeds(stored: Stored) -> list[Key]:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.locking import locked
 from ladlib.notebook import RUNS, find_root
-from ladlib.runs import RunFolder
+from ladlib.runs import RunFolder, locked
 from ladlib.study.arms import find_arms
 from ladlib.study.plan import UNTRAINED_SEED, Plan, weight_files
 from ladlib.study.runner import Runner
@@ -43,6 +42,8 @@ def study(
         folder.open(settings.name, UNTRAINED_SEED)
         lost = Runner(Plan(settings, folder, chosen, tuple(seeds)).stages(), folder, jobs, say).finish()
     say(
-        f"\n{len(lost)} stages are missing; run the same command again once mended." if lost else f"\n{folder.places()}"
+        f"\n{len(lost)} stages are missing; run the same command again once mended."
+        if lost
+        else f"\n{folder.locations()}"
     )
     return lost

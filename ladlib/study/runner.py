@@ -19,11 +19,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import fmean
 
+from ladlib import checksums
 from ladlib.pipeline.inputs import digest
 from ladlib.pipeline.progress import clock
 from ladlib.records import StageRecord
 from ladlib.runs import RunFolder, hardware, now, write_text
-from ladlib.seals import seal
 from ladlib.study.plan import Stage
 
 
@@ -116,7 +116,7 @@ class Runner:
                 outputs=outputs,
             )
         )  # fmt: skip
-        seal(self.folder, *one.stage.outputs)
+        checksums.write(self.folder, *one.stage.outputs)
         self.say(f"[{one.stage.name}] done in {clock(seconds)} · {self._progress()}")
 
     def _reason(self, one: Running, missing: list[str]) -> str:

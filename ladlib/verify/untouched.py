@@ -2,27 +2,26 @@
 
 from pathlib import Path
 
+from ladlib import checksums
 from ladlib.data import find_dataset
 from ladlib.data.images import sha256
 from ladlib.errors import UserError
 from ladlib.report.stored import Stored
 from ladlib.runs import RunFolder
-from ladlib.seals import broken, unsealed
 from ladlib.verify.claim import Claim, skipped, verdict
 
 
 def claims(run: RunFolder, stored: Stored) -> list[Claim]:
-    """The seals of the stored files, and the images where the datasets are at hand."""
-    return [*_seals(run), _images(run, stored)]
+    """The checksums of the stored files, and the images where the datasets are at hand."""
+    return [*_checksums(run), _images(run, stored)]
 
 
-def _seals(run: RunFolder) -> list[Claim]:
-    record = run.read()
-    if not record.files:
-        return [skipped("seals", "this run has none")]
-    bare = unsealed(run)
-    whole = verdict("seals", broken(run), f"{len(record.files)} stored files are as they were made")
-    return [whole, *([skipped("seals", f"none for {', '.join(bare)}")] if bare else [])]
+def _checksums(run: RunFolder) -> list[Claim]:
+    count, missing = len(checksums.read(run)), checksums.missing(run)
+    if not count:
+        return [skipped("checksums", "this run has none")]
+    whole = verdict("checksums", checksums.verify(run), f"{count} stored files are as they were made")
+    return [whole, *([skipped("checksums", f"none for {', '.join(missing)}")] if missing else [])]
 
 
 def _images(run: RunFolder, stored: Stored) -> Claim:

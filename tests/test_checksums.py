@@ -1,20 +1,28 @@
-"""Seals: whoever changes an answer, a number, a figure, an image or run.json afterwards is found by name."""
+"""Checksums: an answer, a number, a figure, an image or run.json that was changed later is found by name."""
 
 import json
 import shutil
+import subprocess
 
 import pytest
 from layouts import write_loco
 from made_up import made_up, write_generations
 from typer.testing import CliRunner
 
+from ladlib import checksums
 from ladlib.cli import app
 from ladlib.data.images import sha256
+from ladlib.errors import UserError
 from ladlib.records import RunRecord
 from ladlib.report import write_report
 from ladlib.runs import RELEASED, RunFolder
-from ladlib.seals import broken, seal, seal_all, unsealed
 from ladlib.verify import verify
+
+EDITS = {
+    "generations/sft-seed0.jsonl": (b"yes", b"no"),
+    "tables/comparison.csv": (b"61.1", b"71.1"),
+    "figures/roc.png": (b"picture", b"Picture"),
+}
 
 
 @pytest.fixture
@@ -27,75 +35,70 @@ def run(tmp_path):
     (folder.tables / "comparison.csv").write_text("acc\n61.1\n")
     folder.figures.mkdir()
     (folder.figures / "roc.png").write_bytes(b"picture")
-    seal_all(folder)
+    checksums.write(folder)
     return folder
 
 
 def edit(path, old, new):
-    text = path.read_bytes()
-    assert old in text
-    path.write_bytes(text.replace(old, new, 1))
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
 
 
-def test_what_nobody_touched_is_whole_and_all_of_it_is_sealed(run):
-    assert broken(run) == [] and unsealed(run) == []
-    assert [one.path for one in run.read().files] == [
-        "figures/roc.png", "generations/sft-seed0.jsonl", "tables/comparison.csv",
-    ]  # fmt: skip
+def test_an_unchanged_run_passes_here_and_with_sha256sum(run):
+    assert checksums.verify(run) == [] and checksums.missing(run) == []
+    assert sorted(checksums.read(run)) == sorted(EDITS)
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=run.root, check=True)
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new"),
-    [
-        ("generations/sft-seed0.jsonl", b"yes", b"no"),
-        ("tables/comparison.csv", b"61.1", b"71.1"),
-        ("figures/roc.png", b"picture", b"Picture"),
-    ],
-)
-def test_an_edit_is_found_by_name(run, name, old, new):
-    edit(run.root / name, old, new)
-    assert broken(run) == [f"{name} was changed after it was made"]
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_is_found_by_name(run, name):
+    edit(run.root / name, *EDITS[name])
+    assert checksums.verify(run) == [f"{name} was changed after it was made"]
 
 
-def test_a_lost_file_is_found_by_name_and_a_new_one_has_no_seal(run):
+def test_a_lost_file_is_named_and_so_is_a_new_one(run):
     (run.figures / "roc.png").rename(run.figures / "other.png")
-    assert broken(run) == ["figures/roc.png is missing"] and unsealed(run) == ["figures/other.png"]
+    assert checksums.verify(run) == ["figures/roc.png is missing"] and checksums.missing(run) == ["figures/other.png"]
 
 
 def test_an_edit_of_run_json_is_found_and_stays_known_after_the_run_goes_on(run):
     edit(run.run_json, b'"seed": 0', b'"seed": 1')
-    assert broken(run) == ["run.json was edited"]
-    seal(run, run.tables)
+    assert checksums.verify(run) == ["run.json was edited"]
+    checksums.write(run, run.tables)
     run.open("toy", 1)
-    assert broken(run) == ["run.json was edited"]
+    assert checksums.verify(run) == ["run.json was edited"]
 
 
-def test_a_seal_taken_out_of_run_json_is_an_edit(run):
-    fields = json.loads(run.run_json.read_text())
-    fields["files"] = fields["files"][1:]
-    run.run_json.write_text(json.dumps(fields, indent=2) + "\n")
-    assert broken(run) == ["run.json was edited"]
+def test_writing_a_file_again_replaces_its_checksum_and_no_other(run):
+    for name in ("generations/sft-seed0.jsonl", "tables/comparison.csv"):
+        edit(run.root / name, *EDITS[name])
+    checksums.write(run, run.tables)
+    assert checksums.verify(run) == ["generations/sft-seed0.jsonl was changed after it was made"]
 
 
-def test_making_a_file_anew_replaces_its_seal_and_no_other(run):
-    edit(run.generations("sft", 0), b"yes", b"no")
-    edit(run.tables / "comparison.csv", b"61.1", b"71.1")
-    seal(run, run.tables)
-    assert broken(run) == ["generations/sft-seed0.jsonl was changed after it was made"]
-
-
-def test_a_report_seals_what_it_wrote_and_hides_no_edited_answer(run):
+def test_a_report_adds_what_it_wrote_and_hides_no_edited_answer(run):
     edit(run.generations("sft", 0), b"yes", b"no")
     write_report(run)
-    assert broken(run) == ["generations/sft-seed0.jsonl was changed after it was made"]
-    assert unsealed(run) == []
+    assert checksums.verify(run) == ["generations/sft-seed0.jsonl was changed after it was made"]
+    assert checksums.missing(run) == []
 
 
-def test_a_run_from_before_there_were_seals_is_read_and_says_so(run):
+@pytest.mark.parametrize(
+    "line", ["abc  tables/a.csv", "0" * 64 + "  ../outside", "\ud800".encode("utf-8", "surrogatepass")]
+)
+def test_a_damaged_file_of_checksums_is_refused(run, line):
+    (run.root / "SHA256SUMS").write_bytes(line if isinstance(line, bytes) else line.encode())
+    with pytest.raises(UserError, match="SHA256SUMS"):
+        checksums.verify(run)
+
+
+def test_a_run_from_before_there_were_checksums_is_read_and_says_so(run):
     fields = json.loads(run.run_json.read_text())
-    del fields["files"], fields["sha256"]
-    run.run_json.write_text(json.dumps(fields))
-    assert "seals: this run has none" in " ".join(claim.line for claim in verify(run))
+    del fields["sha256"]
+    run.run_json.write_text(json.dumps(fields | {"files": [{"path": "tables/a.csv", "sha256": "0"}]}))
+    (run.root / "SHA256SUMS").unlink()
+    assert "checksums: this run has none" in " ".join(claim.line for claim in verify(run))
 
 
 # The images that were judged
@@ -123,9 +126,9 @@ def _line(run, subject):
 
 
 @pytest.mark.parametrize("name", ["toy", "study"])
-def test_the_released_runs_are_sealed_and_as_they_were_made(name):
+def test_the_released_runs_have_checksums_and_are_as_they_were_made(name):
     run = RunFolder(RELEASED / name)
-    assert run.read().files and not broken(run) and not unsealed(run)
+    assert checksums.read(run) and not checksums.verify(run) and not checksums.missing(run)
 
 
 @pytest.mark.parametrize(
@@ -141,5 +144,5 @@ def test_verify_names_what_was_changed_in_the_released_run_and_exits_with_1(tmp_
     root = shutil.copytree(RELEASED / "toy", tmp_path / "toy")
     edit(root / name, old, new)
     result = CliRunner().invoke(app, ["verify", str(root)])
-    (line,) = [line for line in result.output.splitlines() if line.startswith("failed  seals")]
+    (line,) = [line for line in result.output.splitlines() if line.startswith("failed  checksums")]
     assert result.exit_code == 1 and name in line

@@ -25,7 +25,7 @@ from ladlib.doctor import load_cost
 from ladlib.errors import UserError
 from ladlib.records import Pair
 from ladlib.report import write_report
-from ladlib.report.claims import claims_frame, claims_text, path
+from ladlib.report.claims import claims_frame, claims_text
 from ladlib.report.figures import save
 from ladlib.report.samples import one_a_defect, pair_gallery
 from ladlib.report.stored import read_run
@@ -169,13 +169,6 @@ def claims(released: RunFolder) -> str:
     return markdown(claims_text(_measured(released)))
 
 
-def with_statuses(text: str, released: RunFolder) -> str:
-    """The text of claims.yml with each status as ``released`` gives it."""
-    for row in _measured(released).itertuples():
-        text = re.sub(rf"(- id: {row.id}\n(?:  .*\n)*?  status: ).*", rf"\g<1>{row.status}", text)
-    return text
-
-
 def _measured(released: RunFolder) -> pd.DataFrame:
     stored = read_run(released)
     return claims_frame(stored, read_summaries(released, arms_and_seeds(stored)))
@@ -191,6 +184,5 @@ if __name__ == "__main__":
         release(RunFolder(sys.argv[1]), RunFolder(RELEASED / sys.argv[2]))
     except UserError as error:
         sys.exit(str(error))
-    write_text(path(), with_statuses(path().read_text(encoding="utf-8"), STUDY))
     for readme in READMES:
         write_text(readme, with_blocks(readme.read_text(encoding="utf-8")))

@@ -20,8 +20,7 @@ from ladlib.report.stored import Key, Stored
 from ladlib.report.study_quantities import TRAINED, Measured, over_seeds
 from ladlib.report.tables import MISSING
 
-Status = Literal["holds", "does not hold", "not testable here"]
-COLUMNS = ["id", "of", "basis", "claim", "expected", "measured", "low", "high", "over", "status", "recorded", "label"]
+COLUMNS = ["id", "of", "basis", "claim", "expected", "measured", "low", "high", "over", "status", "label"]
 HEADINGS = {"basis": "on", "low": "interval", "over": "interval over"}
 
 
@@ -70,7 +69,6 @@ class Entry(Record):
     quantity: str
     expected: Expected
     shown: Shown
-    status: Status
 
 
 def path() -> Path:
@@ -89,8 +87,7 @@ def claims_frame(stored: Stored, rationales: Mapping[Key, Mapping[str, float]], 
     """A row a claim (of those of one ``basis``, or all) with the columns ``COLUMNS``, measured on a run.
 
     ``rationales`` holds a summary of each arm and seed; ``measured`` has its interval in ``low`` and ``high``, and
-    ``over`` says over what: resampled images (95 %), or the lowest and the highest seed. ``status`` is the run's,
-    ``recorded`` that of the released results.
+    ``over`` says over what: resampled images (95 %), or the lowest and the highest seed.
     """
     toy = study_quantities.toy_of(stored, rationales) if stored.is_toy else None
     rows = [_row(one, _measure(one, stored, toy)) for one in read_claims() if one.basis == (basis or one.basis)]
@@ -99,7 +96,7 @@ def claims_frame(stored: Stored, rationales: Mapping[Key, Mapping[str, float]], 
 
 def claims_text(frame: pd.DataFrame) -> pd.DataFrame:
     """:func:`claims_frame` to be read: the interval in one cell."""
-    shown = frame.drop(columns=["id", "high", "recorded", "label"]).astype(object)
+    shown = frame.drop(columns=["id", "high", "label"]).astype(object)
     for place, row in frame.iterrows():
         known = not pd.isna(row["measured"])
         form = ".2f" if str(row["over"]).startswith("paired tests") else ".1f"  # p, or points
@@ -115,7 +112,6 @@ def _row(one: Entry, found: Measured | None) -> dict:
         "basis": one.basis,
         "claim": one.claim,
         "expected": one.expected.text,
-        "recorded": one.status,
     }
     if found is None:
         return row | {"status": "not testable here"}

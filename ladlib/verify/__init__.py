@@ -34,7 +34,7 @@ def verify(run: RunFolder, released: RunFolder | None = None) -> list[Claim]:
     expected = released or STUDY
     published = study.claims(run, stored, expected) if stored.is_toy else paper.claims(stored)
     whole = [*integrity.claims(run, stored), *beside.claims(stored), *untouched.claims(run, stored)]
-    return [*whole, *published, *paper.order(stored), *registry.claims(run, stored, expected)]
+    return [*whole, *published, *paper.order(stored), *registry.claims(run, stored)]
 
 
 def _check_readable(run: RunFolder) -> None:

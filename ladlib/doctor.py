@@ -17,6 +17,7 @@ from ladlib.config import Profile, load_profile
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
 from ladlib.hours import PRICE
+from ladlib.machine import hardware
 from ladlib.memory import CALCULATED, is_calculated
 from ladlib.plan import (
     DEVICES,
@@ -30,7 +31,6 @@ from ladlib.plan import (
 )
 from ladlib.published_models import commit_of
 from ladlib.records import Record
-from ladlib.runs import hardware
 from ladlib.sft_file import read_written
 
 GIB = 2**30

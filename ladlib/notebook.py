@@ -9,7 +9,6 @@ nearest folder above the current one whose ``pyproject.toml`` is ladlib's, else 
 inside the methods.
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -21,7 +20,7 @@ from ladlib import checksums
 from ladlib.config import Profile, load_profile
 from ladlib.errors import UserError
 from ladlib.records import Conversation, Dataset, Pair, RunRecord, Sample
-from ladlib.runs import STUDY, RunFolder, lock_kernel, read_jsonl
+from ladlib.runs import RUNS, STUDY, RunFolder, from_root, lock_kernel, read_jsonl, shown_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from ladlib.report.stored import Stored
 
 UNSET = (-1, "")  # an override of -1, -1.0 or "" leaves the profile's value
-RUNS = "results/runs"
 ALIGN = "text-align:left;vertical-align:top"
 
 
@@ -251,32 +249,6 @@ def load_study() -> "Stored | None":
         return read_run(STUDY)
     print("The released study is not part of this installation: results/released/study is missing.")
     return None
-
-
-def from_root(path: Path | str) -> Path:
-    """``path`` as a notebook's parameter means it: relative to the root, "~" the home folder."""
-    return find_root(Path.cwd()) / Path(path).expanduser()
-
-
-def find_root(start: Path) -> Path:
-    """The nearest folder at or above ``start`` with ladlib's ``pyproject.toml``; ``start`` where there is none."""
-    return next(
-        (folder for folder in (start, *start.parents) if _project(folder / "pyproject.toml") == "ladlib"), start
-    )
-
-
-def _project(file: Path) -> str:
-    """The name in a ``pyproject.toml``; "" where there is none, or the file is another's and cannot be read."""
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["name"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""
-
-
-def shown_path(path: Path) -> str:
-    """``path`` relative to the root, so that an executed notebook does not tell where a home folder lies."""
-    root = find_root(Path.cwd())
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _data(profile: Profile, data: str, run: RunFolder) -> Path:

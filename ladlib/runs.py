@@ -4,24 +4,23 @@ import gzip
 import hashlib
 import json
 import os
-import platform
-import subprocess
+import tomllib
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ladlib.errors import UserError, parse_json
+from ladlib.machine import commit, hardware, versions
 from ladlib.records import RunRecord, StageRecord
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "papermill", "pillow", "numpy", "pandas")
 DAMAGED = "Move the file away and run its stage again."
 EDITED = "changed by hand"
 SEEDS = 2**32  # numpy's generators take the integers below it
+RUNS = "results/runs"  # below the root
 BATCH = "LADLIB_BATCH"  # set in the environment of a kernel that the pipeline starts
 
 
@@ -157,6 +156,32 @@ RELEASED = Path(__file__).parents[1] / "results" / "released"  # a wheel does no
 STUDY = RunFolder(RELEASED / "study")
 
 
+def from_root(path: Path | str) -> Path:
+    """``path`` as a notebook's parameter means it: relative to the root, "~" the home folder."""
+    return find_root(Path.cwd()) / Path(path).expanduser()
+
+
+def find_root(start: Path) -> Path:
+    """The nearest folder at or above ``start`` with ladlib's ``pyproject.toml``; ``start`` where there is none."""
+    return next(
+        (folder for folder in (start, *start.parents) if _project(folder / "pyproject.toml") == "ladlib"), start
+    )
+
+
+def _project(file: Path) -> str:
+    """The name in a ``pyproject.toml``; "" where there is none, or the file is another's and cannot be read."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def shown_path(path: Path) -> str:
+    """``path`` relative to the root, so that an executed notebook does not tell where a home folder lies."""
+    root = find_root(Path.cwd())
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of the run ``folder``. Raises :class:`UserError` where one is at work in it.
@@ -268,32 +293,3 @@ def _row(path: Path, number: int, line: str) -> dict:
 def now() -> str:
     """The time in UTC, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def versions() -> dict[str, str]:
-    """Python's version and those of the packages a result depends on."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in ("ladlib", *PACKAGES)}
-
-
-def commit() -> str:
-    """The commit of the checkout this code lies in, "+" added where files differ; "" outside one."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        head, status = (
-            subprocess.run([*git, *command], capture_output=True, text=True, check=True).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return head + ("+" if status else "")
-
-
-def hardware() -> dict[str, str | int | float]:
-    """Processor, cores and memory (GiB). Accelerators are added by the stages that use torch."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "processor": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "memory_gib": round(memory, 1),
-    }

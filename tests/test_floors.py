@@ -10,7 +10,8 @@ import ladlib
 ROOT = Path(ladlib.__file__).parent
 FLOORS = {
     0: (
-        "errors", "sanitize", "records", "config", "runs", "checksums", "progress", "published_models", "sizes",
+        "errors", "sanitize", "records", "config", "runs", "machine", "checksums", "progress",
+        "published_models", "sizes",
     ),
     1: (
         "data", "toy", "prompts", "parsing", "conversations", "generations", "activations", "workload", "memory",

@@ -8,8 +8,8 @@ from layouts import write_ad, write_loco
 
 from ladlib import checksums
 from ladlib.errors import UserError
-from ladlib.notebook import find_root, start
-from ladlib.runs import RunFolder, append_json
+from ladlib.notebook import start
+from ladlib.runs import RunFolder, append_json, find_root
 
 FEW = {"data.toy.train": 1, "data.toy.validation": 0, "data.toy.good": 1, "data.toy.logical": 1}
 

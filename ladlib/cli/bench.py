@@ -63,6 +63,7 @@ def evaluation(
 def _prepared(profile: str, data: str) -> "Session":
     """The profile and its datasets, drawn into the benchmark's own run folder where none are given."""
     from ladlib.config import load_profile
-    from ladlib.notebook import RUNS, start
+    from ladlib.notebook import start
+    from ladlib.runs import RUNS
 
     return start(profile, data, f"{RUNS}/bench-{load_profile(profile).name}")

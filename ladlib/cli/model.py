@@ -50,7 +50,7 @@ def inspect(
 
 def default_model(profile: str, base: str) -> str:
     """The newest checkpoint after GRPO of the profile's default run folder, else the base model."""
-    from ladlib.notebook import RUNS, find_root
+    from ladlib.runs import RUNS, find_root
 
     trained = (find_root(Path.cwd()) / RUNS / profile / "checkpoints").glob("sft_grpo-seed*")
     newest = max(trained, key=lambda folder: folder.stat().st_mtime, default=None)

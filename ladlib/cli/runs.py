@@ -109,8 +109,7 @@ def _images(run: "RunFolder", data: str) -> Iterator[Path | None]:
 
 def latest_run() -> "RunFolder":
     """The run worked on last below results/runs, or a copy of the released one where there is none."""
-    from ladlib.notebook import RUNS, find_root
-    from ladlib.runs import RELEASED, RunFolder
+    from ladlib.runs import RELEASED, RUNS, RunFolder, find_root
 
     runs = find_root(Path.cwd()) / RUNS
     released, copy = RELEASED / "toy", runs / "released-toy"

@@ -18,9 +18,9 @@ from ladlib.config import Profile
 from ladlib.data import FOLDERS
 from ladlib.data.images import sha256
 from ladlib.errors import UserError
-from ladlib.notebook import from_root
 from ladlib.pipeline.parameters import OPTIONS, Scalar, cells
 from ladlib.pipeline.stages import PACKAGE
+from ladlib.runs import from_root
 
 
 def inputs_sha256(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ladlib.doctor import load_cost
 from ladlib.errors import UserError
-from ladlib.runs import hardware
+from ladlib.machine import hardware
 
 GIB, MIB = 2**30, 2**20
 FULL = 8 * MIB  # a disk with less than this left is taken to be the cause of a failure

@@ -9,12 +9,11 @@ from rich.console import Console
 from ladlib.config import PROFILES, Profile, load_profile
 from ladlib.data import FOLDERS, find_dataset
 from ladlib.errors import UserError
-from ladlib.notebook import RUNS, find_root
 from ladlib.pipeline.dry import dry_run as plan
 from ladlib.pipeline.job import Job
 from ladlib.pipeline.parameters import check
 from ladlib.pipeline.stages import STAGES, Stage, find_stage, notebooks_folder
-from ladlib.runs import RunFolder, check_seed, locked
+from ladlib.runs import RUNS, RunFolder, check_seed, find_root, locked
 
 
 def reproduce(

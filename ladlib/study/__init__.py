@@ -9,8 +9,7 @@ from pathlib import Path
 
 from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.notebook import RUNS, find_root
-from ladlib.runs import RunFolder, locked
+from ladlib.runs import RUNS, RunFolder, find_root, locked
 from ladlib.study.arms import find_arms
 from ladlib.study.plan import UNTRAINED_SEED, Plan, weight_files
 from ladlib.study.runner import Runner

@@ -20,10 +20,11 @@ from pathlib import Path
 from statistics import fmean
 
 from ladlib import checksums
+from ladlib.machine import hardware
 from ladlib.pipeline.inputs import digest
 from ladlib.pipeline.progress import clock
 from ladlib.records import StageRecord
-from ladlib.runs import RunFolder, hardware, now, write_text
+from ladlib.runs import RunFolder, now, write_text
 from ladlib.study.plan import Stage
 
 

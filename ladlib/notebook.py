@@ -16,7 +16,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from ladlib import checksums
 from ladlib.config import Profile, load_profile
 from ladlib.errors import UserError
 from ladlib.records import Conversation, Dataset, Pair, RunRecord, Sample
@@ -186,6 +185,8 @@ class Session:
     def written(self, *others: Path) -> "pd.DataFrame":
         """What this notebook wrote, with its size; it enters the run's checksums."""
         import pandas as pd
+
+        from ladlib import checksums
 
         paths = [path for path in dict.fromkeys([*self._outputs, *others]) if path.exists()]
         checksums.write(self.run, *paths)

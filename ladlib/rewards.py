@@ -15,7 +15,7 @@ the evaluation.
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from ladlib.parsing import parse, parse_answer
+from ladlib.parsing import ANSWER, END_ANSWER, TAGS, lenient_answer, parse, parse_answer
 from ladlib.records import Answer
 
 STD_OFFSET = 1e-4  # keeps a group without spread from dividing by zero; TRL's value
@@ -42,3 +42,35 @@ def group_advantages(rewards: Sequence[float]) -> list[float]:
         return [0.0 for _ in rewards]
     mean, spread = fmean(rewards), stdev(rewards) + STD_OFFSET
     return [(reward - mean) / spread for reward in rewards]
+
+
+def explain_accuracy(completion: str, label: Answer) -> str:
+    """Why the accuracy reward is what it is, in one sentence."""
+    answer = parse(completion).answer
+    return f"The answer is {answer} and the label is {label}." if answer else f"Unparsed: {_no_answer(completion)}."
+
+
+def explain_format(completion: str) -> str:
+    """Why the format reward is what it is, in one sentence."""
+    parsed = parse(completion)
+    if parsed.well_formed:
+        return "One thinking block that is not empty, then one answer block, and nothing else."
+    faults = [f"{tag} occurs {completion.count(tag)} times" for tag in TAGS if completion.count(tag) != 1]
+    if not faults and not parsed.think:
+        faults = ["the thinking is empty"]
+    if not faults and parsed.answer is None:
+        faults = [_no_answer(completion)]
+    return f"Invalid format: {'; '.join(faults or ['there is text or a tag where none may be'])}."
+
+
+def _no_answer(completion: str) -> str:
+    """What keeps the strict parser from an answer."""
+    if completion.count(ANSWER) != 1 or completion.count(END_ANSWER) != 1:
+        count = "none" if ANSWER not in completion else "another number of tags"
+        lenient = lenient_answer(completion)
+        hint = f' (lenient scoring takes the first word "{lenient}", the parser guesses nothing)' if lenient else ""
+        return f"it takes exactly one answer block, and there is {count}{hint}"
+    inside = completion.partition(ANSWER)[2].partition(END_ANSWER)[0].strip()
+    if inside.removesuffix(".").lower() in ("yes", "no"):
+        return "the answer block is inside an unclosed think block"
+    return f'the answer block holds "{inside}", which is neither yes nor no'

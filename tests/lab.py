@@ -103,7 +103,7 @@ class Lab:
         return nbformat.read(self.file, as_version=4)
 
     def explorers(self) -> dict[str, "Shown"]:
-        """What ladlib.explore shows in this notebook, by title, from the top down."""
+        """The widgets of this notebook, by title, from the top down."""
         boxes = self.page.locator(".widget-vbox:has([role=region])").all()
         return {one.title: one for one in (Shown(self, box) for box in boxes)}
 

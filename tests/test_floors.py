@@ -26,7 +26,7 @@ FLOORS = {
         "sampling", "sensitivity", "engine", "launch",
     ),
     4: (
-        "pipeline", "study", "verify", "cli", "doctor", "release", "bench", "notebook", "explore", "exercises",
+        "pipeline", "study", "verify", "cli", "doctor", "release", "bench", "notebook", "exercises",
         "__main__",
     ),
 }  # fmt: skip
@@ -34,7 +34,7 @@ FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
     "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "neighbours", "endpoint",
-    "replay", "report", "notebook", "pipeline", "study", "verify", "cli", "explore", "exercises",
+    "replay", "report", "notebook", "pipeline", "study", "verify", "cli", "exercises",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 

@@ -1,0 +1,243 @@
+"""The widgets: moving a control changes the view, text from outside is escaped, and a snapshot is displayed too."""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_processor, tiny_profile
+
+from ladlib.conversations import view
+from ladlib.errors import UserError
+from ladlib.generations import Completion
+from ladlib.notebook import start
+from ladlib.parsing import TAGS
+from ladlib.report import widgets
+from ladlib.report.interactive import Explorer, menu, processed
+from ladlib.rewards import accuracy_reward, explain_accuracy, explain_format, format_reward
+from ladlib.toy.scenes import Part, Scene
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror='alert(1)'>\x1b[31m"
+MARKUP = re.compile(r"<script|<img src=x|\x1b")
+FEW = {
+    "data.toy.train": 2,
+    "data.toy.validation": 0,
+    "data.toy.good": 2,
+    "data.toy.logical": 4,
+    "data.toy.structural": 1,
+}
+LINE = "<think>a1 red disc same .</think><answer>no</answer>"
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    return start("smoke", run=str(tmp_path_factory.mktemp("run")), overrides=FEW)
+
+
+@pytest.fixture
+def fake(session, monkeypatch):
+    """A session whose model calls a pair anomalous as far as the test image is bright; it keeps what it was asked."""
+    asked = []
+
+    def answer(pairs, arm):
+        asked.extend(pairs)
+        return [Completion(LINE, "stop", float(np.asarray(test).mean()) / 255, 1, 1) for _, test in pairs]
+
+    monkeypatch.setattr("ladlib.models.load_processor", lambda *args: tiny_processor())
+    return SimpleNamespace(
+        profile=session.profile, pairs=session.pairs, folder=session.folder, asked=asked, answer=answer,
+        rollouts=lambda arm: [group()],
+    )  # fmt: skip
+
+
+def group(step=1, id="cable/1", texts=("one", "two"), advantages=(0.7, -0.7)):
+    completions = [
+        {"text": text, "accuracy": float(value > 0), "format": 1.0, "reward": 1.0 + (value > 0), "advantage": value}
+        for text, value in zip(texts, advantages, strict=True)
+    ]
+    return {"step": step, "id": id, "label": "yes", "completions": completions}
+
+
+def rollouts(*groups):
+    return widgets.rollouts(SimpleNamespace(rollouts=lambda arm: list(groups)))
+
+
+def answers(*rows):
+    return pd.DataFrame([{"arm": "sft", "label": label, "p_yes": p_yes} for label, p_yes in rows])
+
+
+def letters(draw=lambda letter: letter):
+    return Explorer("Letters", draw, letter=menu("Letter", ["a", "b"]))
+
+
+def test_moving_a_control_draws_the_view_again_and_a_snapshot_is_displayed(monkeypatch):
+    shown, displayed = letters(), []
+    monkeypatch.setattr("ladlib.report.interactive.display", displayed.append)
+    shown._repr_mimebundle_()
+    assert ">a<" in displayed[0].data and "Letters, snapshot" in displayed[0].data
+    shown.controls["letter"].value = "b"
+    assert ">b<" in shown.view.value
+
+
+def test_what_the_user_can_fix_is_said_in_the_view_and_escaped():
+    def refuse(letter):
+        raise UserError(f"There is no {HOSTILE}.", "Give another.")
+
+    assert "Give another." in letters(refuse).view.value and not MARKUP.search(letters(refuse).view.value)
+    with pytest.raises(UserError, match="no group to choose from"):
+        rollouts()
+
+
+def test_every_control_has_a_name_and_every_image_a_text(fake):
+    every = [
+        widgets.pair_browser(fake), widgets.rewards(), widgets.rollouts(fake), widgets.threshold(answers(("yes", 0.7))),
+        widgets.scene_editor(fake),
+    ]  # fmt: skip
+    for shown in every:
+        assert all(one.description and one.tooltip and one.tabbable is not False for one in shown.controls.values())
+        assert all(re.search(r"alt='[^']+'", one) for one in re.findall(r"<img [^>]*>", shown.view.value))
+        assert len(shown.still) > 100 and "src='http" not in shown.still and "<script" not in shown.still
+
+
+def test_the_pair_browser_follows_its_menus_and_names_what_it_displays(fake):
+    shown = widgets.pair_browser(fake)
+    shown.controls["category"].value = "pushpins"
+    own = widgets.matching(fake.pairs(), "pushpins")
+    assert shown.controls["number"].max == len(own)
+    shown.controls["number"].value = len(own)
+    assert own[-1].test.image in shown.view.value
+    bad = next(one for one in shown.controls["defect"].options if one not in ("all", "good"))
+    shown.controls["defect"].value = bad
+    before = shown.view.value
+    assert bad.replace("_", " ") in before and "visual tokens" in before
+    shown.controls["mask"].value = True
+    masked = shown.view.value
+    shown.controls["pixels"].value = widgets.AS_STORED
+    assert len({before, masked, shown.view.value}) == 3 and "visual tokens" not in shown.view.value
+    shown.controls["guess"].value = True
+    guess = re.sub(r"src='[^']*'", "", shown.view.value)
+    assert not re.search("logical|label (yes|no)|good|anomaly|mask", guess) and guess.count("<img") == 2
+
+
+def test_what_the_processor_sees_is_the_resized_image_patch_by_patch(session):
+    data = tiny_profile().data
+    image = view(session.folder() / session.pairs()[0].test.image, data.min_pixels, data.max_pixels)
+    again = processed(image, tiny_processor())
+    assert again.size == image.size
+    assert np.abs(np.asarray(again).astype(int) - np.asarray(image)).max() <= 1
+
+
+def test_typing_changes_both_rewards_and_is_never_obeyed_as_markup():
+    shown = widgets.rewards()
+    assert shown.view.value.count("<b>1</b>") == 2
+    shown.controls["completion"].value = "<answer>yes</answer>"
+    assert "<b>0</b>" in shown.view.value and "&lt;think&gt; occurs 0 times" in shown.view.value
+    shown.controls["label"].value = "no"
+    assert "The answer is yes and the label is no" in shown.view.value
+    shown.controls["completion"].value = f"<think>{HOSTILE}</think><answer>{HOSTILE}</answer>"
+    assert not MARKUP.search(shown.view.value)
+
+
+@pytest.mark.parametrize(
+    ("completion", "reason"),
+    [
+        ("There is a ring missing, so yes.", 'the first word "yes"'),
+        ("<think>Is it?</think><answer>yes or no</answer>", 'holds "yes or no"'),
+        ("<think>a</think><answer>yes</answer><answer>no</answer>", "another number of tags"),
+        ("<think>Perhaps <answer>yes</answer></think>", "inside an unclosed think block"),
+    ],
+)
+def test_an_unparsed_answer_is_explained(completion, reason):
+    assert reason in explain_accuracy(completion, "yes")
+
+
+@given(st.lists(st.sampled_from([*TAGS, "yes", "no", " ", "x", "<|im_end|>"]), max_size=9).map("".join))
+def test_the_reason_agrees_with_the_reward_whatever_is_typed(text):
+    assert explain_format(text).startswith("Invalid format") == (format_reward(text) == 0.0)
+    right = accuracy_reward(text, "yes") == 1.0
+    assert (explain_accuracy(text, "yes") == "The answer is yes and the label is yes.") == right
+
+
+@pytest.mark.parametrize(
+    ("value", "cells"),
+    [(0.5, "TP1 FP1 FN1 TN1"), (0.3, "TP2 FP1 FN0 TN1"), (0.95, "TP0 FP0 FN2 TN2"), (0, "TP2 FP2 FN0 TN0")],
+)
+def test_the_threshold_moves_images_between_the_cells_of_the_matrix(value, cells):
+    shown = widgets.threshold(answers(("yes", 0.9), ("yes", 0.4), ("no", 0.6), ("no", 0.1)))
+    shown.controls["value"].value = value
+    found = dict(re.findall(r"(TP|FP|FN|TN) <b>(\d)</b>", shown.view.value))
+    assert all(found[cell[:2]] == cell[2:] for cell in cells.split())
+
+
+def test_the_step_changes_the_groups_and_the_group_the_table():
+    shown = rollouts(group(1, "first"), group(2, "second"), group(2, "third"))
+    assert "first" in shown.view.value
+    shown.controls["step"].value = 2
+    assert [name.split()[0] for name, _ in shown.controls["group"].options] == ["second", "third"]
+    shown.controls["group"].value = 2
+    assert "third" in shown.view.value
+
+
+def test_the_colours_say_what_they_mean_and_hostile_text_is_escaped(monkeypatch):
+    monkeypatch.setattr(widgets, "token_changes", lambda *args: lambda one: [[("gained", 1.0)], [("lost", -1.0)]])
+    groups = [group(id=HOSTILE, texts=(HOSTILE, "two"))]
+    shown = widgets.rollouts(SimpleNamespace(rollouts=lambda arm: groups), changes=True)
+    assert "Colours: change of log-prob" in shown.view.value and "title='+1.00'>gained" in shown.view.value
+    shown.controls["colour"].value = widgets.BY_ADVANTAGE
+    assert "title='-0.70'>two" in shown.view.value and not MARKUP.search(shown.view.value)
+    assert "zero-variance" in rollouts(group(advantages=(0.0, 0.0))).view.value
+
+
+SCENE = Scene(
+    rows=2, cols=2,
+    parts=(Part(shape="pin", colour="yellow", row=0, col=0), Part(shape="tag", colour="red", row=1, col=1)),
+    under=(Part(shape="juice", colour="red", row=1, col=1),),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("action", "place", "second", "parts"),
+    [
+        (widgets.REMOVE, "a1", "a2", {"b2": "red tag"}),
+        (widgets.REMOVE, "b2", "a1", {"a1": "yellow pin", "b2": "red juice"}),  # what lay beneath becomes visible
+        (widgets.ADD, "a2", "a2", {"a1": "yellow pin", "a2": "red pin", "b2": "red tag"}),
+        (widgets.SWAP, "a1", "b2", {"b2": "yellow pin", "a1": "red tag"}),
+        (widgets.KEEP, "a1", "b2", {"a1": "yellow pin", "b2": "red tag"}),
+        (widgets.REMOVE, "z9", "a1", {"a1": "yellow pin", "b2": "red tag"}),  # a menu that has not followed yet
+    ],
+)
+def test_a_part_can_be_taken_out_added_and_swapped(action, place, second, parts):
+    scene = widgets.edited(SCENE, action, place, second, "red pin")
+    assert {at: part.name for at, part in scene.at().items()} == parts
+
+
+def test_every_product_can_be_edited_in_every_way_and_the_truth_is_told(fake):
+    shown = widgets.scene_editor(fake)
+    for product in shown.controls["product"].options:
+        shown.controls["product"].value = product
+        for action in shown.controls["action"].options:
+            shown.controls["action"].value = action
+            assert "P(anomalous)" in shown.view.value
+    asked = len(fake.asked)
+    shown.controls["product"].value, shown.controls["action"].value = "pushpins", widgets.KEEP
+    assert "the two scenes are the same" in shown.view.value and "exactly one yellow pushpin" in shown.view.value
+    assert len(fake.asked) > asked
+
+
+def test_an_unparsed_and_hostile_rationale_is_displayed_as_text(fake):
+    fake.answer = lambda pairs, arm: [Completion(HOSTILE, "length", 0.5, 1, 1)]
+    shown = widgets.scene_editor(fake).view.value
+    assert "unparsed answer" in shown and "Truncated" in shown and not MARKUP.search(shown)
+
+
+@pytest.mark.slow
+def test_a_real_model_answers_and_two_checkpoints_colour_tokens(session, monkeypatch):
+    monkeypatch.setattr(type(session), "model_name", lambda self, arm: self.profile.model.base)
+    first = group(id=session.training_pairs()[0].id, texts=("<think>a1 red disc .</think>", "no"))
+    tokens = widgets.token_changes(session, "sft_grpo")(first)
+    assert ["".join(text for text, _ in line) for line in tokens] == [one["text"] for one in first["completions"]]
+    assert all(abs(value) < 1e-5 for line in tokens for _, value in line)
+    assert "P(anomalous)" in widgets.scene_editor(session).view.value

@@ -89,10 +89,10 @@ class Grpo(Record):
     warmup: float = Field(ge=0, le=1)
     save_steps: int = Field(20, gt=0)  # as above
     stop_on_alarm: bool = False  # as above
-    engine: Literal["transformers", "vllm_server", "vllm_colocate"] = "transformers"  # draws the completions
-    vllm_url: str = ""  # of `trl vllm-serve`, where the engine is vllm_server
-    shared_prefix: bool = False  # one reading of what a group has in common (ladlib.shared_prefix); False: stock TRL
-    redraws: int = Field(0, ge=0)  # a group whose rewards have no spread is drawn again, at most so often
+    engine: Literal["transformers", "vllm_colocate"] = "transformers"  # samples the completions
+    shared_prefix: bool = (
+        False  # one reading of what a group has in common (ladlib.fast.shared_prefix); False: stock TRL
+    )
     accuracy_weight: float = Field(ge=0)
     format_weight: float = Field(ge=0)
 
@@ -103,7 +103,6 @@ class Evaluate(Record):
     batch_size: int = Field(gt=0)
     max_new_tokens: int = Field(gt=0)
     limit: int = Field(ge=0)  # test images per category and kind of anomaly
-    engine: Literal["transformers", "vllm"] = "transformers"  # of the arms that are trained here
     shared_prefix: bool = False  # what pairs have in common is computed once (ladlib.decoding); False: plain generate
     sensitivity: int = Field(0, ge=0)  # test pairs judged again under other conditions; 0 = none
     large: bool = False  # whether notebook 05 loads the large model on this machine

@@ -235,12 +235,8 @@ def _large(settings: Profile) -> Iterator[Check]:
 def _engine(settings: Profile) -> Iterator[Check]:
     """vLLM, where a stage of the profile uses it."""
     if settings.grpo.engine != "transformers" and find_spec("vllm") is None:
-        found = (
-            f"none in this environment, and grpo.engine is {settings.grpo.engine}; TRL's own server needs it here too"
-        )
-        yield Check(verdict="missing", subject="vLLM", found=found)
-    if settings.evaluate.engine == "vllm" and not shutil.which("vllm"):
-        yield Check(verdict="missing", subject="vLLM", found="no command `vllm`, and evaluate.engine is vllm")
+        message = f"none in this environment, and grpo.engine is {settings.grpo.engine}"
+        yield Check(verdict="missing", subject="vLLM", found=message)
 
 
 def _cached(model: str, revision: str) -> bool:

@@ -24,7 +24,6 @@ from ladlib import decoding, prompts
 from ladlib.config import Data, Profile, load_profile
 from ladlib.conversations import view
 from ladlib.data.images import seen_size
-from ladlib.engine import serving
 from ladlib.generations import Completion, Generations
 from ladlib.likelihood import probabilities_of_yes
 from ladlib.models import STOP_TOKENS, PairProcessor, decode, fingerprint, load_model, load_processor
@@ -71,11 +70,9 @@ def evaluate(
 
     ``limit`` test images per category and kind of anomaly (the profile's where None; 0 = all). Records that
     the same model made of the same images before are kept. Raises :class:`UserError` for data or a model
-    that is not there, and where the profile's engine is vLLM as :func:`ladlib.engine.serving.evaluate`.
+    that is not there.
     """
     inputs, model = model_inputs(profile, model), model or profile.model.base
-    if profile.evaluate.engine == "vllm":
-        return serving.evaluate(profile, data_root, run, seed, arm=arm, model=model, inputs=inputs, limit=limit)
     kept = Generations.open(profile, data_root, run, seed, arm=arm, inputs=inputs, limit=limit)
     if kept.left:
         left = {one.id for one in kept.left}

@@ -33,7 +33,7 @@ from ladlib.published_models import PINNED, PublishedModel, commit_of
 from ladlib.records import Finish
 from ladlib.runs import write_text
 
-disable_progress_bar()  # a bar a file would fill logs and notebooks
+disable_progress_bar()  # one bar per file would fill logs and notebooks
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
@@ -62,10 +62,10 @@ class PairProcessor(Qwen2_5_VLProcessor):
         return [*written, str(path)]
 
 
-def locate(name: str) -> str:
-    """A shipped toy model's folder, or ``name`` itself where it is a folder or a hub id.
+def resolve_model(name: str) -> str:
+    """The folder of a shipped toy model; else ``name`` itself, a folder or a hub id.
 
-    Raises :class:`UserError` for a toy model that is not shipped or a folder that is not there.
+    Raises :class:`UserError` for a toy model that is not shipped and for a folder without a model.
     """
     if name in TOY_MODELS:
         folder = resources.files("ladlib") / "assets" / name
@@ -81,15 +81,15 @@ def locate(name: str) -> str:
 
 
 @contextmanager
-def _found(name: str) -> Iterator[None]:
-    """Turns the hub's long error about a name it does not have, or a network that is not there, into one line."""
+def _readable(name: str) -> Iterator[None]:
+    """Turns long errors, of the hub or of a damaged file, into one line."""
     try:
         yield
     except OSError as error:
         if Path(name).is_dir() or name in TOY_MODELS:
             raise UserError(f"The model in {name} cannot be read: {_first_line(error)}", COPY) from error
         raise UserError(
-            f"The model {name} is neither a folder nor to be had from the hub.", "Check the name and the network."
+            f"The model {name} is neither a folder nor available from the hub.", "Check the name and the network."
         ) from error
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"The files of {name} are damaged: {_first_line(error)}", COPY) from error
@@ -101,13 +101,13 @@ def _first_line(error: Exception) -> str:
 
 def load_processor(name: str, data: Data, revision: str = PINNED) -> PairProcessor:
     """The processor of a model, with the profile's band of pixels and left padding."""
-    with _found(name):
-        tokenizer = _tokenizer(locate(name), revision)
+    with _readable(name):
+        tokenizer = _tokenizer(resolve_model(name), revision)
     return make_processor(tokenizer, data.min_pixels, data.max_pixels)
 
 
 def _tokenizer(name: str, revision: str) -> PreTrainedTokenizerBase:
-    """A folder's own code is never run: without this word a person would be asked whether to."""
+    """The tokenizer of a folder or hub id, whose own code is never run."""
     return AutoTokenizer.from_pretrained(name, revision=commit_of(name, revision), trust_remote_code=False)
 
 
@@ -119,22 +119,22 @@ def make_processor(tokenizer: PreTrainedTokenizerBase, min_pixels: int, max_pixe
 
 
 def load_model(name: str, model: Model, *, device: str | None = None) -> Qwen2_5_VLForConditionalGeneration:
-    """The model ``name``, checked, ready to generate; an adapter comes merged into the model it was trained on.
+    """The model ``name``, checked and ready to generate; an adapter is merged into the model it was trained on.
 
     Raises :class:`UserError` where a weight is missing, unexpected or of another shape.
     """
-    folder = locate(name)
+    folder = resolve_model(name)
     if (Path(folder) / "adapter_config.json").is_file():
         return _with_adapter(load_model(_base_of(folder), model, device=device), folder)
     _refuse_other_kind(Path(folder) / "config.json")
-    with _found(name):
+    with _readable(name):
         loaded, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder,
             revision=commit_of(folder, model.revision),
             dtype=getattr(torch, model.dtype),
             attn_implementation=model.attention,
             output_loading_info=True,
-            use_safetensors=True,  # the other format is pickle, which runs what it is told to
+            use_safetensors=True,  # the other format, pickle, can run code
         )
         tokenizer = _tokenizer(folder, model.revision)
     _check_keys(name, report)
@@ -143,14 +143,14 @@ def load_model(name: str, model: Model, *, device: str | None = None) -> Qwen2_5
 
 
 def _refuse_other_kind(file: Path) -> None:
-    """Transformers only warns of another kind of model, then makes a random one of seven billion weights."""
+    """Transformers only warns of another kind of model, then creates seven billion random weights."""
     config = read_json(file, COPY) if file.is_file() else {"model_type": KIND}
     if not isinstance(config, dict) or config.get("model_type") != KIND:
-        raise UserError(f"{file} is not that of a Qwen2.5-VL.", "Give the folder of such a model.")
+        raise UserError(f"{file} does not belong to a Qwen2.5-VL.", "Give the folder of such a model.")
 
 
-def outline(published: PublishedModel) -> Qwen2_5_VLForConditionalGeneration:
-    """The model on PyTorch's meta device: all its modules and shapes, and no memory for weights."""
+def meta_model(published: PublishedModel) -> Qwen2_5_VLForConditionalGeneration:
+    """The model on PyTorch's meta device: all modules and shapes, no memory for weights."""
     with torch.device("meta"):
         return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**published.config()))
 
@@ -173,19 +173,19 @@ def generation_config(
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, Finish]:
-    """The raw text of a completion up to the end of its turn, special tokens kept, and how it ended.
+    """The text of a completion up to its end of turn, special tokens included, and how it ended.
 
     Rewards, evaluation and `inspect` all read completions through this function.
     """
     stops = {tokenizer.convert_tokens_to_ids(token) for token in STOP_TOKENS}
-    end = next((place for place, token in enumerate(ids) if token in stops), None)
+    end = next((index for index, token in enumerate(ids) if token in stops), None)
     text = tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return text, "length" if end is None else "stop"
 
 
 def fingerprint(name: str, revision: str = PINNED) -> str:
     """SHA-256 of a model folder's weights and configuration, its adapter's base included; of a hub id, its name."""
-    folder = Path(locate(name))
+    folder = Path(resolve_model(name))
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json"), *folder.glob("tokenizer.json")])
     parts = [f"{file.name}:{sha256(file)}" for file in files] or [f"{name}@{commit_of(name, revision)}"]
     if (folder / "adapter_config.json").is_file():
@@ -194,7 +194,7 @@ def fingerprint(name: str, revision: str = PINNED) -> str:
 
 
 def best_device() -> str:
-    """The accelerator where there is one."""
+    """ "cuda" where there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -204,33 +204,33 @@ def count_parameters(model: torch.nn.Module) -> int:
 
 
 def _base_of(folder: str) -> str:
-    """What the adapter in ``folder`` was trained on; a checkpoint beside it is found wherever the run lies now."""
+    """The model that the adapter in ``folder`` was trained on; a sibling checkpoint also after the run was moved."""
     file = Path(folder) / "adapter_config.json"
     config = read_json(file, COPY)
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     if not isinstance(base, str) or not base:
         raise UserError(f"{file} does not say what the adapter was trained on.", COPY)
-    beside = Path(folder).parent / Path(base).name
-    return str(beside) if beside.is_dir() else base
+    sibling = Path(folder).parent / Path(base).name
+    return str(sibling) if sibling.is_dir() else base
 
 
 def _check_keys(name: str, report: dict) -> None:
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-        if found := sorted(str(key) for key in report.get(problem) or ()):
+        if keys := sorted(str(key) for key in report.get(problem) or ()):
             raise UserError(
-                f"The weights of {name} do not fit: {len(found)} {problem.replace('_', ' ')}, first {found[0]}.",
+                f"The weights of {name} do not fit: {len(keys)} {problem.replace('_', ' ')}, first {keys[0]}.",
                 "Use the checkpoint with the transformers version that wrote it, or build it again.",
             )
 
 
 def _with_adapter(model: Qwen2_5_VLForConditionalGeneration, adapter: str | Path) -> Qwen2_5_VLForConditionalGeneration:
-    """``model`` with the LoRA adapter merged in, if the adapter does anything at all."""
+    """``model`` with the LoRA adapter merged in. Raises :class:`UserError` where the adapter is all zeros."""
     file = Path(adapter) / "adapter_model.safetensors"
     if not file.is_file():
         raise UserError(f"{file} is missing.", COPY)
-    with _found(str(adapter)):
-        wrapped, acts = PeftModel.from_pretrained(model, str(adapter)), _adapter_acts(file)
-    if not acts:
+    with _readable(str(adapter)):
+        wrapped, is_nonzero = PeftModel.from_pretrained(model, str(adapter)), _adapter_is_nonzero(file)
+    if not is_nonzero:
         raise UserError(
             f"The adapter {adapter} changes nothing.", "It was saved before training, or its keys do not match."
         )
@@ -240,7 +240,7 @@ def _with_adapter(model: Qwen2_5_VLForConditionalGeneration, adapter: str | Path
     return merged
 
 
-def _adapter_acts(weights: Path) -> bool:
+def _adapter_is_nonzero(weights: Path) -> bool:
     """Whether any B matrix differs from the zeros that LoRA starts from."""
     with safe_open(weights, framework="pt") as file:
         return any(file.get_tensor(key).any() for key in file.keys() if "lora_B" in key)  # noqa: SIM118

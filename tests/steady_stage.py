@@ -10,7 +10,7 @@ import os
 import torch
 
 from ladlib import grpo
-from ladlib.launch.__main__ import main
+from ladlib.launch import main
 from ladlib.training import StepLog
 
 GROUP = 2  # completions of one prompt

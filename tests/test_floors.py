@@ -19,11 +19,11 @@ FLOORS = {
     ),
     2: (
         "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "models", "likelihood",
-        "neighbours", "decoding", "shared_prefix", "processes",
+        "neighbours", "decoding", "processes",
     ),
     3: (
         "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "held_out",
-        "sampling", "sensitivity", "engine", "launch",
+        "sampling", "sensitivity", "launch", "fast",
     ),
     4: (
         "pipeline", "study", "verify", "cli", "doctor", "release", "bench", "notebook", "exercises",

@@ -1,14 +1,13 @@
 """Stage 2 with a tiny random model and two images a row."""
 
 import os
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import tiny_base, tiny_profile, write_data
 
-from ladlib import alarms, evaluate, grpo, sft
+from ladlib import evaluate, grpo, sft
 from ladlib.conversations import balanced_pairs
 from ladlib.errors import UserError
 from ladlib.models import VISION_TOKENS, load_model
@@ -17,7 +16,6 @@ from ladlib.runs import RunFolder, read_jsonl
 from ladlib.training import load_policy
 
 COLUMNS = {"step", *grpo.METRICS, "seconds_update", "seconds"}
-FINE = {"step": 5, "frac_reward_zero_std": 0.5, "clipped_share": 0.0, "yes_rate": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -134,33 +132,6 @@ def test_micro_batches_add_up_to_one_generation_and_one_update_a_step(data, tmp_
     assert config.generation_batch_size == 8
     with pytest.raises(UserError, match="no multiple of micro_batch_size 3"):
         grpo.make_config(tiny_profile(grpo__micro_batch_size=3), policy, tmp_path, 0)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"frac_reward_zero_std": 0.9}, "nothing to learn from"),
-        ({"clipped_share": 0.6}, "cut off"),
-        ({"yes_rate": 0.0}, "no answer is yes any more"),
-        ({"yes_rate": 1.0}, "no answer is anything but yes"),
-    ],
-)
-def test_an_alarm_needs_several_steps_and_is_told_once(change, words):
-    watch = alarms.Alarms()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for _ in range(4):
-            watch(FINE | change)
-    with pytest.warns(UserWarning, match=words):
-        watch(FINE | change)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        watch(FINE | change)
-
-
-def test_a_run_that_learns_raises_no_alarm():
-    assert alarms.found([FINE] * 5) == []
-    assert alarms.found([FINE | {"yes_rate": 0.0}] * 4 + [FINE]) == []
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Training in several processes, against one."""
+"""Training in several processes, compared with one."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
@@ -15,14 +16,14 @@ from tiny import tiny_base, tiny_profile, write_data
 from ladlib import launch
 from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.models import outline
+from ladlib.models import meta_model
 from ladlib.published_models import PUBLISHED
 from ladlib.runs import RunFolder, read_jsonl
 
 STEADY = str(Path(__file__).with_name("steady_stage.py"))
-COMMON = {
+SETTINGS = {
     "sft__steps": 3, "sft__save_steps": 1, "grpo__steps": 3, "grpo__save_steps": 1, "grpo__prompts_per_step": 2,
-    "grpo__group_size": 2, "grpo__micro_batch_size": 2, "sft__micro_batch_size": 1,
+    "grpo__group_size": 2, "grpo__micro_batch_size": 2, "sft__batch_size": 2, "sft__micro_batch_size": 1,
 }  # fmt: skip
 
 
@@ -33,14 +34,13 @@ def data(tmp_path_factory):
 
 def start(stage, data, folder, processes, **environment):
     """The stage in so many processes, each optimizer step over the same two conversations or pairs."""
-    profile = tiny_profile(**COMMON, sft__batch_size=2)
     folder.mkdir(exist_ok=True)
-    (folder / "profile.yaml").write_text(yaml.safe_dump(profile.model_dump()))
-    given = ["--profile", folder / "profile.yaml", "--data", data, "--run", folder, "--model", tiny_base()]
-    how = [sys.executable] if processes == 1 else launch.launcher("ddp", processes)
-    command = [*how, STEADY, stage, *map(str, given)]
+    (folder / "profile.yaml").write_text(yaml.safe_dump(tiny_profile(**SETTINGS).model_dump()))
+    options = ["--profile", folder / "profile.yaml", "--data", data, "--run", folder, "--model", tiny_base()]
+    program = [sys.executable] if processes == 1 else launch.launcher("ddp", processes)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        [*program, STEADY, stage, *map(str, options)], capture_output=True, text=True, env=environment
     )
 
 
@@ -50,67 +50,61 @@ def losses(folder, stage):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["sft", "grpo"])
-def test_two_processes_lose_as_much_as_one_and_go_on_where_they_were_killed(stage, data, tmp_path):
-    for name, processes in (("one", 1), ("two", 2)):
-        done = start(stage, data, tmp_path / name, processes)
-        assert done.returncode == 0, done.stderr[-3000:]
-    expected = losses(tmp_path / "two", stage)
+@pytest.mark.parametrize("stage", launch.ARMS)
+def test_two_processes_lose_as_much_as_one_and_resume_where_they_were_killed(stage, data, tmp_path):
+    assert start(stage, data, tmp_path / "one", 1).returncode == 0
+    expected = losses(tmp_path / "one", stage)
     assert len(expected) == 3 and all(norm > 0.1 for _, norm in expected)
-    np.testing.assert_allclose(expected, losses(tmp_path / "one", stage), rtol=1e-4, atol=1e-6)
-    assert start(stage, data, tmp_path / "killed", 2, DIE_AFTER="2").returncode != 0
-    assert len(losses(tmp_path / "killed", stage)) == 2
-    again = start(stage, data, tmp_path / "killed", 2)
-    assert again.returncode == 0 and again.stdout.count("goes on after step 1") == 1, again.stderr[-3000:]
-    np.testing.assert_allclose(losses(tmp_path / "killed", stage), expected, rtol=1e-6, atol=1e-9)
+    assert start(stage, data, tmp_path / "two", 2, DIE_AFTER="2").returncode != 0
+    assert len(losses(tmp_path / "two", stage)) == 2
+    again = start(stage, data, tmp_path / "two", 2)
+    assert again.returncode == 0 and again.stdout.count("resuming after step 1") == 1, again.stderr[-3000:]
+    np.testing.assert_allclose(losses(tmp_path / "two", stage), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_a_notebook_starts_the_processes_that_its_profile_asks_for(data, tmp_path, capfd):
-    profile = tiny_profile(sft__steps=1, sft__batch_size=2, sft__micro_batch_size=1, parallel__processes=2)
-    run = RunFolder(tmp_path)
-    run.open(profile.name, 0)
-    folder = launch.train("sft", profile, data, run, 0)
-    assert (folder / "model.safetensors").is_file() and len(read_jsonl(run.log("sft", 0))) == 1
-    told = capfd.readouterr().out
-    assert "sft: 2 processes" in told and told.count("sft · step 1/1") == 1, "one of them tells the progress"
-
-
-@pytest.mark.slow
-def test_what_a_process_dies_of_is_shown_and_told_in_one_line(data, tmp_path, capfd):
+def test_an_error_in_a_process_that_the_profile_asked_for_is_shown_and_becomes_one_line(data, tmp_path, capfd):
     profile = tiny_profile(parallel__processes=2)
-    run = RunFolder(tmp_path)
-    run.open(profile.name, 0)
-    with pytest.raises(UserError, match="ended with exit code 1"):
-        launch.train("grpo", profile, data, run, 0, model=str(tmp_path / "nowhere"))
-    assert "nowhere" in capfd.readouterr().out
+    with pytest.raises(UserError, match="grpo ended with exit code 1"):
+        launch.train("grpo", profile, data, RunFolder(tmp_path), 0, str(tmp_path / "nowhere"))
+    output = capfd.readouterr().out
+    assert "grpo: 2 processes, ddp" in output and "nowhere" in output
 
 
 def test_one_device_is_this_process(data, tmp_path, monkeypatch):
     called = {}
-    monkeypatch.setattr(launch.grpo, "train", lambda *given, **named: called.update(named) or tmp_path)
-    run = RunFolder(tmp_path)
-    run.open("smoke", 3)
-    assert launch.train("grpo", tiny_profile(), run=run, data=data, seed=3, model="somewhere") == tmp_path
+    monkeypatch.setattr("ladlib.grpo.train", lambda *args, **options: called.update(options) or tmp_path)
+    assert launch.train("grpo", tiny_profile(), data, RunFolder(tmp_path), 3, "somewhere") == tmp_path
     assert called == {"model": "somewhere", "arm": "sft_grpo"}
 
 
+def test_each_process_takes_its_own_gpu_before_anything_is_loaded(monkeypatch, tmp_path):
+    order = []
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", order.append)
+    monkeypatch.setattr(launch, "run_stage", lambda stage, *_: order.append(stage))
+    monkeypatch.setattr(sys, "argv", ["launch", "sft", "--profile", "smoke", "--data", "d", "--run", str(tmp_path)])
+    launch.main()
+    assert order == [3, "sft"]
+
+
 @pytest.mark.parametrize(
-    ("method", "kind"),
+    ("method", "distributed_type"),
     [("ddp", DistributedType.MULTI_GPU), ("fsdp2", DistributedType.FSDP), ("zero3", DistributedType.DEEPSPEED)],
 )
-def test_accelerate_reads_the_configurations(method, kind):
-    read = load_config_from_file(str(launch.config(method)))
-    assert read.distributed_type == kind and read.mixed_precision == "bf16"
+def test_accelerate_reads_the_configurations(method, distributed_type):
+    config = load_config_from_file(str(launch.config_file(method)))
+    assert config.distributed_type == distributed_type and config.mixed_precision == "bf16"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_fsdp_divides_all_layers_of_the_models_and_gathers_the_rest_as_one(name):
-    model = outline(PUBLISHED[name])
-    wrapped = yaml.safe_load(launch.config("fsdp2").read_text())["fsdp_config"]["fsdp_transformer_layer_cls_to_wrap"]
-    layers = [module for module in model.modules() if type(module).__name__ in wrapped.split(",")]
-    config = model.config
-    assert len(layers) == config.text_config.num_hidden_layers + config.vision_config.depth
+    model = meta_model(PUBLISHED[name])
+    fsdp = yaml.safe_load(launch.config_file("fsdp2").read_text())["fsdp_config"]
+    wrapped = fsdp["fsdp_transformer_layer_cls_to_wrap"].split(",")
+    layers = [module for module in model.modules() if type(module).__name__ in wrapped]
+    assert len(layers) == model.config.text_config.num_hidden_layers + model.config.vision_config.depth
     inside = {id(weight) for layer in layers for weight in layer.parameters()}
     outside = {key for key, weight in model.named_parameters() if id(weight) not in inside}
     rest = ("visual.patch_embed", "visual.merger", "language_model.embed_tokens", "language_model.norm", "lm_head")

@@ -30,7 +30,7 @@ from ladlib.memory import (
     is_calculated,
     stage_memory,
 )
-from ladlib.models import load_model, outline
+from ladlib.models import load_model, meta_model
 from ladlib.published_models import PUBLISHED
 from ladlib.sizes import sizes_of
 from ladlib.training import freeze, lora_config
@@ -45,7 +45,7 @@ CLOSE = 0.03
 @contextmanager
 def without_values(profile, dtype: torch.dtype) -> Iterator[torch.nn.Module]:
     """The 3B with one layer of each kind as the profile trains it, gradients included; no tensor holds values."""
-    model = outline(PUBLISHED[THREE_B].model_copy(update={"layers": 1})).to(dtype).train()
+    model = meta_model(PUBLISHED[THREE_B].model_copy(update={"layers": 1})).to(dtype).train()
     freeze(model, profile.model)
     if profile.model.lora:
         get_peft_model(model.requires_grad_(False), lora_config(model, profile.model.lora), low_cpu_mem_usage=True)

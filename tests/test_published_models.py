@@ -10,7 +10,7 @@ from torch import nn
 from transformers import Qwen2_5_VLConfig
 
 from ladlib.config import load_profile
-from ladlib.models import count_parameters, outline
+from ladlib.models import count_parameters, meta_model
 from ladlib.published_models import PUBLISHED, VISION
 from ladlib.training import freeze, lora_config
 
@@ -36,7 +36,7 @@ def name(request):
 
 @pytest.fixture
 def model(name):
-    return outline(PUBLISHED[name])
+    return meta_model(PUBLISHED[name])
 
 
 def trained(model: nn.Module) -> int:

@@ -9,7 +9,7 @@ from tiny import tiny_base, tiny_profile, write_data
 from ladlib import grpo, sft
 from ladlib.models import load_model
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.training import StepLog, states
+from ladlib.training import StepLog, state_dir
 
 STAGES = [pytest.param(sft.train, "sft", id="sft"), pytest.param(grpo.train, "sft_grpo", id="grpo")]
 CLOCKS = {"seconds", "seconds_generate", "seconds_reward", "seconds_update"}
@@ -59,7 +59,7 @@ def test_a_killed_training_ends_where_an_undisturbed_one_does(data, tmp_path, mo
     kill_after(monkeypatch, 3, stage, data, tmp_path / "killed")
     capsys.readouterr()
     run, folder = train(stage, data, tmp_path / "killed")
-    assert f"{arm}: goes on after step 2" in capsys.readouterr().out
+    assert f"{arm}: resuming after step 2" in capsys.readouterr().out
     assert [row["step"] for row in read_jsonl(run.log(arm, 0))] == [1, 2, 3, 4]
     assert without_clocks(run.log(arm, 0)) == without_clocks(whole.log(arm, 0))
     assert read_jsonl(run.rollouts(arm, 0)) == read_jsonl(whole.rollouts(arm, 0))
@@ -67,17 +67,17 @@ def test_a_killed_training_ends_where_an_undisturbed_one_does(data, tmp_path, mo
     weights, left_alone = (load_model(str(one), settings).state_dict() for one in (folder, expected))
     assert all(torch.equal(weights[name], left_alone[name]) for name in left_alone)
     assert sorted(one.name for one in folder.iterdir()) == sorted(one.name for one in expected.iterdir())
-    assert not states(folder).exists()
+    assert not state_dir(folder).exists()
 
 
 @pytest.mark.slow
 def test_a_state_that_was_cut_off_while_being_written_is_not_gone_on_from(data, tmp_path, monkeypatch, capsys):
     kill_after(monkeypatch, 3, sft.train, data, tmp_path)
-    kept = states(RunFolder(tmp_path).checkpoint("sft", 0))
+    kept = state_dir(RunFolder(tmp_path).checkpoint("sft", 0))
     written = (kept / "checkpoint-2" / "trainer_state.json").read_text()
     (kept / "checkpoint-2" / "trainer_state.json").write_text(written[: len(written) // 2])
     run, _ = train(sft.train, data, tmp_path)
-    assert "goes on" not in capsys.readouterr().out
+    assert "resuming" not in capsys.readouterr().out
     assert [row["step"] for row in read_jsonl(run.log("sft", 0))] == [1, 2, 3, 4]
 
 
@@ -86,14 +86,14 @@ def test_a_state_that_was_cut_off_while_being_written_is_not_gone_on_from(data, 
 def test_a_training_with_other_values_begins_anew(data, tmp_path, monkeypatch, capsys, changes):
     kill_after(monkeypatch, 3, sft.train, data, tmp_path)
     run, _ = train(sft.train, data, tmp_path, **changes)
-    assert "goes on" not in capsys.readouterr().out
+    assert "resuming" not in capsys.readouterr().out
     assert [row["step"] for row in read_jsonl(run.log("sft", 0))] == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
 def test_an_image_that_changed_since_makes_a_training_begin_anew(data, tmp_path, monkeypatch, capsys):
     kill_after(monkeypatch, 3, sft.train, data, tmp_path)
-    origin = states(RunFolder(tmp_path).checkpoint("sft", 0)) / "origin.json"
+    origin = state_dir(RunFolder(tmp_path).checkpoint("sft", 0)) / "origin.json"
     origin.write_text(json.dumps(json.loads(origin.read_text()) | {"shown": "other images"}, indent=2) + "\n")
     train(sft.train, data, tmp_path)
-    assert "goes on" not in capsys.readouterr().out
+    assert "resuming" not in capsys.readouterr().out

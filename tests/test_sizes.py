@@ -6,7 +6,7 @@ from tiny import tiny_base
 
 from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.models import count_parameters, load_model, outline
+from ladlib.models import count_parameters, load_model, meta_model
 from ladlib.published_models import PUBLISHED
 from ladlib.sizes import sizes_of
 from ladlib.training import lora_config
@@ -14,7 +14,7 @@ from ladlib.training import lora_config
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_models_parameters_are_counted_as_transformers_builds_them(name):
-    model, sizes = outline(PUBLISHED[name]), sizes_of(name)
+    model, sizes = meta_model(PUBLISHED[name]), sizes_of(name)
     assert sizes.parameters == count_parameters(model)
     assert sizes.vision == count_parameters(model.model.visual)
     assert sizes.embedding == model.get_input_embeddings().weight.numel()
@@ -22,7 +22,7 @@ def test_a_published_models_parameters_are_counted_as_transformers_builds_them(n
 
 def test_adapters_are_counted_as_peft_makes_them():
     name, settings = "Qwen/Qwen2.5-VL-3B-Instruct", load_profile("small").model
-    model = outline(PUBLISHED[name]).requires_grad_(False)
+    model = meta_model(PUBLISHED[name]).requires_grad_(False)
     adapted = get_peft_model(model, lora_config(model, settings.lora), low_cpu_mem_usage=True)
     trained = sum(one.numel() for one in adapted.parameters() if one.requires_grad)
     assert sizes_of(name).adapters(settings.lora.rank) == trained

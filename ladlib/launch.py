@@ -1,0 +1,153 @@
+"""Work on one device in this process, or on several through accelerate, by one call.
+
+    train("grpo", profile, data, run, seed=0, model="…/sft-seed0")
+
+How many devices and how they share the model is in the profile's section ``parallel``. Where there are several,
+``accelerate launch`` starts ``python -m ladlib.launch`` on each; for several machines it is typed by hand, on each:
+
+    accelerate launch --config_file $(python -m ladlib.launch fsdp2) --num_machines 2 --machine_rank 0 \\
+      --main_process_ip HOST --num_processes 16 -m ladlib.launch sft --profile paper --data DIR --run RUN
+"""
+
+import argparse
+import gc
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from importlib import resources
+from pathlib import Path
+from typing import get_args
+
+import yaml
+
+from ladlib.config import Method, Parallel, Profile, load_profile
+from ladlib.errors import UserError
+from ladlib.runs import RunFolder, write_text
+
+OWNER = "LADLIB_OWNER"  # the process that started work on several devices; they end with it
+ARMS = {"sft": "sft", "grpo": "sft_grpo"}  # stage: the arm that it makes
+
+
+def train(stage: str, profile: Profile, data: Path, run: RunFolder, seed: int, model: str = "") -> Path:
+    """The checkpoint that ``stage``, a key of :data:`ARMS`, trains from ``model`` (the profile's base where "").
+
+    Raises :class:`UserError` as the stage does, and where a process that was started for it failed.
+    """
+    if count_processes(profile.parallel) == 1:
+        return run_stage(stage, profile, data, run, seed, model)
+    stored = run.root / "profile.yaml"  # with the notebook's overrides
+    write_text(stored, yaml.safe_dump(profile.model_dump(), sort_keys=False))
+    options = ["--profile", stored, "--data", data, "--run", run.root, "--seed", seed]
+    options += ["--model", model] if model else []
+    start("ladlib.launch", [stage, *map(str, options)], profile.parallel, stage)
+    return run.checkpoint(ARMS[stage], seed)
+
+
+def run_stage(stage: str, profile: Profile, data: Path, run: RunFolder, seed: int, model: str = "") -> Path:
+    """The checkpoint of ``stage``, trained by this process alone or as one of those that accelerate started."""
+    from ladlib import grpo, sft
+
+    module = {"sft": sft, "grpo": grpo}[stage]
+    return module.train(profile, data, run, seed, model=model or profile.model.base, arm=ARMS[stage])
+
+
+def count_processes(parallel: Parallel) -> int:
+    """The number of processes of the profile; where it says 0, one for each GPU, or one in all."""
+    import torch
+
+    return parallel.processes or max(1, torch.cuda.device_count())
+
+
+def start(module: str, options: Sequence[str], parallel: Parallel, title: str) -> None:
+    """Run ``python -m module options`` on each device and print its lines as they come, so that a notebook shows them.
+
+    Raises :class:`UserError` where one of the processes fails.
+    """
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # memory of earlier cells' models, which the new processes need
+    processes = count_processes(parallel)
+    print(f"{title}: {processes} processes, {parallel.method}", flush=True)
+    command = [*launcher(parallel.method, processes), "-m", module, *options]
+    owned = os.environ | {OWNER: str(os.getpid())}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=owned) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+    if process.returncode:
+        raise UserError(
+            f"{title} ended with exit code {process.returncode} in one of its processes.",
+            "Its first error is printed above; the same command resumes from the last stored step.",
+        )
+
+
+def launcher(method: Method, processes: int) -> list[str]:
+    """The command line up to the module. Without a GPU, each process holds all of the model (gloo)."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    options = ["--config_file", str(config_file(method if gpu else "ddp"))]
+    options += [] if gpu else ["--mixed_precision", "no"]
+    free_port = ["--main_process_port", "0"]
+    return [sys.executable, "-m", "accelerate.commands.launch", *options, *free_port, "--num_processes", str(processes)]
+
+
+def config_file(method: Method) -> Path:
+    """Accelerate's configuration of how the devices share the model."""
+    return Path(str(resources.files("ladlib") / "assets" / "accelerate" / f"{method}.yaml"))
+
+
+@contextmanager
+def as_rank() -> Iterator[None]:
+    """Within, this process is one of several: has a GPU of its own, ends with its owner, prints if it is the first."""
+    import torch
+
+    threading.Thread(target=_end_with_owner, daemon=True).start()
+    if torch.cuda.is_available():  # before any weight is loaded
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    try:
+        with redirect_stdout(sys.stdout if os.environ.get("RANK", "0") == "0" else io.StringIO()):
+            yield
+    except UserError as error:
+        raise SystemExit(str(error)) from error
+
+
+def _end_with_owner() -> None:
+    """A killed notebook must not leave processes behind that still write when it is run again."""
+    while owner := os.environ.get(OWNER):
+        try:
+            os.kill(int(owner), 0)
+        except ProcessLookupError:
+            os._exit(1)
+        time.sleep(1)
+
+
+def main() -> None:
+    """Train a stage as one of the processes that accelerate starts; or print the path of a configuration for it."""
+    parser = argparse.ArgumentParser(prog="python -m ladlib.launch", description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for method in get_args(Method):
+        commands.add_parser(method, help="print the path of the configuration for accelerate")
+    for stage in ARMS:
+        command = commands.add_parser(stage, help="train")
+        command.add_argument("--profile", required=True)
+        command.add_argument("--data", type=Path, required=True, help="the folder that holds the datasets")
+        command.add_argument("--run", type=Path, required=True, help="the run folder")
+        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--model", default="", help="a folder or a hub id; the profile's base where left out")
+    given = parser.parse_args()
+    if given.command not in ARMS:
+        print(config_file(given.command))
+        return
+    with as_rank():
+        profile = load_profile(given.profile)
+        run_stage(given.command, profile, given.data, RunFolder(given.run), given.seed, given.model)
+
+
+if __name__ == "__main__":
+    main()

@@ -31,7 +31,7 @@ from ladlib.plan import (
 )
 from ladlib.published_models import commit_of
 from ladlib.records import Record
-from ladlib.sft_file import read_written
+from ladlib.sft_data import read_sft_file
 
 GIB = 2**30
 SLACK = 0.9  # a machine sold with 24 GB shows somewhat less than 24 GiB
@@ -264,7 +264,7 @@ def _conversations(settings: Profile) -> Iterator[Check]:
     if not settings.data.sft_file:
         return
     try:
-        rows = read_written(Path(settings.data.sft_file))
+        rows = read_sft_file(Path(settings.data.sft_file))
         yield Check(verdict="ok", subject="SFT file", found=f"{settings.data.sft_file}, {len(rows)} conversations")
     except UserError as error:
         yield Check(verdict="missing", subject="SFT file", found=str(error))

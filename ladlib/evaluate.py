@@ -22,8 +22,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGenera
 
 from ladlib import decoding, prompts
 from ladlib.config import Data, Profile, load_profile
-from ladlib.conversations import view
-from ladlib.data.images import seen_size
+from ladlib.data.images import view, view_size
 from ladlib.generations import Completion, Generations
 from ladlib.likelihood import probabilities_of_yes
 from ladlib.models import STOP_TOKENS, PairProcessor, decode, fingerprint, load_model, load_processor
@@ -105,7 +104,7 @@ def make_batches(pairs: Sequence[Pair], left: Collection[str], folder: Path, dat
 
     def sizes(one: Pair) -> tuple:
         paths = (folder / one.reference, folder / one.test.image)
-        return *(seen_size(path, data.min_pixels, data.max_pixels) for path in paths), one.reference, one.id
+        return *(view_size(path, data.min_pixels, data.max_pixels) for path in paths), one.reference, one.id
 
     ordered = sorted(pairs, key=sizes)
     batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
@@ -164,7 +163,7 @@ def _judge(
 
 
 def _open(kept: Generations, batch: Sequence[Pair]) -> list[list[Image.Image]]:
-    """What a batch shows; opened once, it lies ready (:func:`ladlib.conversations.view`)."""
+    """What a batch shows; opened once, it lies ready (:func:`ladlib.data.images.view`)."""
     return [kept.views(one) for one in batch]
 
 

@@ -18,9 +18,8 @@ from PIL import Image
 
 from ladlib import prompts
 from ladlib.config import Profile
-from ladlib.conversations import view
 from ladlib.data import find_dataset, read_dataset
-from ladlib.data.images import sha256
+from ladlib.data.images import sha256, view
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError, read_json
 from ladlib.parsing import parse_answer

@@ -28,14 +28,14 @@ from trl import GRPOConfig, GRPOTrainer
 from ladlib import prompts
 from ladlib.alarms import Alarms
 from ladlib.config import Grpo, Profile
-from ladlib.conversations import balanced_pairs
 from ladlib.errors import UserError
-from ladlib.manifest import shown_files, write_manifest
+from ladlib.leakage import training_files, write_manifest
 from ladlib.models import VISION_TOKENS, PairProcessor, decode
 from ladlib.parsing import parse_answer
 from ladlib.records import Pair
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.runs import RunFolder, append_json
+from ladlib.sft_data import balanced_pairs
 from ladlib.training import (
     ResumeMixin,
     StepLog,
@@ -78,7 +78,7 @@ def train(
         raise UserError(f"{model} is an adapter, the profile trains whole models.", "Use its own profile.")
     pairs = balanced_pairs(profile, data_root, seed) if pairs is None else pairs
     print(f"{arm}: {len(pairs)} pairs, {sum(pair.test.label == 'yes' for pair in pairs)} of them anomalous")
-    files, folder = shown_files(pairs, data_root), run.checkpoint(arm, seed)
+    files, folder = training_files(pairs, data_root), run.checkpoint(arm, seed)
     policy, processor = load_policy(profile, model)
     trainer = make_trainer(profile, pairs, data_root, policy, processor, folder, seed)
     if trainer.is_world_process_zero():

@@ -1,9 +1,4 @@
-"""What stage 1 changes: questions that it was not trained on, asked before and after.
-
-asked = held_out(profile, Path("data"), seed=0, per_kind=4)
-model, processor = evaluate.load(profile)
-texts = ask(model, processor, asked, Path("data"), profile)
-"""
+"""A model's answers to questions about pairs, and to the task's own prompt."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,29 +7,11 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from ladlib.config import Profile
-from ladlib.conversations import make_conversations, pair_images
+from ladlib.data.pairing import pair_images
 from ladlib.evaluate import Completion, answer
 from ladlib.models import PairProcessor, decode
 from ladlib.prompts import prompt_text
 from ladlib.records import Conversation, Pair
-
-EVERYTHING = 10**9  # conversations: more than can be made
-
-
-def held_out(profile: Profile, root: Path | str, seed: int, per_kind: int) -> list[Conversation]:
-    """At most ``per_kind`` conversations of each type about test images that stage 1 with ``seed`` never sees.
-
-    They are the template's, whatever stage 1 is trained on. Empty where its data hold a conversation about every
-    image.
-    """
-    data = profile.data.model_copy(update={"sft_samples": EVERYTHING, "sft_file": None})
-    everything = make_conversations(profile.model_copy(update={"data": data}), root, seed)
-    trained = {one.pair.id for one in make_conversations(profile, root, seed)}
-    kinds: dict[str, list[Conversation]] = {}
-    for one in everything:
-        if one.pair.id not in trained:
-            kinds.setdefault(one.kind, []).append(one)
-    return [one for kind in sorted(kinds) for one in kinds[kind][:per_kind]]
 
 
 def ask(

@@ -19,9 +19,8 @@ from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
 from ladlib.config import Profile
-from ladlib.conversations import view
 from ladlib.data import find_dataset, read_dataset
-from ladlib.data.images import sha256
+from ladlib.data.images import sha256, view
 from ladlib.data.pairing import pair, training_normals
 from ladlib.errors import UserError
 from ladlib.generations import select

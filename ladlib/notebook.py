@@ -81,13 +81,13 @@ class Session:
 
     def training_pairs(self) -> list[Pair]:
         """The pairs of GRPO: half of them anomalous, none from MVTec LOCO AD."""
-        from ladlib.conversations import balanced_pairs
+        from ladlib.sft_data import balanced_pairs
 
         return balanced_pairs(self.profile, self.data, self.seed)
 
     def conversations(self) -> list[Conversation]:
         """The questions and answers of SFT."""
-        from ladlib.conversations import make_conversations
+        from ladlib.sft_data import make_conversations
 
         return make_conversations(self.profile, self.data, self.seed)
 

@@ -9,7 +9,7 @@ seen. The answers are read from the stored texts again.
 from pathlib import Path
 
 from ladlib.config import Profile
-from ladlib.data.images import seen_size, sha256
+from ladlib.data.images import sha256, view_size
 from ladlib.errors import UserError
 from ladlib.generations import Generations, holds
 from ladlib.parsing import parse_answer
@@ -63,7 +63,7 @@ def _fitting(kept: Generations, one: Pair, record: Generation, file: Path) -> Ge
         raise UserError(f"{file}: {one.id} was judged from other images.", "Give the datasets it was made from.")
     data = kept.profile.data
     paths = (kept.folder / path for path in (one.reference, one.test.image))
-    sizes = tuple(seen_size(path, data.min_pixels, data.max_pixels) for path in paths)
+    sizes = tuple(view_size(path, data.min_pixels, data.max_pixels) for path in paths)
     if record.pixels != sizes:
         raise UserError(
             f"{file}: {one.id} was seen at {record.pixels}, this run sees it at {sizes}.",

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ladlib.config import Profile
-from ladlib.conversations import balanced_pairs, pair_images
+from ladlib.data.pairing import pair_images
 from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
 from ladlib.progress import Progress
 from ladlib.records import Pair
 from ladlib.runs import RunFolder, write_text
+from ladlib.sft_data import balanced_pairs
 from ladlib.toy.products import PRODUCTS, RuleKind
 
 if TYPE_CHECKING:  # torch is loaded only where a model answers: the report reads pass_frame

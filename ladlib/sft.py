@@ -3,7 +3,7 @@
     train(load_profile("toy"), Path("data"), RunFolder("results/runs/toy"), seed=0)
 
 TRL's ``SFTTrainer`` on rows of prompt and completion, with loss on the answer's tokens only. Departures from the
-paper, which says only "LLaMA-Factory, full-parameter, 3 epochs": the data (see :mod:`ladlib.conversations`), TRL for
+paper, which says only "LLaMA-Factory, full-parameter, 3 epochs": the data (see :mod:`ladlib.sft_data`), TRL for
 LLaMA-Factory, and the values in the profile, each with its source; cosine schedule as in LLaMA-Factory's example for
 Qwen2.5-VL. A step's loss is the mean over its answers' tokens, however it is divided into micro-batches; those hold
 conversations of similar length, so that there is little padding.
@@ -20,12 +20,12 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from ladlib import prompts
 from ladlib.alarms import Alarms
 from ladlib.config import Data, Profile
-from ladlib.conversations import make_conversations
-from ladlib.data.images import seen_size, tokens
-from ladlib.manifest import shown_files, write_manifest
+from ladlib.data.images import tokens, view_size
+from ladlib.leakage import training_files, write_manifest
 from ladlib.models import PairProcessor
 from ladlib.records import Conversation
 from ladlib.runs import RunFolder
+from ladlib.sft_data import make_conversations
 from ladlib.training import (
     ResumeMixin,
     StepLog,
@@ -50,7 +50,7 @@ def train(
     """
     conversations = make_conversations(profile, data_root, seed)
     print(f"{arm}: {len(conversations)} conversations about {len({talk.pair.id for talk in conversations})} images")
-    files = shown_files([talk.pair for talk in conversations], data_root)
+    files = training_files([talk.pair for talk in conversations], data_root)
     model, folder = model or profile.model.base, run.checkpoint(arm, seed)
     policy, processor = load_policy(profile, model)
     trainer = make_trainer(profile, conversations, data_root, policy, processor, folder, seed)
@@ -143,7 +143,7 @@ class ByLength(Sampler):
 def _count_tokens(row: dict, data: Data, processor: PairProcessor) -> int:
     """The tokens of a conversation without those that all conversations share."""
     paths = (Path(row["folder"], row[name]) for name in ("reference", "test"))
-    visual = sum(tokens(seen_size(path, data.min_pixels, data.max_pixels)) for path in paths)
+    visual = sum(tokens(view_size(path, data.min_pixels, data.max_pixels)) for path in paths)
     return visual + len(processor.tokenizer(row["question"] + row["answer"])["input_ids"])
 
 

@@ -18,8 +18,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ladlib.alarms import Alarms, Stopped
 from ladlib.config import Data, Grpo, Lora, Model, Profile, Sft
-from ladlib.conversations import view
 from ladlib.data import find_dataset
+from ladlib.data.images import view
 from ladlib.errors import UserError
 from ladlib.models import PairProcessor, best_device, count_parameters, fingerprint, load_model, load_processor
 from ladlib.progress import Progress

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ladlib.conditions import conditions
 from ladlib.config import Profile, ToyData
-from ladlib.data.counts import published
+from ladlib.data.layout import published
 from ladlib.sizes import Sizes
 
 IMAGES = 2  # a pair

@@ -486,11 +486,10 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     return info
 
 
-def zipped(name: str, link: bool = False) -> bytes:
-    file, info = io.BytesIO(), zipfile.ZipInfo(name)
-    info.external_attr = (0o120777 if link else 0o100644) << 16
+def zipped(name: str) -> bytes:
+    file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(info, "/etc/passwd")
+        archive.writestr(name, "")
     return file.getvalue()
 
 
@@ -505,8 +504,7 @@ ARCHIVES = [
     ("a link up and out", "a.tar.xz", tar(member("b/a", tarfile.SYMTYPE, "../../x")), "cannot be unpacked"),
     ("a hard link out", "a.tar.xz", tar(member("a", tarfile.LNKTYPE, "../x")), "cannot be unpacked"),
     ("a device", "a.tar.xz", tar(member("a", tarfile.CHRTYPE)), "cannot be unpacked"),
-    ("a zip up and out", "a.zip", zipped("../a"), "leads outside"),
-    ("a zip with a link", "a.zip", zipped("a", link=True), "holds the link"),
+    ("a zip", "a.zip", zipped("a"), "cannot be unpacked"),
     ("something else", "a.tar.xz", tar(member("a")), "does not hold the dataset"),
 ]
 

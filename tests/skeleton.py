@@ -5,8 +5,7 @@ from pathlib import Path
 
 from layouts import mmad_entry, write_config, write_image, write_mask, write_mmad, write_visa
 
-from ladlib.data.counts import LOCO_FOLDERS, published, published_categories, published_images
-from ladlib.data.layout import FOLDERS
+from ladlib.data.layout import FOLDERS, LOCO_FOLDERS, published, published_categories, published_images
 
 
 def write_skeleton(root: Path) -> Path:

@@ -23,7 +23,7 @@ from PIL import Image
 from ladlib.config import Profile, load_profile
 from ladlib.data import mmad, visa
 from ladlib.data.images import open_image
-from ladlib.data.mvtec_loco import read_defects
+from ladlib.data.readers import read_defects
 from ladlib.endpoint import reply
 from ladlib.errors import UserError
 from ladlib.pipeline.parameters import _convert
@@ -34,7 +34,7 @@ from ladlib.report.tables import markdown, readable
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sanitize import escape_csv, escape_terminal, strip_control
-from ladlib.sft_file import read_written
+from ladlib.sft_data import read_sft_file
 
 quiet = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 KEYS = st.sampled_from(["defect_name", "pixel_value", "saturation_threshold", "relative_saturation", "a/b/c/d",
@@ -138,7 +138,7 @@ def test_any_line_of_a_run_is_read_or_told(file, content):
     rows = told(lambda: read_jsonl(file(content)))
     assert rows is None or all(isinstance(row, dict) for row in rows)
     told(lambda: read_records(file(content + b"\n")))
-    told(lambda: read_written(file(content)))
+    told(lambda: read_sft_file(file(content)))
     told(lambda: RunFolder(file(content, "run.json").parent).read())
 
 

@@ -143,7 +143,7 @@ def test_data_check_exits_with_1_where_files_are_missing(run, tmp_path):
 def test_data_check_says_of_drawn_datasets_that_they_are_drawn_and_not_what_each_of_them_lacks(run, tmp_path):
     run("data", "toy", "--out", "drawn", "--profile", "smoke")
     lines = run("data", "check", "drawn").output.strip().splitlines()
-    assert len(lines) == 3 and "drawn toy datasets" in lines[0] and "errors" in lines[2]
+    assert len(lines) == 3 and "synthetic toy datasets" in lines[0] and "errors" in lines[2]
     told = json.loads(run("data", "check", "drawn", "--json").output)
     assert told["errors"] > 10 and lines[2].startswith(f"{told['errors']} errors")
 

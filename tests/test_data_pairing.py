@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from layouts import write_ad, write_loco
 
 from ladlib.data import read_dataset
-from ladlib.data.counts import published, published_categories
-from ladlib.data.pairing import choose, committed_pairs, pair, published_pairs
+from ladlib.data.layout import published, published_categories
+from ladlib.data.pairing import committed_pairs, pair, published_pairs, ranked
 from ladlib.errors import UserError
 
 names = st.lists(st.text("abc019/", min_size=1, max_size=6), min_size=1, max_size=20, unique=True)
@@ -41,18 +41,18 @@ def test_a_category_without_training_normals_cannot_be_paired(tmp_path):
 @settings(deadline=None, max_examples=50)  # a busy machine is not a failure
 @given(names, st.integers(0, 5), st.randoms())
 def test_the_choice_is_one_of_the_candidates_and_does_not_depend_on_their_order(candidates, seed, random):
-    chosen = choose("test.png", candidates, seed)
+    chosen = ranked("test.png", candidates, seed, 1)[0]
     random.shuffle(candidates)
     assert chosen in candidates
-    assert choose("test.png", candidates, seed) == chosen
+    assert ranked("test.png", candidates, seed, 1)[0] == chosen
 
 
 @settings(deadline=None, max_examples=50)  # a busy machine is not a failure
 @given(names, st.data())
 def test_losing_another_normal_leaves_the_pair_as_it_is(candidates, data):
-    chosen = choose("test.png", candidates, 0)
+    chosen = ranked("test.png", candidates, 0, 1)[0]
     kept = data.draw(st.sets(st.sampled_from(candidates)))
-    assert choose("test.png", kept | {chosen}, 0) == chosen
+    assert ranked("test.png", kept | {chosen}, 0, 1)[0] == chosen
 
 
 def test_the_committed_pairs_are_those_of_the_published_counts():

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ladlib.data import FOLDERS, mmad, read_dataset, visa
+from ladlib.data import FOLDERS, mmad, read_dataset
 from ladlib.data.check import check
-from ladlib.data.counts import published
 from ladlib.data.images import fit, open_image
-from ladlib.data.mvtec_loco import read_defects
+from ladlib.data.layout import published
 from ladlib.data.pairing import pair
+from ladlib.data.readers import read_defects, read_split
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_genuine_transistors_that_are_misplaced_are_logical(real):
 
 
 def test_the_genuine_split_file_has_the_published_rows(real):
-    rows = visa.read_split(needs(real / FOLDERS["visa"] / "split_csv" / "1cls.csv"))
+    rows = read_split(needs(real / FOLDERS["visa"] / "split_csv" / "1cls.csv"))
     assert len(rows) == 10_821
     kinds = {"normal": "good", "anomaly": "anomalous"}
     found = Counter((row.object, row.split, kinds[row.label]) for row in rows)

@@ -6,9 +6,10 @@ import warnings
 import pytest
 
 from ladlib.config import load_profile
-from ladlib.conversations import balanced_pairs, make_conversations, training_pairs, view
 from ladlib.data import find_dataset, read_dataset
+from ladlib.data.images import view
 from ladlib.data.pairing import pair
+from ladlib.sft_data import balanced_pairs, make_conversations, training_pairs
 from ladlib.toy.datasets import write_datasets
 
 EXPECTED = {

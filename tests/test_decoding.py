@@ -9,8 +9,8 @@ from transformers.cache_utils import DynamicCache
 
 from ladlib import decoding, evaluate, prompts
 from ladlib.config import ToyData, load_profile
-from ladlib.conversations import view
 from ladlib.data import read_dataset
+from ladlib.data.images import view
 from ladlib.data.pairing import pair
 from ladlib.decoding.cache import keep, with_room
 from ladlib.decoding.prompt import distinct, lay_out

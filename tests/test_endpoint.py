@@ -14,8 +14,8 @@ from PIL import ImageChops
 
 from ladlib import endpoint
 from ladlib.config import load_profile
-from ladlib.conversations import view
 from ladlib.data import read_dataset
+from ladlib.data.images import view
 from ladlib.data.pairing import pair
 from ladlib.endpoint import client
 from ladlib.endpoint.client import Pace, retry_after

@@ -8,8 +8,8 @@ import torch
 from tiny import tiny_base, tiny_profile, write_data
 
 from ladlib import evaluate
-from ladlib.conversations import view
 from ladlib.data import read_dataset
+from ladlib.data.images import view
 from ladlib.data.pairing import pair
 from ladlib.endpoint.asking import message
 from ladlib.errors import UserError

@@ -14,15 +14,15 @@ FLOORS = {
         "published_models", "sizes",
     ),
     1: (
-        "data", "toy", "prompts", "parsing", "conversations", "generations", "activations", "workload", "memory",
-        "hours", "plan", "sft_file", "review", "manifest", "conditions",
+        "data", "toy", "prompts", "parsing", "sft_data", "leakage", "generations", "activations", "workload", "memory",
+        "hours", "plan", "conditions",
     ),
     2: (
         "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "models", "likelihood",
         "neighbours", "decoding", "processes",
     ),
     3: (
-        "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "held_out",
+        "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "held_out", "sft_writer",
         "sampling", "sensitivity", "launch", "fast",
     ),
     4: (
@@ -33,7 +33,7 @@ FLOORS = {
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
-    "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "neighbours", "endpoint",
+    "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "neighbours", "endpoint", "sft_writer",
     "replay", "report", "notebook", "pipeline", "study", "verify", "cli", "exercises",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")

@@ -8,11 +8,11 @@ import torch
 from tiny import tiny_base, tiny_profile, write_data
 
 from ladlib import evaluate, grpo, sft
-from ladlib.conversations import balanced_pairs
 from ladlib.errors import UserError
 from ladlib.models import VISION_TOKENS, load_model
 from ladlib.rewards import group_advantages
 from ladlib.runs import RunFolder, read_jsonl
+from ladlib.sft_data import balanced_pairs
 from ladlib.training import load_policy
 
 COLUMNS = {"step", *grpo.METRICS, "seconds_update", "seconds"}

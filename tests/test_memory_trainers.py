@@ -13,7 +13,7 @@ from trl.trainer import utils as trl_utils
 
 from ladlib import activations, grpo, memory, sft, training
 from ladlib.bench.live_bytes import LiveBytes
-from ladlib.conversations import balanced_pairs, make_conversations
+from ladlib.sft_data import balanced_pairs, make_conversations
 from ladlib.sizes import sizes_of
 from ladlib.toy.pretrain_model import make_model
 from ladlib.training import load_policy

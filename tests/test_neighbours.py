@@ -7,7 +7,7 @@ from PIL import Image
 from tiny import tiny_profile
 
 from ladlib import neighbours
-from ladlib.conversations import view
+from ladlib.data.images import view
 from ladlib.errors import UserError
 from ladlib.metrics import score_detections
 from ladlib.neighbours import BINS, SIDE, features, fit

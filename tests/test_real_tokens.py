@@ -17,12 +17,13 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ladlib import evaluate, grpo, sft
 from ladlib.config import load_profile
-from ladlib.conversations import balanced_pairs, view
 from ladlib.data import find_dataset
+from ladlib.data.images import view
 from ladlib.evaluate import render_prompt
 from ladlib.models import load_processor
 from ladlib.published_models import PUBLISHED
 from ladlib.runs import RunFolder, read_jsonl
+from ladlib.sft_data import balanced_pairs
 
 pytestmark = pytest.mark.slow
 

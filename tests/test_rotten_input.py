@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from ladlib.cli import app
 from ladlib.data import mmad, read_dataset
 from ladlib.data.check import check
+from ladlib.data.download import unpack
 from ladlib.data.images import open_image, read_size
-from ladlib.data.unpack import unpack
 from ladlib.errors import UserError
 from ladlib.report.stored import read_generations
 
@@ -171,9 +171,9 @@ def test_a_mask_of_another_size_is_told_by_the_check(data):
     Image.new("L", (8, 9), 255).save(data / rotten.VISA / "pcb4/Data/Masks/Anomaly/000.png")
     told = [one.message for one in check(data) if "another size" in one.message]
     assert told == [
-        "1 masks are of another size than their images: missing_cable/000_mask.png.",
-        "1 masks are of another size than their images: Anomaly/000.png.",
-        "1 masks are of another size than their images: 000/000.png.",
+        "1 masks are of another size than their images: ground_truth/missing_cable/000_mask.png.",
+        "1 masks are of another size than their images: Data/Masks/Anomaly/000.png.",
+        "1 masks are of another size than their images: ground_truth/logical_anomalies/000/000.png.",
     ]
 
 
@@ -253,7 +253,7 @@ def test_a_rotten_archive_leaves_nothing_and_is_one_line(tmp_path, row):
     inside.mkdir(parents=True)
     (inside / name).write_bytes(content)
     with pytest.raises(UserError) as error:
-        unpack(inside / name, inside / "visa", lambda folder: (folder / "split_csv").is_dir())
+        unpack(inside / name, inside / "visa", "visa")
     one_line(error, words)
     assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["a", "b", name])
 

@@ -6,10 +6,10 @@ from tiny import tiny_base, tiny_profile, write_data
 from trl import SFTTrainer
 
 from ladlib import sft
-from ladlib.conversations import make_conversations
 from ladlib.errors import UserError
 from ladlib.models import load_model
 from ladlib.runs import RunFolder, read_jsonl
+from ladlib.sft_data import make_conversations
 from ladlib.training import load_policy, lora_config
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.05}

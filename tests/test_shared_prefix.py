@@ -10,9 +10,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from trl.data_utils import prepare_multimodal_messages
 
 from ladlib import grpo
-from ladlib.conversations import balanced_pairs
 from ladlib.errors import UserError
 from ladlib.fast.shared_prefix import SharedPrefix, StepImages
+from ladlib.sft_data import balanced_pairs
 from ladlib.training import load_policy
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}

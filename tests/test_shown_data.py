@@ -6,13 +6,13 @@ from matplotlib.figure import Figure
 from tiny import tiny_base, tiny_profile, write_data
 
 from ladlib import evaluate
-from ladlib.conversations import make_conversations
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.images import fit
 from ladlib.data.pairing import pair
-from ladlib.held_out import ask, held_out, judge
+from ladlib.held_out import ask, judge
 from ladlib.report import conversations as shown
 from ladlib.report import samples
+from ladlib.sft_data import make_conversations
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +86,6 @@ def test_kinds_are_counted_with_their_images(data):
     made = make_conversations(tiny_profile(data__sft_samples=99), data, 0)
     frame = shown.kinds_frame(made)
     assert frame["conversations"].sum() == len(made)
-
-
-def test_held_out_questions_are_about_images_that_training_never_sees(data):
-    profile = tiny_profile(data__sft_samples=1)
-    trained = {one.pair.id for one in make_conversations(profile, data, 0)}
-    asked = held_out(profile, data, 0, per_kind=1)
-    assert asked and not trained & {one.pair.id for one in asked}
-    assert len({one.kind for one in asked}) == len(asked)
-
-
-def test_nothing_is_held_out_where_training_sees_every_image(data):
-    assert held_out(tiny_profile(data__sft_samples=99), data, 0, per_kind=1) == []
 
 
 def test_a_right_answer_counts_word_for_word(data):

@@ -106,7 +106,7 @@ def test_every_toy_question_has_its_image_and_an_answer(toy):
 
 
 def test_a_check_of_toy_datasets_says_that_they_are_drawn(toy):
-    assert "drawn toy datasets" in check(toy)[0].message
+    assert "synthetic toy datasets" in check(toy)[0].message
 
 
 def test_no_loco_image_is_among_the_training_images(toy):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_processor, tiny_profile
 
-from ladlib.conversations import view
+from ladlib.data.images import view
 from ladlib.errors import UserError
 from ladlib.generations import Completion
 from ladlib.notebook import start

@@ -4,7 +4,7 @@ import pytest
 from tiny import tiny_base, tiny_profile, write_data
 
 from ladlib import grpo, sft
-from ladlib.conversations import balanced_pairs, make_conversations
+from ladlib.sft_data import balanced_pairs, make_conversations
 from ladlib.training import load_policy
 from ladlib.workload import grpo_steps, sft_steps
 

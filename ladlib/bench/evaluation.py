@@ -22,8 +22,8 @@ from ladlib import evaluate, prompts
 from ladlib.bench.live_bytes import LiveBytes
 from ladlib.bench.timing import alternate, print_result, show
 from ladlib.config import Profile
-from ladlib.conversations import view
 from ladlib.data import find_dataset, read_dataset
+from ladlib.data.images import view
 from ladlib.data.pairing import pair
 from ladlib.decoding.prompt import lay_out
 from ladlib.generations import Completion, select

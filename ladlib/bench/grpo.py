@@ -27,8 +27,8 @@ from ladlib.bench.cost import step_of, step_operations
 from ladlib.bench.live_bytes import LiveBytes
 from ladlib.bench.timing import alternate, print_result, show
 from ladlib.config import Profile
-from ladlib.conversations import balanced_pairs
 from ladlib.models import best_device
+from ladlib.sft_data import balanced_pairs
 from ladlib.sizes import sizes_of
 from ladlib.training import load_policy
 

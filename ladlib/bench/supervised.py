@@ -19,7 +19,7 @@ from trl import SFTTrainer
 from ladlib import sft
 from ladlib.bench.timing import alternate, print_result, show
 from ladlib.config import Profile
-from ladlib.conversations import make_conversations
+from ladlib.sft_data import make_conversations
 from ladlib.training import load_policy, lora_config
 
 OURS, STOCK = "ours", "TRL's SFTTrainer"

@@ -49,9 +49,8 @@ def sft(
     from the environment: LADLIB_API_KEY or OPENAI_API_KEY.
     """
     from ladlib.config import load_profile
-    from ladlib.conversations import make_conversations
-    from ladlib.review import apply_review
-    from ladlib.sft_file import by_template, refuse_other, write_written
+    from ladlib.sft_data import make_conversations, refuse_other, write_sft_file
+    from ladlib.sft_writer import MAX_TOKENS, apply_review, by_template, write, write_review
 
     given = {
         "url": endpoint, "model": model, "concurrency": concurrency, "requests_per_minute": requests_per_minute,
@@ -63,17 +62,18 @@ def sft(
     settings = load_profile(profile, **changed, **{"data.sft_file": None})
     refuse_other(out)  # before anything is paid for
     if review and not review.is_file():
-        raise UserError(f"There is no review file {review}.", "It is written beside the conversations.")
+        raise UserError(f"There is no review file {review}.", "`ladlib data sft` without --review writes one.")
     made = make_conversations(settings, data, seed)
     if writer is Writer.ENDPOINT:
-        from ladlib.endpoint.writing import MAX_TOKENS, write
-
         replies = out.parent / "sft-replies.jsonl"  # of all files in this folder: another name pays nothing again
         rows = write(settings, data, made, replies, max_tokens=max_tokens or MAX_TOKENS, again=ask_again)
     else:
         rows = by_template(made, data)
-    rows = write_written(out, apply_review(rows, review) if review else rows)
+    rows = write_sft_file(out, apply_review(rows, review) if review else rows)
     typer.echo(_told(out, rows, len(made), bool(review)))
+    table = out.with_suffix(".review.csv")
+    if not review and write_review(table, rows):
+        typer.echo(f"To review: {table}: fill its column decision in any spreadsheet, then add --review {table}")
 
 
 def _told(out: Path, rows: list, made: int, reviewed: bool) -> str:

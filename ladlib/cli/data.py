@@ -80,19 +80,18 @@ def download(
     out: Annotated[Path, typer.Option(help="Folder that holds the datasets.")],
     accept_licence: Annotated[bool, typer.Option("--accept-licence", help="The licence is read and accepted.")] = False,
 ) -> None:
-    """Download and unpack a dataset, checked by its SHA-256; goes on where an earlier call was stopped."""
-    from ladlib.data import download as bring
-    from ladlib.data import sources
+    """Download and unpack a dataset, checked by its SHA-256; finished files are used again."""
+    from ladlib.data import download as downloads
 
     name = dataset.value.replace("-", "_")
-    source = sources.read_sources()[name]
-    typer.echo(sources.licence_text(source))
+    source = downloads.read_sources()[name]
+    typer.echo(downloads.licence_text(source))
     if not accept_licence and not (sys.stdin.isatty() and typer.confirm("Do you accept this licence?")):
         raise UserError(
             f"The licence of {source.title} was not accepted, nothing was fetched.",
             f"Read {source.licence_url}, then add --accept-licence.",
         )
-    folder = bring.download(name, source, out)
+    folder = downloads.download(name, source, out)
     typer.echo(f"Ready: {folder}\nCheck it: ladlib data check {shlex.quote(str(folder))}")
 
 

@@ -1,24 +1,77 @@
-"""A dataset folder held against the published layout and counts: what is missing, what is extra."""
+"""A folder of datasets checked against the published layouts and counts: what is missing, extra or damaged.
 
-from collections.abc import Callable
+[finding for finding in check(Path("/data/anomaly")) if finding.severity == "error"]
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
-from ladlib.data.check_ad import check_mvtec_ad
-from ladlib.data.check_loco import check_mvtec_loco
-from ladlib.data.check_mmad import check_mmad
-from ladlib.data.check_visa import check_visa
-from ladlib.data.finding import Finding
-from ladlib.data.layout import DRAWN, FOLDERS, RECOGNISE
+from ladlib.data import layout, mmad, readers
+from ladlib.data.download import read_sources
+from ladlib.data.images import has_end, open_image, read_size, sha256
 from ladlib.errors import UserError
+from ladlib.records import Record
 
-__all__ = ["Finding", "check"]
+MOST_NAMES = 20  # of missing or extra files, in one message
 
-CHECKS: dict[str, Callable[[Path, bool], list[Finding]]] = {
-    "mvtec_ad": check_mvtec_ad,
-    "visa": check_visa,
-    "mvtec_loco": check_mvtec_loco,
-    "mmad": check_mmad,
-}
+
+class Finding(Record):
+    """One line of a check. ``error``: unusable or incomplete; ``warning``: usable, not as published."""
+
+    severity: Literal["error", "warning", "ok"]
+    dataset: str
+    category: str  # "" for the dataset as a whole
+    message: str
+    hint: str = ""
+
+
+class Findings(list[Finding]):
+    """The findings about one category."""
+
+    def __init__(self, dataset: str, category: str = "") -> None:
+        super().__init__()
+        self.dataset, self.category = dataset, category
+
+    def add(self, severity: Literal["error", "warning", "ok"], message: str, hint: str = "") -> None:
+        names = {"dataset": self.dataset, "category": self.category}
+        self.append(Finding(severity=severity, message=message, hint=hint, **names))
+
+    def attempt(self, read: Callable[[], object]) -> bool:
+        """Whether ``read`` succeeds; its :class:`UserError` becomes an error finding."""
+        try:
+            read()
+        except UserError as error:
+            self.add("error", error.what, error.hint)
+            return False
+        return True
+
+    def compare(self, place: str, found: Iterable[str], expected: Iterable[str]) -> None:
+        """Add which of the image names ``expected`` in ``place`` are missing and which are extra."""
+        found, expected = set(found), set(expected)
+        if missing := expected - found:
+            names = f"missing {_listed(missing)}" if found else "all missing"
+            counts = f"{len(found & expected)} of {len(expected)} images"
+            self.add("error", f"{place}: {counts}, {names}.", "Copy the missing ones.")
+        if extra := found - expected:
+            message = f"{place}: {len(extra)} images that were not published: {_listed(extra)}."
+            self.add("warning", message, "Remove them.")
+
+    def look_at(self, folder: Path, images: list[Path], masks: dict[Path, list[Path]], decode: bool) -> None:
+        """Add the ``images`` that do not decode, and what is wrong with the ``masks`` of the anomalous ones."""
+        sizes = [(image, mask) for image, found in masks.items() for mask in found]
+        for what, paths in {
+            "images do not decode": [image for image in images if not _opens(image, decode)],
+            "images have no masks": [image for image, found in masks.items() if not found],
+            "masks are of another size than their images": [mask for image, mask in sizes if not _fits(image, mask)],
+        }.items():
+            if paths:
+                names = ", ".join(path.relative_to(folder).as_posix() for path in paths)
+                self.add("error", f"{len(paths)} {what}: {names}.", "Copy them again.")
+        if not self:
+            self.add("ok", f"{len(images)} images and their annotations as released.")
 
 
 def check(root: Path | str, decode: bool = False) -> list[Finding]:
@@ -30,29 +83,174 @@ def check(root: Path | str, decode: bool = False) -> list[Finding]:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"There is no folder {root}.", "Give the folder that holds the datasets.")
-    inside = {name: root / folder for name, folder in FOLDERS.items() if (root / folder).is_dir()}
-    itself = {name: root for name, recognise in RECOGNISE.items() if not inside and recognise(root)}
-    if not inside and not itself:
-        names = ", ".join(FOLDERS.values())
+    inside = {name: root / folder for name, folder in layout.FOLDERS.items() if (root / folder).is_dir()}
+    folders = inside or {name: root for name in layout.FOLDERS if layout.is_dataset(root, name)}
+    if not folders:
+        names = ", ".join(layout.FOLDERS.values())
         raise UserError(f"{root} holds none of {names}.", "Give the folder that holds them, or one of them.")
-    absent = [] if itself else [_absent(root, name) for name in FOLDERS if name not in inside]
-    found = [one for name, folder in (inside or itself).items() for one in CHECKS[name](folder, decode)]
-    return [*_drawn(root), *found, *absent]
+    findings = Findings("toy")
+    if any((folder / layout.TOY_MARKER).is_file() for folder in (root, root.parent)):
+        message = "these are synthetic toy datasets: in their layouts as published, and smaller on purpose."
+        findings.add("warning", message, "Every difference from the published ones is in --json.")
+    for name, folder in folders.items():
+        findings += CHECKS[name](name, folder, decode)
+    for name, folder in layout.FOLDERS.items():
+        if inside and name not in inside:
+            absent = Findings(name)
+            absent.add("warning", "the dataset is missing.", f"Copy or `ladlib data download` it to {root / folder}.")
+            findings += absent
+    return list(findings)
 
 
-def _absent(root: Path, dataset: str) -> Finding:
-    return Finding(
-        severity="warning",
-        dataset=dataset,
-        category="",
-        message="the dataset is missing.",
-        hint=f"Unpack it as {root / FOLDERS[dataset]} where it is needed, or run ladlib data download.",
+def _check_mvtec(dataset: str, folder: Path, decode: bool) -> list[Finding]:
+    present = [path.name for path in layout.category_folders(folder)]
+    return _check_each(dataset, folder, present, lambda path, findings: _check_category(path, findings, decode))
+
+
+def _check_each(
+    dataset: str, folder: Path, present: list[str], check_one: Callable[[Path, Findings], None]
+) -> list[Finding]:
+    """Findings about every published category, and about those of ``present`` that were not published."""
+    rows, known = [], layout.published_categories(dataset)
+    for name in sorted({*known, *present}):
+        findings = Findings(dataset, name)
+        if name not in known:
+            findings.add("warning", f"is no category of {dataset}.", "Rename or remove the folder.")
+        elif not (folder / name).is_dir():
+            findings.add("error", "the category is missing.", f"Copy it to {folder / name}.")
+        else:
+            check_one(folder / name, findings)
+        rows += findings
+    return rows
+
+
+def _check_category(folder: Path, findings: Findings, decode: bool) -> None:
+    kinds = [path for split in ("train", "validation", "test") for path in layout.subfolders(folder / split)]
+    found = {f"{kind.parent.name}/{kind.name}": [path.name for path in layout.list_images(kind)] for kind in kinds}
+    expected = _expected(findings.dataset, folder.name, found)
+    for place in sorted({*found, *expected}):
+        findings.compare(place, found.get(place, []), expected.get(place, []))
+    images = [folder / place / name for place, names in found.items() for name in names]
+    kinds = {place: names for place, names in found.items() if place in expected and not place.endswith("/good")}
+    anomalous = [folder / place / name for place, names in kinds.items() for name in names]
+    masks = {image: [path for path in [readers.mvtec_ad_mask(image)] if path.is_file()] for image in anomalous}
+    if findings.dataset == "mvtec_loco":
+        masks = _check_loco_masks(folder, anomalous, findings, decode)
+    findings.look_at(folder, images, masks, decode)
+
+
+def _expected(dataset: str, category: str, found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The released image names by place; where ``found`` is what the journal article prints, the names of that."""
+    expected, printed = {}, {}
+    for key, images in layout.published_images(dataset).items():
+        if key[0] == category:
+            place = images[0].split("/", 1)[1].rsplit("/", 1)[0]
+            expected[place] = [Path(image).name for image in images]
+            # Of splicing_connectors two pairs of numbers are in use, which never mix in one copy.
+            for count in layout.published(dataset)[key][1:]:
+                printed[place] = expected[place][:count]
+    return expected | (printed if all(found.get(place) == names for place, names in printed.items()) else {})
+
+
+def _check_loco_masks(folder: Path, anomalous: list[Path], findings: Findings, decode: bool) -> dict[Path, list[Path]]:
+    """The masks of each anomalous image, after a look at their values and at defects_config.json."""
+    names: dict[int, str] = {}
+    if findings.attempt(lambda: names.update(readers.read_defects(folder))):
+        expected = layout.published("mvtec_loco")[folder.name, "config", "defects"][0]
+        if len(names) != expected:
+            message = f"defects_config.json names {len(names)} defects, not {expected}."
+            findings.add("error", message, "Copy the file again.")
+    masks = {image: readers.loco_masks(image) for image in anomalous}
+    flattened = [image for image, found in masks.items() if not found and readers.flattened_mask(image).is_file()]
+    if flattened:
+        message = f"{len(flattened)} of {len(masks)} masks are flattened (one file per image, all defects 255)"
+        findings.add("warning", f"{message}: their defects are unknown.", "Copy the masks of the official archive.")
+    for found in masks.values() if decode and names else ():
+        findings.attempt(lambda found=found: readers.defects_of(found, names))
+    return masks | {image: [readers.flattened_mask(image)] for image in flattened}
+
+
+def _check_visa(dataset: str, folder: Path, decode: bool) -> list[Finding]:
+    findings, rows = Findings(dataset), []
+    if not findings.attempt(lambda: rows.extend(readers.read_split(folder / "split_csv" / "1cls.csv"))):
+        return findings
+    found = Counter((row.object, row.split, "good" if row.label == "normal" else "anomalous") for row in rows)
+    expected = {key: counts[0] for key, counts in layout.published(dataset).items()}
+    for key in sorted(key for key in {*found, *expected} if found[key] != expected.get(key, 0)):
+        message = f"split_csv/1cls.csv, {' '.join(key)}: {found[key]} rows, not {expected.get(key, 0)}."
+        findings.add("error", message, "Copy the file again.")
+    if not findings:
+        findings.add("ok", f"split_csv/1cls.csv has the published {len(rows)} rows.")
+    present = [path.name for path in layout.subfolders(folder) if (path / "Data").is_dir()]
+    return findings + _check_each(
+        dataset, folder, present, lambda path, findings: _check_object(path, rows, findings, decode)
     )
 
 
-def _drawn(root: Path) -> list[Finding]:
-    if not any((folder / DRAWN).is_file() for folder in (root, root.parent)):
-        return []
-    message = "these are drawn toy datasets: in their layouts as published, and smaller on purpose."
-    hint = "Every difference from the published ones is in --json."
-    return [Finding(severity="warning", dataset="toy", category="", message=message, hint=hint)]
+def _check_object(folder: Path, rows: list[readers.VisaRow], findings: Findings, decode: bool) -> None:
+    rows = [row for row in rows if row.object == folder.name]
+    images = []
+    for kind, label in (("Normal", "normal"), ("Anomaly", "anomaly")):
+        found = layout.list_images(folder / "Data" / "Images" / kind)
+        names = [Path(row.image).name for row in rows if row.label == label]
+        findings.compare(f"Data/Images/{kind}", [path.name for path in found], names)
+        images += found
+    labels: dict[str, list[str]] = {}
+    if not (folder / "image_anno.csv").is_file():
+        findings.add("error", "image_anno.csv is missing: defects are unknown.", "Copy it from the archive.")
+    elif findings.attempt(lambda: labels.update(readers.read_labels(folder / "image_anno.csv"))):
+        unnamed = [row.image for row in rows if row.label == "anomaly" and not labels.get(row.image)]
+        if unnamed:
+            findings.add("error", f"image_anno.csv names no defect for {_listed(unnamed)}.", "Copy the file again.")
+    files = {folder.parent / row.image: folder.parent / row.mask for row in rows if row.mask}
+    masks = {image: [mask] if mask.is_file() else [] for image, mask in files.items() if image.is_file()}
+    findings.look_at(folder, images, masks, decode)
+
+
+def _check_mmad(dataset: str, folder: Path, decode: bool) -> list[Finding]:
+    findings, expected = Findings(dataset), layout.published(dataset)
+    questions, knowledge = [], {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the count below says the same
+        if findings.attempt(lambda: questions.extend(mmad.read_questions(folder))):
+            counts = f"mmad.json: {len(questions)} questions about {len({one.image for one in questions})} images"
+            released = next(file.sha256 for file in read_sources()["mmad"].files if file.name == "mmad.json")
+            if sha256(folder / "mmad.json") == released:
+                findings.add("ok", f"{counts}, the released file.")
+            elif len(questions) in expected["all", "json", "questions"]:
+                findings.add("warning", f"{counts}, but not the released file.", "Compare it with the release.")
+            else:
+                numbers = " or ".join(map(str, expected["all", "json", "questions"]))
+                findings.add("error", f"{counts}, not {numbers} questions.", "Copy it from the release.")
+    if findings.attempt(lambda: knowledge.update(mmad.read_knowledge(folder))):
+        found, released = sum(map(len, knowledge.values())), expected["all", "knowledge", "categories"][0]
+        verdict = ("ok", "as released.", "") if found == released else ("error", f"not {released}.", mmad.HINT)
+        findings.add(verdict[0], f"domain_knowledge.json: {found} categories, {verdict[1]}", verdict[2])
+    return findings
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = sorted(names)
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
+def _opens(path: Path, decode: bool) -> bool:
+    try:
+        read_size(path)
+        if decode or not has_end(path):
+            open_image(path)
+    except UserError:
+        return False
+    return True
+
+
+def _fits(image: Path, mask: Path) -> bool:
+    """Whether the sizes are equal; what cannot be opened is reported elsewhere."""
+    try:
+        return read_size(image) == read_size(mask)
+    except UserError:
+        return True
+
+
+CHECKS = {"mvtec_ad": _check_mvtec, "visa": _check_visa, "mvtec_loco": _check_mvtec, "mmad": _check_mmad}

@@ -1,73 +1,179 @@
-"""A dataset brought to a folder: room, files, checksums, unpacking. Every step goes on where it was stopped."""
+"""A dataset downloaded and unpacked, from the links, licences and checksums in ``sources.yaml``.
 
+    download("visa", read_sources()["visa"], Path("/data/anomaly"))
+
+pooch fetches and checks the SHA-256. Archives are unpacked here: ``pooch.Untar`` follows paths and links that lead
+outside the folder (pooch 1.9.0).
+"""
+
+import lzma
 import shutil
+import sys
+import tarfile
+import zlib
+from functools import cache
+from importlib import resources
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from ladlib.data.fetch import Unavailable, arrived, fetch
+import yaml
+
 from ladlib.data.images import sha256
-from ladlib.data.layout import FOLDERS, RECOGNISE
-from ladlib.data.sources import Source, SourceFile, by_hand, place, size
-from ladlib.data.unpack import unpack
+from ladlib.data.layout import FOLDERS, is_dataset, subfolders
 from ladlib.errors import UserError
+from ladlib.records import Record, leads_outside
+
+RETRIES = 3  # of each link, after a broken connection or a wrong checksum
+TIMEOUT = 60  # seconds without a byte
+BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError)
+
+
+class SourceFile(Record):
+    """One file that a dataset is made of. Sizes in bytes."""
+
+    name: str
+    size: int
+    unpacked: int = 0  # what an archive holds; 0 where the file itself is wanted
+    sha256: str
+    urls: tuple[str, ...]  # tried in this order
+
+
+class Source(Record):
+    """Where a dataset comes from, and on which terms."""
+
+    title: str
+    licence: str
+    licence_url: str
+    terms: str
+    page: str  # of the publisher
+    remark: str
+    layout: tuple[str, ...]  # what the dataset's folder holds, as ``ladlib data check`` wants it
+    files: tuple[SourceFile, ...]
+
+
+@cache
+def read_sources() -> dict[str, Source]:
+    """The committed sources by dataset, in the order of ``FOLDERS``."""
+    values = yaml.safe_load((resources.files("ladlib.data") / "sources.yaml").read_text(encoding="utf-8"))
+    return {name: Source.model_validate(values[name]) for name in FOLDERS}
+
+
+def licence_text(source: Source) -> str:
+    """The licence in three lines, to be shown before anything is fetched."""
+    return f"{source.title} is under {source.licence}, {source.licence_url}\n{source.terms}\nPublisher: {source.page}"
 
 
 def download(dataset: str, source: Source, out: Path) -> Path:
     """Bring ``dataset`` from ``source`` to ``out / FOLDERS[dataset]``, the folder that is returned.
 
-    An archive that already lies in ``out``, whole or in part, is used; one that was unpacked stays
-    there. Raises :class:`UserError` where the disk is too small, no link gives the file (after saying
-    what to fetch by hand), or a checksum is wrong.
+    A file that lies there already is used. Raises :class:`UserError` where the disk is too small, no link gives the
+    file (after printing what to download by hand), a checksum is wrong, or an archive is broken or unsafe.
     """
+    folder = out / FOLDERS[dataset]
     for file in source.files:
-        if _present(file, dataset, out):
+        path = out / file.name if file.unpacked else folder / file.name
+        if (folder if file.unpacked else path).exists():
+            print(f"{folder if file.unpacked else path} exists already.")
             continue
-        _require_space(out, source, _still_to_come(file, dataset, out), file.unpacked)
-        path = place(file, dataset, out)
-        _bring(file, path, dataset, source, out)
+        _require_space(out, source.title, 0 if path.exists() else file.size, file.unpacked)
+        if path.is_file():
+            print(f"{path.name}: checking the SHA-256")
+            if (digest := sha256(path)) != file.sha256:
+                what = f"{path} has the SHA-256 {digest}, not the published {file.sha256}."
+                raise UserError(what, "Remove it, then run again.")
+        elif failures := _fetch(file, path):
+            print(_instructions(dataset, source, out))
+            raise UserError(f"No link gives {file.name} ({failures}).", "Download it by hand as described above.")
         if file.unpacked:
-            unpack(path, out / FOLDERS[dataset], RECOGNISE[dataset])
-            print(f"{path} ({size(path.stat().st_size)}) is no longer needed.")
-    return out / FOLDERS[dataset]
+            unpack(path, folder, dataset)
+            print(f"{path} ({_size(path.stat().st_size)}) is no longer needed.")
+    return folder
 
 
-def _present(file: SourceFile, dataset: str, out: Path) -> bool:
-    """Whether what ``file`` gives is there: the unpacked folder, or the file itself."""
-    wanted = out / FOLDERS[dataset] if file.unpacked else place(file, dataset, out)
-    if wanted.exists():
-        print(f"{wanted} is there already.")
-    return wanted.exists()
-
-
-def _still_to_come(file: SourceFile, dataset: str, out: Path) -> int:
-    return max(0, file.size - arrived(place(file, dataset, out)))
-
-
-def _require_space(out: Path, source: Source, fetched: int, unpacked: int) -> None:
-    """Refuse before the first byte where the disk of ``out`` cannot hold the download and its content."""
-    there = next(one for one in (out.absolute(), *out.absolute().parents) if one.exists())
-    free = shutil.disk_usage(there).free
+def _require_space(out: Path, title: str, fetched: int, unpacked: int) -> None:
+    existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if free < fetched + unpacked:
         raise UserError(
-            f"{source.title} needs {size(fetched + unpacked)} ({size(fetched)} to download and {size(unpacked)} "
-            f"unpacked), and {out} has {size(free)} free.",
+            f"{title} needs {_size(fetched + unpacked)} ({_size(fetched)} to download and {_size(unpacked)} "
+            f"unpacked), and {out} has {_size(free)} free.",
             "Make room, or give a folder on another disk with --out.",
         )
 
 
-def _bring(file: SourceFile, path: Path, dataset: str, source: Source, out: Path) -> None:
-    if path.is_file():
-        return _require_checksum(path, file.sha256)
+def _fetch(file: SourceFile, path: Path) -> str:
+    """Bring ``file`` to ``path`` from the first link that gives it; "" or what each link answered."""
+    import pooch
+    from requests.exceptions import RequestException
+
+    answers = []
+    for url in file.urls:
+        pooch.get_logger().setLevel("WARNING")
+        downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=TIMEOUT)
+        registry, urls = {path.name: f"sha256:{file.sha256}"}, {path.name: url}
+        store = pooch.create(path.parent, base_url="", registry=registry, urls=urls, retry_if_failed=RETRIES)
+        try:
+            print(f"{path.name} ({_size(file.size)}) from {urlsplit(url).hostname}", flush=True)
+            store.fetch(path.name, downloader=downloader)
+            return ""
+        except RequestException as error:
+            status = getattr(error.response, "status_code", None)
+            answers.append(f"{urlsplit(url).hostname}: {f'HTTP {status}' if status else type(error).__name__}")
+        except ValueError:  # of pooch, for a wrong checksum
+            answers.append(f"{urlsplit(url).hostname}: another file than the published one, by its SHA-256")
+    return "; ".join(answers)
+
+
+def _instructions(dataset: str, source: Source, out: Path) -> str:
+    """What to download by hand and where to put it; the folder that results is one ``data check`` accepts."""
+    folder = out / FOLDERS[dataset]
+    paths = [(file, out / file.name if file.unpacked else folder / file.name) for file in source.files]
+    lines = [
+        f"{source.title} by hand:",
+        f"  1. Open {source.page}. {source.remark}",
+        "  2. Download and put",
+        *(f"     {file.name} ({_size(file.size)}) as {path}" for file, path in paths),
+        "  3. Run the same command again: it checks the SHA-256 and does the rest.",
+        f"The result, for those who have a copy already, is {folder} with",
+        *(f"     {line}" for line in source.layout),
+    ]
+    return "\n".join(lines)
+
+
+def unpack(archive: Path, folder: Path, dataset: str) -> None:
+    """Unpack ``archive`` (tar in any compression) as ``folder``, which does not exist yet.
+
+    The content, or that of its only folder, has to be ``dataset``. It is unpacked beside ``folder`` and renamed when
+    complete: a killed call leaves no ``folder``. Raises :class:`UserError` for an archive that is broken, holds a path
+    or a link that leads outside, or something else than expected, and for a full disk.
+    """
+    partial = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    hint = "Remove it and download it again."
     try:
-        fetch(file.urls, path, file.sha256)
-    except Unavailable as error:
-        print(by_hand(dataset, source, out))
-        stays = f"Run again later ({size(arrived(path))} stay), or fetch" if arrived(path) else "Fetch"
-        raise UserError(f"No link gives {file.name} ({error}).", f"{stays} it by hand as said above.") from error
+        print(f"{archive.name}: unpacking", flush=True)
+        with tarfile.open(archive) as tar:
+            tar.extractall(partial, filter=_refuse_outside)
+        content = next((path for path in (partial, *subfolders(partial)[:1]) if is_dataset(path, dataset)), None)
+        if content is None:
+            raise UserError(f"{archive} does not hold the dataset.", hint)
+        content.rename(folder)
+    except BROKEN as error:
+        raise UserError(f"{archive} cannot be unpacked: {str(error).splitlines()[0]}.", hint) from error
+    except OSError as error:
+        raise UserError(f"{archive} cannot be unpacked: {error}.", "Make room on the disk, then run again.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
-def _require_checksum(path: Path, expected: str) -> None:
-    """A file that lies there already, put by hand or by an earlier call."""
-    print(f"{path.name}: checking the SHA-256")
-    found = sha256(path)
-    if found != expected:
-        raise UserError(f"{path} has the SHA-256 {found}, not the published {expected}.", "Remove it, then run again.")
+def _refuse_outside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """tarfile's filter refuses links that lead outside and devices; of names it would make others."""
+    if leads_outside(member.name):
+        raise UserError(f"The archive holds {member.name!r}, which leads outside of it.", "Download it again.")
+    return tarfile.data_filter(member, folder)
+
+
+def _size(count: float) -> str:
+    """Bytes for people, decimal as disks are sold: "5.3 GB", "0.1 MB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

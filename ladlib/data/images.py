@@ -1,18 +1,25 @@
-"""Images as the model sees them: opened the same way whatever their format, resized once.
+"""Images as every stage and every model sees them: opened the same way whatever their format, resized here only.
 
-The resize happens here and nowhere else. Its result is a size that Qwen2.5-VL's own processor leaves
-alone, so SFT, rollouts, evaluation and any server see the same pixels.
+    view(Path("000.png"), min_pixels=56 * 56, max_pixels=1280 * 28 * 28)
+
+The size that results is one that Qwen2.5-VL's own processor leaves unchanged, so SFT, rollouts, evaluation and any
+server see the same pixels.
 """
 
 import hashlib
 import math
 import struct
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ladlib.errors import UserError
+
+Result = TypeVar("Result")
 
 FACTOR = 28  # Qwen2.5-VL: patches of 14 pixels, merged 2 by 2
 MAX_RATIO = 200  # of the sides, the limit of smart_resize
@@ -26,52 +33,50 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, In
 ENDS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # the last bytes of a PNG and of a JPEG file
 
 
+@lru_cache(maxsize=256)  # a group's completions share their images, and many pairs a reference image
+def view(path: Path, min_pixels: int, max_pixels: int) -> Image.Image:
+    """The image at ``path`` as every stage and every model sees it."""
+    return fit(open_image(path), min_pixels, max_pixels)
+
+
+def view_size(path: Path | str, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """The (width, height) of :func:`view`, from the file's header alone."""
+    return fitted_size(*read_size(path), min_pixels, max_pixels)
+
+
 def open_image(path: Path | str) -> Image.Image:
     """The image at ``path`` as 8-bit RGB, upright.
 
-    EXIF orientation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bit;
-    the first frame of an animation. Colour profiles are ignored, as Qwen's processor does. Raises
-    :class:`UserError` where the file is missing, does not decode, or is too large to be an image
-    of these datasets (Pillow's limit against decompression bombs, about 179 million pixels).
+    EXIF orientation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bit; the first frame of an
+    animation. Colour profiles are ignored, as in Qwen's processor. Raises :class:`UserError` where the file is
+    missing, does not decode, or exceeds Pillow's limit against decompression bombs (about 179 million pixels).
     """
-    path = _existing(path)
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return _rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path} is too large: {error}", "Give a smaller image.") from error
-    except DAMAGE as error:
-        raise UserError(f"{path} does not decode as an image.", "Copy or export it again.") from error
+    return _read(path, lambda image: _rgb(ImageOps.exif_transpose(image)))
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
     """(width, height) from the file's header alone, as stored. Raises as :func:`open_image` does."""
-    path = _existing(path)
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.size
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path} is too large: {error}", "Give a smaller image.") from error
-    except DAMAGE as error:
-        raise UserError(f"{path} is not an image.", "Copy or export it again.") from error
+    return _read(path, lambda image: image.size)
 
 
 def has_end(path: Path) -> bool:
-    """Whether a file ends as PNG or JPEG does. One that was cut off does not; to a whole one bytes may be added."""
+    """Whether a file ends as PNG or JPEG does. A truncated one does not; to a whole one bytes may be added."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - max(map(len, ENDS))))
         return file.read().endswith(ENDS)
 
 
-def _existing(path: Path | str) -> Path:
+def _read(path: Path | str, read: Callable[[Image.Image], Result]) -> Result:
     path = Path(path)
     try:
-        is_there = path.is_file()
-    except OSError as error:  # such as a name longer than any can be
-        raise UserError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
-    if not is_there:
-        raise UserError(f"There is no image file {path}.", "Check the path.")
-    return path
+        if not path.is_file():
+            raise UserError(f"There is no image file {path}.", "Check the path.")
+        with Image.open(path, formats=FORMATS) as image:
+            return read(image)
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} is too large: {error}", "Give a smaller image.") from error
+    except DAMAGE as error:
+        raise UserError(f"{path} does not decode as an image.", "Copy or export it again.") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -100,12 +105,10 @@ def fit(image: Image.Image, min_pixels: int, max_pixels: int) -> Image.Image:
 def fitted_size(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     """The (width, height) nearest in shape with sides divisible by 28 and an area in the band.
 
-    Qwen2-VL's ``smart_resize`` (transformers, ``models/qwen2_vl``) for factor 28. In a narrow band
-    its result can lie outside, so that a second resize would change the image again; then the size
-    within the band that is nearest in aspect ratio is taken. So fitting is idempotent.
-
-    Raises :class:`UserError` for sides of a ratio above 200 (the limit of ``smart_resize``) and for
-    a band that holds no such size.
+    Qwen2-VL's ``smart_resize`` (transformers, ``models/qwen2_vl``) for factor 28. In a narrow band its result can lie
+    outside, so that a second resize would change the image again; then the size in the band with the nearest aspect
+    ratio is taken: fitting is idempotent. Raises :class:`UserError` for sides of a ratio above 200 (the limit of
+    ``smart_resize``) and for a band that holds no such size.
     """
     if max(width, height) > MAX_RATIO * min(width, height):
         raise UserError(f"An image of {width}x{height} pixels is too narrow.", f"Keep the ratio within {MAX_RATIO}.")
@@ -151,13 +154,8 @@ def _columns(rows: int, ratio: float, fewest: int, most: int) -> set[int]:
     return {min(max(one, low), high) for one in (math.floor(wanted), math.ceil(wanted))} if low <= high else set()
 
 
-def seen_size(path: Path | str, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """The (width, height) at which a model sees the image at ``path``, from the file's header alone."""
-    return fitted_size(*read_size(path), min_pixels, max_pixels)
-
-
 def tokens(size: tuple[int, int]) -> int:
-    """Visual tokens of an image of (width, height): one for each 28 by 28 pixels."""
+    """Visual tokens of an image of (width, height): one per 28 by 28 pixels."""
     return size[0] // FACTOR * (size[1] // FACTOR)
 
 

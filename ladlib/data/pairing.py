@@ -1,21 +1,23 @@
-"""Which training normal stands beside which test image.
+"""Which training normal is the reference image of which test image.
 
-Rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998):
-each test image ranks the training normals of its category by
-``sha256("<seed>|<test image>|<reference>")`` and takes the smallest. The choice depends on nothing
-but names, so every machine makes the same one; in a half-copied folder an image whose best normal
-is missing takes the next best, and all other pairs stay.
+Rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998): each test image
+ranks the training normals of its category by ``sha256("<seed>|<test image>|<reference>")`` and takes the smallest.
+The choice depends on names alone, so every machine makes the same one; where the best normal is missing, the next
+one is taken and all other pairs stay.
 
 ``pairs/mvtec_loco-seed0.csv`` holds the pairs of the published MVTec LOCO AD with seed 0.
 """
 
-import csv
 import hashlib
 import heapq
 from collections.abc import Iterable, Sequence
-from importlib import resources
+from pathlib import Path
 
-from ladlib.data.counts import published_images
+from PIL import Image
+
+from ladlib.config import Data
+from ladlib.data.images import view
+from ladlib.data.layout import find_dataset, published_images, read_table
 from ladlib.errors import UserError
 from ladlib.records import Pair, Sample
 
@@ -25,8 +27,15 @@ def pair(samples: Sequence[Sample], seed: int) -> list[Pair]:
 
     Raises :class:`UserError` where a category with test images has no training normals.
     """
-    normals = training_normals(samples)
-    return [_pair(sample, normals, seed) for sample in samples if sample.split == "test"]
+    normals, pairs = training_normals(samples), []
+    for sample in samples:
+        if sample.split == "test":
+            candidates = normals.get((sample.dataset, sample.category))
+            if not candidates:
+                what = f"{sample.category} of {sample.dataset} has test images and no training normals."
+                raise UserError(what, "Copy its training images too.")
+            pairs.append(Pair(test=sample, reference=ranked(sample.image, candidates, seed, 1)[0]))
+    return pairs
 
 
 def training_normals(samples: Iterable[Sample]) -> dict[tuple[str, str], list[str]]:
@@ -38,35 +47,24 @@ def training_normals(samples: Iterable[Sample]) -> dict[tuple[str, str], list[st
     return normals
 
 
-def _pair(test: Sample, normals: dict[tuple[str, str], list[str]], seed: int) -> Pair:
-    candidates = normals.get((test.dataset, test.category))
-    if not candidates:
-        raise UserError(
-            f"{test.category} of {test.dataset} has test images and no training normals.",
-            "Copy its training images too.",
-        )
-    return Pair(test=test, reference=choose(test.image, candidates, seed))
-
-
-def choose(test: str, candidates: Iterable[str], seed: int) -> str:
-    """The candidate (an image path) of the smallest hash with the test image's path."""
-    return ranked(test, candidates, seed, 1)[0]
-
-
 def ranked(test: str, candidates: Iterable[str], seed: int, count: int) -> list[str]:
-    """The ``count`` candidates of the smallest hashes, smallest first: the reference image, then those next in line."""
-    return heapq.nsmallest(count, candidates, key=lambda one: hashlib.sha256(f"{seed}|{test}|{one}".encode()).digest())
+    """The ``count`` candidates with the smallest hashes, smallest first: the reference image, then the next ones."""
+    key = lambda name: hashlib.sha256(f"{seed}|{test}|{name}".encode()).digest()  # noqa: E731
+    return heapq.nsmallest(count, candidates, key=key)
+
+
+def pair_images(pair: Pair, root: Path | str, data: Data) -> list[Image.Image]:
+    """[reference image, test image] as every model sees them."""
+    folder = find_dataset(root, pair.test.dataset)
+    return [view(folder / path, data.min_pixels, data.max_pixels) for path in (pair.reference, pair.test.image)]
 
 
 def published_pairs(seed: int) -> list[tuple[str, str]]:
-    """(test, reference) for the 1,568 test images of MVTec LOCO AD as released.
-
-    Made from the published counts: the files of each folder are 000.png, 001.png and so on.
-    """
+    """(test, reference) for the 1,568 test images of MVTec LOCO AD, from the published counts."""
     images = published_images("mvtec_loco")
     normals = {category: names for (category, split, _), names in images.items() if split == "train"}
     return [
-        (test, choose(test, normals[category], seed))
+        (test, ranked(test, normals[category], seed, 1)[0])
         for (category, split, _), names in sorted(images.items())
         if split == "test"
         for test in names
@@ -75,6 +73,4 @@ def published_pairs(seed: int) -> list[tuple[str, str]]:
 
 def committed_pairs() -> list[tuple[str, str]]:
     """The rows of ``pairs/mvtec_loco-seed0.csv`` as (test, reference)."""
-    file = resources.files("ladlib.data") / "pairs" / "mvtec_loco-seed0.csv"
-    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
-    return [(row["test"], row["reference"]) for row in rows]
+    return [(row["test"], row["reference"]) for row in read_table("pairs/mvtec_loco-seed0.csv")]

@@ -8,7 +8,7 @@ the pixels that every other arm sees, and its answers become the same records in
 the server and are no part of the request: the chat template (Qwen2.5-VL's own is the one that the local arms use)
 and settings that it takes from the model's repository (vLLM: ``--generation-config vllm`` keeps Qwen's repetition
 penalty out of greedy decoding). Quantisation and engine change answers, so the row in every table names them.
-:mod:`ladlib.endpoint.writing` has another model write the data of stage 1.
+:mod:`ladlib.sft_writer` has another model write the data of stage 1.
 """
 
 from ladlib.endpoint.judging import evaluate

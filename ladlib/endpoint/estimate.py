@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ladlib.config import Data, Endpoint
-from ladlib.data.images import seen_size, tokens
+from ladlib.data.images import tokens, view_size
 from ladlib.endpoint.client import host, key_name
 from ladlib.records import Pair
 
@@ -44,7 +44,7 @@ def summary(arm: str, endpoint: Endpoint, rows: Sequence[dict]) -> str:
 def input_tokens(pairs: Sequence[tuple[Pair, Path]], texts: Iterable[str], data: Data) -> int:
     """Of pairs, each with the folder that its paths are relative to, and the texts; reads the images' headers."""
     paths = [folder / path for one, folder in pairs for path in (one.reference, one.test.image)]
-    images = {path: tokens(seen_size(path, data.min_pixels, data.max_pixels)) for path in set(paths)}
+    images = {path: tokens(view_size(path, data.min_pixels, data.max_pixels)) for path in set(paths)}
     return sum(images[path] for path in paths) + sum(len(text) // LETTERS + TEMPLATE for text in texts)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ladlib.config import Profile, load_profile
-from ladlib.conversations import balanced_pairs, make_conversations
 from ladlib.errors import UserError
 from ladlib.memory import is_calculated
 from ladlib.notebook import UNSET
@@ -17,6 +16,7 @@ from ladlib.pipeline.parameters import OPTIONS, Scalar
 from ladlib.pipeline.progress import clock
 from ladlib.pipeline.stages import Stage
 from ladlib.plan import advice_lines, hours_lines, memory_lines, nearest_gpu, stage_lines
+from ladlib.sft_data import balanced_pairs, make_conversations
 
 NO_DATA = "the profile and the published counts, since no datasets are given"
 FIELDS = {"model": "model.base", "eval_limit": "evaluate.limit", "sensitivity_pairs": "evaluate.sensitivity"}

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ladlib import implied
-from ladlib.data.counts import published as published_counts
+from ladlib.data.layout import published as published_counts
 from ladlib.records import Anomaly
 from ladlib.report import published
 from ladlib.report.style import BLUE, GREY, INK, ORANGE, PALE, canvas, styled

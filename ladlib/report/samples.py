@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ladlib.config import Data
-from ladlib.data.counts import published
 from ladlib.data.images import FACTOR, fit, fitted_size, open_image, read_size, tokens
+from ladlib.data.layout import published
 from ladlib.records import Anomaly, Pair, Sample
 from ladlib.report.pictures import gallery
 from ladlib.report.style import SKY, bare, canvas, frame, styled

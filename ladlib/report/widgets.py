@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ladlib.conversations import pair_images, view
-from ladlib.data.images import open_image, tokens
+from ladlib.data.images import open_image, tokens, view
+from ladlib.data.pairing import pair_images
 from ladlib.parsing import parse
 from ladlib.records import Answer, Pair
 from ladlib.report.interactive import (

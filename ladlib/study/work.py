@@ -4,10 +4,10 @@ import random
 from pathlib import Path
 
 from ladlib.config import Profile
-from ladlib.conversations import pairs_to_train_on
 from ladlib.data import find_dataset
 from ladlib.records import Pair
 from ladlib.runs import RunFolder
+from ladlib.sft_data import pairs_to_train_on
 
 PAIRS_PER_RULE = 48  # sampled for pass@k
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 from ladlib.config import ToyData
 from ladlib.data import FOLDERS
-from ladlib.data.layout import DRAWN
+from ladlib.data.layout import TOY_MARKER
 from ladlib.errors import UserError
 from ladlib.records import Anomaly, Split
 from ladlib.runs import write_text
@@ -139,8 +139,8 @@ def write_datasets(out: Path, sizes: ToyData) -> None:
     anything else, also toy datasets of other sizes or another seed, or from before :data:`WORLD` was raised.
     """
     marker = json.dumps({"world": WORLD} | sizes.model_dump(), indent=2) + "\n"
-    if (out / DRAWN).is_file():
-        if (out / DRAWN).read_bytes() == marker.encode():
+    if (out / TOY_MARKER).is_file():
+        if (out / TOY_MARKER).read_bytes() == marker.encode():
             return
         raise UserError(
             f"{out} holds toy datasets of other sizes or seed, or an earlier version.", "Delete it or name another."
@@ -150,7 +150,7 @@ def write_datasets(out: Path, sizes: ToyData) -> None:
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     _draw_all(partial, sizes)
-    write_text(partial / DRAWN, marker)
+    write_text(partial / TOY_MARKER, marker)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
 

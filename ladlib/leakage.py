@@ -1,0 +1,132 @@
+"""The files of a training stage, and a check that no image of the test set is among them. No torch.
+
+    rows = training_files(pairs, Path("data"))              # raises where a file is one of MVTec LOCO AD's
+    write_manifest(run.manifest("sft_grpo", 0), rows)
+
+The check does not rely on names: a test image that was copied or renamed has the same bytes, and one that was saved
+again has nearly the same perceptual hash (pHash: C. Zauner, "Implementation and benchmarking of perceptual image hash
+functions", 2010) of 16 by 16 coefficients. An image saved as JPEG of quality 50, resized, grey, brighter or noisy
+differs in at most 18 of its 256 bits; the nearest of a training and a test image in the synthetic datasets in 88.
+Turned, mirrored and strongly cropped copies are not found, nor are those of bare surfaces, which all hash alike.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ladlib.data.images import open_image, sha256
+from ladlib.data.layout import find_dataset, is_image
+from ladlib.errors import UserError
+from ladlib.progress import Progress
+from ladlib.records import Pair, Record
+from ladlib.runs import write_text
+from ladlib.sanitize import escape_csv
+
+NEAR = 48  # bits in which two images may differ and still count as one
+FLAT = 2.0  # grey levels of standard deviation: below, there is nothing to tell images apart by
+
+
+class TrainingFile(Record):
+    """One pair of a manifest; paths are relative to the dataset's folder."""
+
+    dataset: str
+    category: str
+    defect: str  # "" for a good image
+    label: str
+    reference: str
+    test: str
+    reference_sha256: str  # of the file's bytes
+    test_sha256: str
+
+
+def training_files(pairs: Iterable[Pair], root: Path | str) -> list[TrainingFile]:
+    """A row for each of ``pairs``, once, in their order.
+
+    Raises :class:`UserError` for a missing image and where one has the bytes or the looks of an image of MVTec LOCO AD
+    below ``root``. Without that dataset, :func:`ladlib.sft_data.refuse_loco` checks the names alone.
+    """
+    rows, hashes = [], {}
+    for pair in {(pair.test.dataset, pair.id): pair for pair in pairs}.values():
+        digests, folder = image_hashes(pair, root), find_dataset(root, pair.test.dataset)
+        hashes |= zip((folder / pair.reference, folder / pair.test.image), digests, strict=True)
+        rows.append(
+            TrainingFile(
+                dataset=pair.test.dataset, category=pair.test.category, defect=pair.test.defect, label=pair.test.label,
+                reference=pair.reference, test=pair.test.image, reference_sha256=digests[0], test_sha256=digests[1],
+            )
+        )  # fmt: skip
+    _refuse_test_images(hashes, root)
+    return rows
+
+
+def write_manifest(path: Path, rows: Sequence[TrainingFile]) -> None:
+    """Write ``rows`` as a CSV file."""
+    safe = [{name: escape_csv(value) for name, value in row.model_dump().items()} for row in rows]
+    write_text(path, pd.DataFrame(safe).to_csv(index=False, lineterminator="\n"))
+
+
+def image_hashes(pair: Pair, root: Path | str) -> tuple[str, str]:
+    """SHA-256 of the files of reference and test image below ``root``."""
+    folder = find_dataset(root, pair.test.dataset)
+    reference, test = (folder / path for path in (pair.reference, pair.test.image))
+    return _sha256(reference, reference.stat().st_mtime_ns), _sha256(test, test.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8192)  # many conversations are about one image
+def _sha256(path: Path, changed: int) -> str:
+    return sha256(path)
+
+
+def _refuse_test_images(hashes: dict[Path, str], root: Path | str) -> None:
+    try:
+        folder = find_dataset(root, "mvtec_loco")
+    except UserError:
+        return
+    tested = sorted(path for path in folder.glob("*/*/**/*") if is_image(path) and "ground_truth" not in path.parts)
+    paths, sizes = {digest: path for path, digest in hashes.items()}, {path.stat().st_size for path in hashes}
+    for image in tested:
+        # Files of another length cannot have the same bytes: few are ever read.
+        if image.stat().st_size in sizes and (path := paths.get(sha256(image))):
+            _refuse(path, f"has the bytes of {'/'.join(image.parts[-4:])}, an image of the test set")
+    looks = {image: bits for image, bits in _looks(tested, "test set").items() if bits is not None}
+    for path, bits in _looks(list(hashes), "training set").items() if looks else ():
+        if bits is not None:
+            differing = np.bitwise_count(np.stack(list(looks.values())) ^ bits).sum(axis=1)
+            if differing.min() <= NEAR:
+                image = list(looks)[int(differing.argmin())]
+                which = f"{'/'.join(image.parts[-4:])}, an image of the test set"
+                _refuse(path, f"looks like {which} ({differing.min()} of 256 bits differ)")
+
+
+def _refuse(path: Path, why: str) -> None:
+    raise UserError(f"{'/'.join(path.parts[-4:])} {why}.", "Take it out of the training data.")
+
+
+def _looks(paths: Sequence[Path], title: str) -> dict[Path, np.ndarray | None]:
+    """The perceptual hash of each image file. Raises :class:`UserError` for one that does not decode."""
+    progress, looks = Progress(f"near-duplicate check, {title}", "image", len(paths)), {}
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for path, bits in zip(paths, pool.map(lambda path: _look(path, path.stat().st_mtime_ns), paths), strict=True):
+            looks[path] = bits
+            progress.tell(len(looks))
+    return looks
+
+
+@lru_cache(maxsize=16384)
+def _look(path: Path, changed: int) -> np.ndarray | None:
+    return perceptual_hash(open_image(path))
+
+
+def perceptual_hash(image: Image.Image) -> np.ndarray | None:
+    """The 256 bits of an RGB ``image`` in 32 bytes; None where it is all of one grey."""
+    import imagehash
+
+    if np.asarray(image.convert("L").resize((64, 64), Image.Resampling.BOX), dtype=float).std() < FLAT:
+        return None
+    return np.packbits(imagehash.phash(image, hash_size=16).hash)

@@ -1,0 +1,291 @@
+"""The data of both training stages: two-image conversations for SFT, labelled pairs for GRPO. No torch.
+
+    make_conversations(load_profile("toy"), Path("data"), seed=0)[0].answer    # "B. No."
+
+Both come from the *test* images of MVTec AD and VisA, as in the paper, and never from MVTec LOCO AD.
+Differences from the paper (section 1 of its summary in the README):
+
+1. The paper's captions and questions were written by Gemini-2.0-Pro-Exp with MMAD's annotations as priors, then
+   reviewed by people, and are not published. Here MMAD's own questions and captions are used unchanged, short and
+   without a chain of thought; ``ladlib data sft`` (:mod:`ladlib.sft_writer`) builds a file in the paper's way, which
+   is trained on where ``data.sft_file`` names it.
+2. Which anomalies the paper took as logical is unknown; ``ladlib/data/logical.csv`` is the choice here.
+3. Good pairs are chosen from the categories of the anomalous ones, in equal numbers where there are enough, so that
+   the category does not reveal the label.
+"""
+
+import hashlib
+import random
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from ladlib.config import Profile
+from ladlib.data import find_dataset, mmad, pairing, read_dataset
+from ladlib.errors import UserError, read_text
+from ladlib.records import Conversation, Dataset, Pair, Written
+from ladlib.runs import write_text
+
+TRAINING_DATASETS: tuple[Dataset, ...] = ("mvtec_ad", "visa")
+LOCO = frozenset({"breakfast_box", "juice_bottle", "pushpins", "screw_bag", "splicing_connectors"})
+CAPTION = "The first image shows a normal product. Write a caption of the second image."
+ABOUT = "The first image shows a normal product. About the second image: {question}"
+CAPTION_WORDS = 60  # of MMAD's long descriptions, only the first sentences up to so many words
+KNOWLEDGE = {"mvtec_ad": "MVTec", "visa": "VisA"}  # their names in domain_knowledge.json
+REBUILD = "Build it again with `ladlib data sft`."
+
+
+# Pairs
+
+
+def training_pairs(root: Path | str, seed: int) -> list[Pair]:
+    """Every test image of MVTec AD and VisA below ``root`` with a normal reference image.
+
+    A dataset that is absent or half copied is left out with a warning. Raises :class:`UserError` where none is left
+    and where an image is of MVTec LOCO AD, the test set.
+    """
+    pairs: list[Pair] = []
+    for dataset in TRAINING_DATASETS:
+        try:
+            pairs += pairing.pair(read_dataset(root, dataset), seed)
+        except UserError as error:
+            warnings.warn(f"Training continues without {dataset}: {error.what}", stacklevel=2)
+    if not pairs:
+        raise UserError(f"{root} holds no test images of MVTec AD or VisA.", "Training needs one of them.")
+    refuse_loco(pairs)
+    return pairs
+
+
+def pairs_to_train_on(profile: Profile, root: Path | str) -> list[Pair]:
+    """:func:`training_pairs` without the validation split."""
+    pairs = training_pairs(root, profile.data.reference_seed)
+    return [pair for pair in pairs if not in_validation_split(pair, profile)]
+
+
+def validation_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
+    """Logical and good pairs of the validation split, in equal numbers and of the same categories.
+
+    For choosing steps, rates and weights without looking at the test set; [] for a ``validation_share`` of 0.
+    """
+    pairs = training_pairs(root, profile.data.reference_seed)
+    split = [pair for pair in pairs if in_validation_split(pair, profile)]
+    return _balanced(split, len(split), random.Random(f"validation:{seed}"))
+
+
+def in_validation_split(pair: Pair, profile: Profile) -> bool:
+    """Whether neither stage is trained on the pair: decided by the hash of its id alone."""
+    digest = hashlib.sha256(f"validation|{pair.id}".encode()).digest()
+    return int.from_bytes(digest[:4]) / 2**32 < profile.data.validation_share
+
+
+def refuse_loco(pairs: Sequence[Pair]) -> None:
+    """Raises :class:`UserError` where one of ``pairs`` is of MVTec LOCO AD, which is for testing only."""
+    for pair in pairs:
+        names = {pair.test.category, *PurePosixPath(pair.test.image).parts, *PurePosixPath(pair.reference).parts}
+        if pair.test.dataset not in TRAINING_DATASETS or names & LOCO:
+            raise UserError(
+                f"{pair.test.image} is of MVTec LOCO AD, the test set.", "Take it out of the training data."
+            )
+
+
+def balanced_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
+    """``profile.data.grpo_pairs`` pairs or as many as there are: logical, good, logical, good, ...
+
+    Raises :class:`UserError` where there is no logical or no good test image.
+    """
+    pairs = pairs_to_train_on(profile, root)
+    for kind in ("logical", "good"):
+        if not any(pair.test.anomaly == kind for pair in pairs):
+            raise UserError(f"{root} has no {kind} test image to train on.", "GRPO needs both kinds.")
+    return _balanced(pairs, profile.data.grpo_pairs, random.Random(f"grpo:{seed}"))
+
+
+def _balanced(pairs: Sequence[Pair], most: int, rng: random.Random) -> list[Pair]:
+    """At most ``most`` of ``pairs``, a logical one before each good one, of the same category while there are any."""
+    logical, good = ([pair for pair in pairs if pair.test.anomaly == kind] for kind in ("logical", "good"))
+    rng.shuffle(logical)
+    rng.shuffle(good)
+    chosen = []
+    for anomalous in logical[: min(len(logical), len(good), most // 2)]:
+        same = (pair for pair in good if pair.test.category == anomalous.test.category)
+        normal = next(same, good[0])
+        good.remove(normal)
+        chosen += [anomalous, normal]
+    return chosen
+
+
+# Conversations
+
+
+def make_conversations(profile: Profile, root: Path | str, seed: int) -> list[Conversation]:
+    """At most ``profile.data.sft_samples`` conversations, chosen by ``seed`` from all that can be made.
+
+    They are those of ``profile.data.sft_file`` where it names a file. Otherwise questions come from ``mmad.json``, or,
+    with a warning, from the folders' names in MMAD's form; captions from MMAD's ``.txt`` files, or from
+    ``domain_knowledge.json``.
+    """
+    conversations = _every_conversation(profile, root, seed)
+    chosen = conversations[: profile.data.sft_samples]
+    for conversation in chosen:
+        # An image token in a text stands for an image that is not there, and ends the training in the middle.
+        if "<|" in conversation.question + conversation.answer:
+            raise UserError(
+                f"A conversation about {conversation.pair.id} holds '<|', which begins a special token.",
+                "Take it out of MMAD's annotations, or of the file of conversations.",
+            )
+    return chosen
+
+
+def held_out(profile: Profile, root: Path | str, seed: int, per_kind: int) -> list[Conversation]:
+    """At most ``per_kind`` template conversations of each type, about images that stage 1 with ``seed`` never sees."""
+    trained = {conversation.pair.id for conversation in make_conversations(profile, root, seed)}
+    template = profile.model_copy(update={"data": profile.data.model_copy(update={"sft_file": None})})
+    kinds: dict[str, list[Conversation]] = {}
+    for conversation in _every_conversation(template, root, seed):
+        if conversation.pair.id not in trained:
+            kinds.setdefault(conversation.kind, []).append(conversation)
+    return [conversation for kind in sorted(kinds) for conversation in kinds[kind][:per_kind]]
+
+
+def _every_conversation(profile: Profile, root: Path | str, seed: int) -> list[Conversation]:
+    rng, file = random.Random(f"sft:{seed}"), profile.data.sft_file
+    if file:
+        conversations = read_sft_file(Path(file))
+        refuse_loco([row.pair for row in conversations])
+        _refuse_absent(conversations, root, Path(file))
+    else:
+        pairs = training_pairs(root, profile.data.reference_seed)
+        conversations = [*_questions(root, pairs, rng), *_captions(root, pairs)]
+    conversations = [row for row in conversations if not in_validation_split(row.pair, profile)]
+    if file and not conversations:
+        raise UserError(f"All of {file} is about images of the validation split.", "Build it with this profile.")
+    rng.shuffle(conversations)
+    return conversations
+
+
+def _questions(root: Path | str, pairs: Sequence[Pair], rng: random.Random) -> list[Conversation]:
+    if not _mmad_file(root, "mmad.json"):
+        warnings.warn(f"{root} holds no mmad.json: questions are made from the names of folders", stacklevel=4)
+        return [conversation for pair in pairs for conversation in _from_labels(pair, pairs, rng)]
+    by_image = {(pair.test.dataset, pair.test.id): pair for pair in pairs}
+    questions = [one for one in mmad.read_questions(root) if mmad.SOURCES.get(one.source) in TRAINING_DATASETS]
+    located = [(by_image.get(mmad.locate(question.image) or ("", "")), question) for question in questions]
+    if absent := sum(pair is None for pair, _ in located):
+        warnings.warn(f"{absent} of {len(located)} questions are about images that are not there", stacklevel=4)
+    return [
+        _multiple_choice(pair, question.type, question.question, question.options, question.answer)
+        for pair, question in located
+        if pair
+    ]
+
+
+def _multiple_choice(pair: Pair, kind: str, question: str, options: dict[str, str], answer: str) -> Conversation:
+    lines = {letter: f"{letter}. {text}" for letter, text in options.items()}
+    asked = "\n".join([ABOUT.format(question=question), *lines.values()])
+    return Conversation(pair=pair, kind=kind, question=asked, answer=lines[answer])
+
+
+def _from_labels(pair: Pair, pairs: Sequence[Pair], rng: random.Random) -> Iterator[Conversation]:
+    """What a folder's name can answer: is there a defect, and which of the category's defects."""
+    defect, options = pair.test.defect, {"A": "Yes.", "B": "No."}
+    answer = "A" if pair.test.label == "yes" else "B"
+    yield _multiple_choice(pair, "Anomaly Detection", "Is there any defect in the object?", options, answer)
+    others = {other.test.defect for other in pairs if other.test.category == pair.test.category} - {"", defect}
+    if defect and others:
+        names = sorted([defect, *rng.sample(sorted(others), min(3, len(others)))])
+        question = "What is the type of the defect?"
+        options = dict(zip("ABCD", names, strict=False))
+        yield _multiple_choice(pair, "Defect Classification", question, options, "ABCD"[names.index(defect)])
+
+
+def _captions(root: Path | str, pairs: Sequence[Pair]) -> Iterator[Conversation]:
+    """Captions from the ``.txt`` of an image's name beside it in MMAD, else from what MMAD knows of the defect."""
+    texts, knowledge = {}, {}
+    if folder := _mmad_file(root, ""):
+        for path in sorted(folder.glob("*/*/*/*/*.txt")):
+            if key := mmad.locate(path.relative_to(folder).as_posix()):
+                texts[key] = read_text(path, "Copy it from the release of MMAD.").strip()
+    if _mmad_file(root, "domain_knowledge.json"):
+        knowledge = mmad.read_knowledge(root)
+    for pair in pairs:
+        sample = pair.test
+        about = knowledge.get(KNOWLEDGE[sample.dataset], {}).get(sample.category, {})
+        known = about.get(sample.defect or "good") or (about.get("bad") if sample.defect else None)
+        caption = texts.get((sample.dataset, sample.id)) or (_shortened(known) if known else "")
+        if caption:
+            yield Conversation(pair=pair, kind="Caption", question=CAPTION, answer=caption)
+
+
+def _shortened(text: str) -> str:
+    """The title and the first sentences of one of MMAD's descriptions, at least one sentence."""
+    title, body = re.fullmatch(r"\s*(?:<(.*?)>)?\s*(?:Description:)?\s*(.*)", text, re.DOTALL).groups()
+    first, *others = re.split(r"(?<=[.!?])\s+", " ".join(body.split()))
+    for sentence in others:
+        if len(f"{first} {sentence}".split()) > CAPTION_WORDS:
+            break
+        first += f" {sentence}"
+    return f"{title}: {first}" if title else first
+
+
+def _mmad_file(root: Path | str, name: str) -> Path | None:
+    try:
+        path = find_dataset(root, "mmad") / name
+    except UserError:
+        return None
+    return path if path.exists() else None
+
+
+# The file of conversations
+
+
+def read_sft_file(file: Path) -> list[Written]:
+    """The rows of ``file`` in its order.
+
+    Raises :class:`UserError` for a file that is absent or empty, or has a line that is no such record; it is written
+    as a whole, so there is no excuse for a torn line.
+    """
+    rows = []
+    for number, line in enumerate(read_text(file, "Build it with `ladlib data sft --out`.").split("\n"), 1):
+        if line.strip():  # splitlines() would cut at line ends inside a text
+            try:
+                rows.append(Written.model_validate_json(line))
+            except ValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(str(part) for part in first["loc"]) or "the line"
+                raise UserError(f"{file}, line {number}: {field}: {first['msg']}.", REBUILD) from error
+    if not rows:
+        raise UserError(f"{file} holds no conversation.", REBUILD)
+    return rows
+
+
+def _refuse_absent(rows: Sequence[Written], root: Path | str, file: Path) -> None:
+    folders = {name: find_dataset(root, name) for name in {row.pair.test.dataset for row in rows}}
+    names = {(row.pair.test.dataset, name) for row in rows for name in (row.pair.reference, row.pair.test.image)}
+    absent = sorted(path for dataset, name in names if not (path := folders[dataset] / name).is_file())
+    if absent:
+        raise UserError(
+            f"{file} is about {len(names)} images, and {len(absent)} are not there, first {absent[0]}.",
+            "Give the datasets that it was built from, or build it again.",
+        )
+
+
+def write_sft_file(file: Path, rows: Sequence[Written]) -> list[Written]:
+    """Write ``rows`` to ``file``, each id once; those written. Raises :class:`UserError` as :func:`refuse_other`."""
+    refuse_other(file)
+    rows = list({row.id: row for row in rows}.values())
+    write_text(file, "".join(f"{row.model_dump_json()}\n" for row in rows))
+    return rows
+
+
+def refuse_other(file: Path) -> None:
+    """Raises :class:`UserError` where ``file`` exists and is no file of conversations, so that it is not lost."""
+    if file.is_dir():
+        raise UserError(f"{file} is a folder.", "Name a file, such as sft.jsonl.")
+    if file.is_file():
+        try:
+            read_sft_file(file)
+        except UserError as error:
+            raise UserError(f"{file} exists and is no file of conversations.", "Name another file.") from error

@@ -1,0 +1,297 @@
+"""The file of conversations that stage 1 can be trained on: by rule or by a model behind an endpoint, then reviewed.
+
+    rows = by_template(make_conversations(load_profile("paper"), Path("data"), seed=0), Path("data"))
+    write_sft_file(Path("sft.jsonl"), apply_review(rows, Path("sft.review.csv")))
+
+The paper had Gemini-2.0-Pro-Exp write them with MMAD's annotations as a prior, told to look beyond it and to merge
+both, and had people review them (third-party summary); its wording is unknown, and the prompts here are ours. Other
+differences: the prior is the conversation that the template makes, and the writer sees the pixels that the trained
+model will see, so that it cannot describe more.
+
+Every reply is stored under the hash of model, prompt, images and their size, whatever it says; none is asked for
+twice. One that is not in the required form is no conversation: it is left out and counted.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import ValidationError
+
+from ladlib.config import Profile
+from ladlib.data.pairing import pair_images
+from ladlib.endpoint.asking import Asking, Work, message
+from ladlib.endpoint.client import Client
+from ladlib.errors import UserError, read_text
+from ladlib.leakage import image_hashes
+from ladlib.records import Conversation, Prior, Record, Written
+from ladlib.runs import append_json, write_text
+from ladlib.sanitize import escape_csv
+from ladlib.sft_data import ABOUT, CAPTION
+
+MAX_TOKENS = 1024  # of a reply: a few sentences, and room for models that think before they write
+# The prior comes before the task, so that the request is read last. "Do not contradict": the annotations are
+# people's, and a writer that overrules them brings in its own mistakes.
+LOOK = (
+    "You write training data for a small vision-language model that learns to look at products closely. The first "
+    "image shows a normal {product}. The second image is the one to write about. This is known about it:\n\n"
+    "{prior}\n\n"
+    "Take that as a hint. Look beyond it: at the parts in the second image, their number, place, colour and state, and "
+    "at how they differ from the first image. Then merge what you see with what is known. Do not contradict what is "
+    "known, do not say that you were told it, and write only what can be seen. "
+)
+FORM = {
+    True: "Write a caption of the second image in two to four sentences. Reply with <caption>the caption</caption> and "
+    "nothing else.",
+    False: "Write one question about the second image that needs a close look, in the spirit of the one above, and its "
+    "answer in one or two sentences. Reply with <question>the question</question><answer>the answer</answer> and "
+    "nothing else.",
+}  # by whether it is a caption
+READ = {
+    True: re.compile(r"\s*<caption>(?P<answer>.*)</caption>\s*", re.DOTALL),
+    False: re.compile(r"\s*<question>(?P<question>.*)</question>\s*<answer>(?P<answer>.*)</answer>\s*", re.DOTALL),
+}
+# A tag inside the text, or the start of a special token such as <|image_pad|>: the trained model would learn it.
+MARKUP = re.compile(r"</?(?:caption|question|answer|think)|<\|", re.IGNORECASE)
+
+Decision = Literal["accept", "edit", "reject"]
+COLUMNS = ("id", "decision", "question", "answer")
+
+
+# The file
+
+
+def by_template(conversations: Iterable[Conversation], root: Path | str) -> list[Written]:
+    """The conversations as they were made from the annotations. ``root`` holds the datasets."""
+    return [
+        _written(one, one.question, one.answer, "template", "", image_hashes(one.pair, root)) for one in conversations
+    ]
+
+
+def _written(
+    prior: Conversation, question: str, answer: str, writer: str, prompt: str, images_sha256: tuple[str, str]
+) -> Written:
+    # Other words or images, another id: so a review never decides on what its reader did not see.
+    parts = [prior.pair.test.dataset, prior.pair.test.image, prior.pair.reference, prior.kind, question, answer]
+    return Written(
+        pair=prior.pair, kind=prior.kind, question=question, answer=answer, writer=writer,
+        id=hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16],
+        prior=Prior(question=prior.question, answer=prior.answer),
+        prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest() if prompt else "", images_sha256=images_sha256,
+    )  # fmt: skip
+
+
+# The review
+
+
+def write_review(file: Path, rows: Sequence[Written]) -> bool:
+    """Write a CSV table of ``rows`` with an empty column ``decision``; False where ``file`` exists and stays."""
+    if file.exists():
+        return False
+    with file.open("w", encoding="utf-8-sig", newline="") as opened:  # Excel recognises UTF-8 by the mark
+        table = csv.writer(opened)
+        table.writerow((*COLUMNS, "test", "reference"))
+        for row in rows:
+            paths = row.pair.test.image, row.pair.reference
+            table.writerow((row.id, "", *map(escape_csv, (row.question, row.answer, *paths))))
+    return True
+
+
+def apply_review(rows: Sequence[Written], file: Path) -> list[Written]:
+    """``rows`` without those that the table ``file`` rejects, and with the words of those that it edits.
+
+    ``decision`` is accept, edit (question and answer are the new words), reject, or empty (not reviewed). Raises
+    :class:`UserError` with the line of a decision or an id that does not exist, an id with two decisions, an edit
+    without words, and other words in an accepted row.
+    """
+    known = {row.id: row for row in rows}
+    decisions: dict[str, tuple[str, dict[str, str]]] = {}
+    for line, row in _read_review(file):
+        key, decision = row["id"].strip(), row["decision"].strip().lower()
+        words = {name: _without_escape(row[name]) for name in ("question", "answer")}
+        problem = ""
+        if key not in known:
+            problem = f"no conversation has the id {key!r}; its words or images are others now"
+        elif key in decisions:
+            problem = f"{key!r} has a second decision"
+        elif decision and decision not in get_args(Decision):
+            problem = f"{row['decision']!r} is no decision, use one of {', '.join(get_args(Decision))}"
+        elif decision == "edit" and not all(words.values()):
+            problem = "edited to no words"
+        # A spreadsheet may have changed line ends, and spaces at the edges.
+        elif decision == "accept" and any(
+            text.split() != getattr(known[key], name).split() for name, text in words.items()
+        ):
+            problem = "accepted, with other words than were written"
+        if problem:
+            raise UserError(f"{file}, line {line}: {problem}.", "Correct the row, or take it out.")
+        decisions[key] = decision, words
+    return [
+        row.model_copy(update={"reviewed": decision} | (words if decision == "edit" else {}))
+        for row in rows
+        for decision, words in [decisions.get(row.id, ("", {}))]
+        if decision != "reject"
+    ]
+
+
+def _read_review(file: Path) -> Iterable[tuple[int, dict[str, str]]]:
+    """The rows that hold anything, with the line of the file in which each begins."""
+    text = read_text(file, "`ladlib data sft` writes it; save it as CSV in UTF-8.").removeprefix("\ufeff")
+    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        head = [name.strip().lower() for name in next(table, [])]
+        if not {*COLUMNS} <= {*head}:
+            raise UserError(f"{file} lacks a column.", f"Save it with commas and the columns {','.join(COLUMNS)}.")
+        begins = table.line_num + 1
+        for cells in table:
+            row = dict(zip(head, cells, strict=False))
+            if any(cell.strip() for cell in cells):
+                if not {*COLUMNS} <= row.keys():
+                    raise UserError(f"{file}, line {begins}: the row ends too early.", "Correct it, or take it out.")
+                yield begins, row
+            begins = table.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{file} is no CSV file: {error}.", "Save it as CSV in UTF-8.") from error
+
+
+def _without_escape(text: str) -> str:
+    plain = text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    return plain[1:] if plain.startswith("'") and escape_csv(plain[1:]) == plain else plain
+
+
+# The writer
+
+
+class Reply(Record):
+    """A line of the file of replies."""
+
+    key: str  # hash of model, prompt, images and their size
+    id: str  # of the pair; for people
+    model: str
+    prompt_sha256: str
+    images_sha256: tuple[str, str]
+    text: str
+    finish: str
+    refused: bool
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+def write(
+    profile: Profile, root: Path | str, priors: Sequence[Conversation], replies: Path, *,
+    max_tokens: int = MAX_TOKENS, again: bool = False,
+) -> list[Written]:  # fmt: skip
+    """What the profile's endpoint makes of ``priors``, in their order, without replies in another form.
+
+    ``root`` holds the datasets, ``replies`` is the file of replies: those in it are not asked for again, or with
+    ``again`` only those in another form. Raises :class:`UserError` where no endpoint or model is named, no request can
+    be answered, or some were not; what was answered is stored.
+    """
+    endpoint = profile.endpoint
+    if not endpoint.url or not endpoint.model:
+        raise UserError("No endpoint or no model is named to write.", "Give --endpoint URL and --model NAME.")
+    keys, stored = {_key(prior, root, profile): prior for prior in priors}, _stored(replies)
+    pending = {
+        key: prior for key, prior in keys.items() if key not in stored or (again and not _words_of(stored[key], prior))
+    }
+    if pending:
+        done = len(keys) - len(pending)
+        before = f"; {done} of {len(keys)} conversations were written before" if done else ""
+        print(f"sft data: {len(pending)} requests to {endpoint.url}{before}", flush=True)
+        with closing(Client(endpoint)) as client:
+            Asking(_work(pending, len(keys), root, profile, replies, max_tokens, client), client).all()
+        stored = _stored(replies)
+    if failed := [stored[key] for key, prior in keys.items() if not _words_of(stored[key], prior)]:
+        truncated, refused = sum(reply.finish == "length" for reply in failed), sum(reply.refused for reply in failed)
+        print(
+            f"sft data: {len(failed)} replies are not in the required form ({truncated} truncated, {refused} refusals) "
+            f"and are left out, first about {failed[0].id}; they stay in {replies}, and --ask-again asks once more"
+        )
+    return [
+        _written(prior, *words, stored[key].model, prompt_of(prior), image_hashes(prior.pair, root))
+        for key, prior in keys.items()
+        if (words := _words_of(stored[key], prior))
+    ]
+
+
+def _words_of(reply: Reply, prior: Conversation) -> tuple[str, str] | None:
+    return read_reply(reply.text, prior.question == CAPTION)
+
+
+def prompt_of(prior: Conversation) -> str:
+    """What the endpoint is sent with the two images."""
+    is_caption = prior.question == CAPTION
+    known = prior.answer if is_caption else f"Question: {prior.question}\nRight answer: {prior.answer}"
+    return LOOK.format(product=prior.pair.test.category.replace("_", " "), prior=known) + FORM[is_caption]
+
+
+def read_reply(text: str, caption: bool) -> tuple[str, str] | None:
+    """(question, answer) of a reply in exactly the required form, else None.
+
+    >>> read_reply("<caption>Three nuts.</caption>", caption=True)[1]
+    'Three nuts.'
+    >>> read_reply("Sure! <caption>Three nuts.</caption>", caption=True)
+    """
+    match = READ[caption].fullmatch(text)
+    words = {name: part.strip() for name, part in match.groupdict().items()} if match else {}
+    if not words or any(not part or MARKUP.search(part) for part in words.values()):
+        return None
+    return (CAPTION if caption else ABOUT.format(question=words["question"])), words["answer"]
+
+
+def _key(prior: Conversation, root: Path | str, profile: Profile) -> str:
+    images, data = image_hashes(prior.pair, root), profile.data
+    parts = [profile.endpoint.model, prompt_of(prior), images, data.min_pixels, data.max_pixels]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _work(
+    pending: dict[str, Conversation], total: int, root: Path | str, profile: Profile, replies: Path, max_tokens: int,
+    client: Client,
+) -> Work[str, Reply]:  # fmt: skip
+    endpoint = profile.endpoint
+    fixed = {"model": endpoint.model, "temperature": 0, "max_tokens": max_tokens} | endpoint.extra
+
+    def ask(key: str) -> Reply:
+        prior = pending[key]
+        prompt, images = prompt_of(prior), pair_images(prior.pair, root, profile.data)
+        completion, seconds = client.ask(fixed | {"messages": [message(prompt, images)]})
+        return Reply(
+            key=key, id=prior.pair.id, model=", ".join(filter(None, (endpoint.model, endpoint.label))),
+            prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(), images_sha256=image_hashes(prior.pair, root),
+            seconds=seconds, **{name: value for name, value in asdict(completion).items() if name != "p_yes"},
+        )  # fmt: skip
+
+    return Work(
+        title="sft data", noun="conversation", total=total, left=list(pending),
+        name=lambda key: f"{pending[key].pair.id} ({pending[key].kind})", ask=ask,
+        keep=lambda reply: append_json(replies, reply.model_dump(mode="json")),
+        unanswered=replies.with_suffix(".unanswered.jsonl"),
+    )  # fmt: skip
+
+
+def _stored(replies: Path) -> dict[str, Reply]:
+    """Replies by key, a later line before an earlier one. A torn last line is taken off the file."""
+    if not replies.exists():
+        return {}
+    text = read_text(replies, "Move it elsewhere; its replies are then asked for again.")
+    whole, stored = text[: text.rfind("\n") + 1], {}
+    for number, line in enumerate(whole.split("\n"), 1):
+        try:
+            reply = Reply.model_validate_json(line) if line else None
+        except ValidationError as error:
+            hint = "Take the line out; only it is asked for again."
+            raise UserError(f"{replies}, line {number} is no reply of an endpoint.", hint) from error
+        if reply:
+            stored[reply.key] = reply
+    if whole != text:
+        write_text(replies, whole)  # else the next reply would be appended to half of one
+    return stored

@@ -1,0 +1,154 @@
+"""No image of the test set is trained on: by its bytes, and by its looks where it was saved again."""
+
+import hashlib
+import io
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageEnhance
+from tiny import tiny_base, tiny_profile, write_data
+
+from ladlib import grpo, sft
+from ladlib.config import load_profile
+from ladlib.data import find_dataset, read_dataset
+from ladlib.data.images import open_image
+from ladlib.errors import UserError
+from ladlib.leakage import NEAR, perceptual_hash, training_files, write_manifest
+from ladlib.runs import RunFolder
+from ladlib.sft_data import balanced_pairs, pairs_to_train_on, training_pairs
+from ladlib.toy.datasets import write_datasets
+
+STAGES = pytest.mark.parametrize(("stage", "arm"), [(sft.train, "sft"), (grpo.train, "sft_grpo")])
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_data(tmp_path / "data")
+
+
+def loco_images(root):
+    folder = find_dataset(root, "mvtec_loco")
+    return [folder / one.image for one in read_dataset(root, "mvtec_loco") if one.split == "test"]
+
+
+@STAGES
+def test_a_stage_leaves_the_hash_of_every_image_it_was_trained_on(data, tmp_path, stage, arm):
+    run = RunFolder(tmp_path / "run")
+    stage(tiny_profile(), data, run, 0, model=tiny_base())
+    rows = pd.read_csv(run.manifest(arm, 0), keep_default_na=False)
+    assert len(rows) > 1 and not rows.duplicated(["dataset", "test"]).any()
+    for row in rows.itertuples():
+        for name, digest in ((row.reference, row.reference_sha256), (row.test, row.test_sha256)):
+            assert hashlib.sha256((find_dataset(data, row.dataset) / name).read_bytes()).hexdigest() == digest
+
+
+@STAGES
+def test_a_stage_that_would_see_a_test_image_stops_before_it_begins(data, tmp_path, stage, arm):
+    for pair in pairs_to_train_on(tiny_profile(), data):
+        shutil.copy(loco_images(data)[-1], find_dataset(data, pair.test.dataset) / pair.test.image)
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(UserError, match="an image of the test set"):
+        stage(tiny_profile(), data, run, 0, model=tiny_base())
+    assert not run.manifest(arm, 0).exists() and not run.checkpoint(arm, 0).exists()
+
+
+def test_the_manifest_keeps_the_order_and_the_labels_of_the_pairs(data, tmp_path):
+    pairs = balanced_pairs(tiny_profile(), data, 0)
+    write_manifest(tmp_path / "manifest.csv", training_files(pairs, data))
+    rows = pd.read_csv(tmp_path / "manifest.csv", keep_default_na=False)
+    assert [(row.test, row.label) for row in rows.itertuples()] == [(one.test.image, one.test.label) for one in pairs]
+
+
+@pytest.mark.parametrize("as_reference", [False, True])
+def test_a_test_image_under_a_training_images_name_is_refused(data, as_reference):
+    pair = pairs_to_train_on(tiny_profile(), data)[0]
+    name = pair.reference if as_reference else pair.test.image
+    shutil.copy(loco_images(data)[-1], find_dataset(data, pair.test.dataset) / name)
+    with pytest.raises(UserError, match=f"{name} has the bytes of .*_anomalies.*an image of the test set"):
+        training_files([pair], data)
+
+
+def test_without_the_test_set_there_is_nothing_to_compare_with(data):
+    pairs = pairs_to_train_on(tiny_profile(), data)
+    shutil.rmtree(find_dataset(data, "mvtec_loco"))
+    assert len(training_files(pairs, data)) == len(pairs)
+
+
+# Looks
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """The toy datasets with fewer images of each kind than in the toy profile."""
+    root = tmp_path_factory.mktemp("toy") / "data"
+    few = {"train": 4, "validation": 1, "good": 4, "logical": 4, "structural": 2}
+    write_datasets(root, load_profile("toy").data.toy.model_copy(update=few))
+    return root
+
+
+def jpeg(image, quality):
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")
+
+
+def noisy(image):
+    noise = np.random.default_rng(0).normal(0, 4, (*image.size[::-1], 3))
+    return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+
+
+def half(image):
+    return image.resize([side // 2 for side in image.size], Image.Resampling.LANCZOS)
+
+
+ALTERED = {
+    "jpeg of quality 90": lambda image: jpeg(image, 90),
+    "jpeg of quality 50": lambda image: jpeg(image, 50),
+    "half the size": half,
+    "larger": lambda image: image.resize([side * 3 // 2 for side in image.size], Image.Resampling.BICUBIC),
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.1),
+    "flatter": lambda image: ImageEnhance.Contrast(image).enhance(0.8),
+    "noisy": noisy,
+}
+
+
+@pytest.mark.parametrize("how", ALTERED)
+def test_an_altered_copy_of_any_test_image_differs_in_few_bits(toy, how):
+    for path in loco_images(toy):
+        image = open_image(path)
+        differing = np.bitwise_count(perceptual_hash(ALTERED[how](image)) ^ perceptual_hash(image)).sum()
+        assert differing <= NEAR * 3 // 4, path
+
+
+def test_no_training_image_of_the_toy_world_is_taken_for_one_of_the_test_set(toy, capsys):
+    pairs = training_pairs(toy, 0)
+    assert len(training_files(pairs, toy)) == len(pairs) > 100
+    assert "near-duplicate check, test set" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("as_reference", "broken"), [(False, False), (True, False), (False, True)])
+def test_a_test_image_saved_again_under_a_training_images_name_is_refused_and_so_is_a_broken_one(
+    toy, as_reference, broken
+):
+    pair = training_pairs(toy, 0)[0]
+    path = find_dataset(toy, pair.test.dataset) / (pair.reference if as_reference else pair.test.image)
+    before, says = path.read_bytes(), f"{path.name} looks like .*/test/.*of the test set .*bits differ"
+    half(open_image(loco_images(toy)[3])).save(path)
+    if broken:
+        path.write_bytes(b"")
+    try:
+        with pytest.raises(UserError, match="does not decode" if broken else says):
+            training_files([pair], toy)
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_bare_surface_has_no_hash_and_matches_none(data):
+    assert perceptual_hash(Image.new("RGB", (64, 64), "grey")) is None
+    pair, bare = pairs_to_train_on(tiny_profile(), data)[0], Image.new("RGB", (64, 64), "grey")
+    bare.save(find_dataset(data, pair.test.dataset) / pair.test.image, compress_level=0)
+    bare.resize((32, 32)).save(loco_images(data)[0])
+    assert len(training_files([pair], data)) == 1

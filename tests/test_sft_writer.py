@@ -1,0 +1,292 @@
+"""The file of conversations for stage 1: by template, by a server that stalls and babbles, and after a review."""
+
+import csv
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import chat_server
+import pytest
+from chat_server import ChatServer, choice
+from layouts import mmad_entry, write_ad, write_mmad, write_visa
+from test_cli import refused
+from typer.testing import CliRunner
+
+from ladlib.cli import app
+from ladlib.config import load_profile
+from ladlib.endpoint import client
+from ladlib.runs import read_jsonl
+from ladlib.sft_data import make_conversations, read_sft_file
+from ladlib.sft_writer import read_reply
+
+CAPTION = "<caption>Two cores, one is cut </caption>"
+QUESTION = "<question>How many cores?</question>\n<answer>Two, one is cut.</answer>"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """12 test images with a question and a caption each."""
+    root = tmp_path_factory.mktemp("data")
+    write_ad(root / "mvtec_anomaly_detection", normals={"train": 2, "test": 4}, defects={"missing_cable": 4})
+    write_visa(root / "visa", test=2)
+    images = [
+        f"DS-MVTec/cable/image/{kind}/00{number}.png" for kind in ("good", "missing_cable") for number in range(4)
+    ]
+    images += [f"VisA/pcb4/test/{name}.JPG" for name in ("good/0002", "good/0003", "bad/000", "bad/001")]
+    folder = write_mmad(root / "mmad", {image: mmad_entry("A") for image in images})
+    for number, image in enumerate(images):
+        path = (folder / image).with_suffix(".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"=Caption {number} <b>bold</b> & \u2028 end.", encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(client, "PAUSE", 0.01)
+    for name in client.KEYS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(chat_server, "pair_of", lambda body: json.dumps(body["messages"]))
+    monkeypatch.setattr(chat_server, "completion", lambda number, body, server: choice({"content": fitting(body)}))
+    one = ChatServer()
+    yield one
+    one.close()
+
+
+def words_of(body):
+    return body["messages"][0]["content"][-1]["text"]
+
+
+def fitting(body):
+    return CAPTION if "Write a caption" in words_of(body) else QUESTION
+
+
+def sft(data, out, *more):
+    arguments = ["data", "sft", "--data", data, "--out", out, "--profile", "smoke"]
+    return CliRunner().invoke(app, [str(one) for one in (*arguments, *more)])
+
+
+def asked(data, out, server, *more):
+    return sft(data, out, "--writer", "endpoint", "--endpoint", server.url, "--model", "m", "--timeout", 1, *more)
+
+
+# By template
+
+
+def test_the_template_writes_the_same_bytes_again_and_other_ones_for_another_seed(data, tmp_path):
+    made = make_conversations(load_profile("smoke"), data, 0)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        result = sft(data, tmp_path / name, "--seed", seed)
+        assert result.exit_code == 0 and f"{len(made)} of {len(made)} conversations" in result.output
+    first, again, other = ((tmp_path / name).read_bytes() for name in "abc")
+    assert first == again != other
+    rows = read_sft_file(tmp_path / "a")
+    assert [(one.pair, one.question, one.answer) for one in rows] == [
+        (one.pair, one.question, one.answer) for one in made
+    ]
+    assert {(one.writer, one.prompt_sha256, one.reviewed) for one in rows} == {("template", "", "")}
+    assert all(one.prior.answer == one.answer and len(one.images_sha256[1]) == 64 for one in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--writer", "endpoint"], ["--endpoint URL"]),
+        (["--model", "m"], ["--writer endpoint"]),
+        (["--writer", "endpoint", "--endpoint", "localhost:8000", "--model", "m"], ["endpoint.url"]),
+        (["--review", "nowhere.csv"], ["nowhere.csv"]),
+        (["--profile", "tyo"], ["'tyo'"]),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(data, tmp_path, options, words):
+    assert refused(sft(data, tmp_path / "sft.jsonl", *options), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_file_is_not_written_over(data, tmp_path):
+    (tmp_path / "mine.json").write_text("{}")
+    assert refused(sft(data, tmp_path / "mine.json"), "mine.json", "no file of conversations")
+    assert (tmp_path / "mine.json").read_text() == "{}"
+
+
+# By endpoint
+
+
+def test_the_endpoint_sees_both_images_and_the_prior_and_is_told_to_look_beyond_it(data, tmp_path, server):
+    result = asked(data, tmp_path / "sft.jsonl", server)
+    assert result.exit_code == 0, result.output
+    rows = read_sft_file(tmp_path / "sft.jsonl")
+    assert len(rows) == len(server.bodies) == len(make_conversations(load_profile("smoke"), data, 0))
+    sent = {hashlib.sha256(words_of(body).encode()).hexdigest(): words_of(body) for body in server.bodies}
+    for one in rows:
+        text = sent[one.prompt_sha256]
+        assert one.prior.answer in text and (one.kind == "Caption" or one.prior.question in text)
+        assert "Look beyond it" in text and "merge what you see with what is known" in text
+        assert one.writer == "m" and one.question.startswith("The first image shows a normal product.")
+        assert one.answer == ("Two cores, one is cut" if one.kind == "Caption" else "Two, one is cut.")
+    for body in server.bodies:
+        assert [part["type"] for part in body["messages"][0]["content"]] == ["image_url", "image_url", "text"]
+        assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0, 1024) and "logprobs" not in body
+
+
+def test_whatever_goes_wrong_on_the_way_each_is_written_once_and_a_second_build_asks_nobody(data, tmp_path, server):
+    troubles = ("stall", "429", "429 with a time", "500", "cut", "malformed", "no choices", "hang up", "")
+    server.trouble = lambda number, attempt: troubles[number % len(troubles)] if attempt == 1 else ""
+    first = asked(data, tmp_path / "sft.jsonl", server)
+    assert first.exit_code == 0, first.output
+    assert set(server.given.values()) == {1} and len(server.given) == len(read_sft_file(tmp_path / "sft.jsonl"))
+    count = sum(server.asked.values())
+    assert asked(data, tmp_path / "other.jsonl", server).exit_code == 0
+    assert sum(server.asked.values()) == count
+    assert (tmp_path / "other.jsonl").read_bytes() == (tmp_path / "sft.jsonl").read_bytes()
+
+
+def test_a_killed_build_continues_and_asks_only_for_what_is_missing(data, tmp_path, server):
+    server.trouble = lambda number, attempt: time.sleep(0.3) or ""
+    command = [sys.executable, "-m", "ladlib", "data", "sft", "--data", data, "--out", tmp_path / "sft.jsonl"]
+    options = ["--profile", "smoke", "--writer", "endpoint", "--endpoint", server.url, "--model", "m"]
+    process = subprocess.Popen([str(one) for one in (*command, *options, "--concurrency", 1)])
+    replies, deadline = tmp_path / "sft-replies.jsonl", time.monotonic() + 60
+    while not replies.exists() or len(read_jsonl(replies)) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with replies.open("a") as file:
+        file.write('{"key": "half a li')  # cut off while being written
+    time.sleep(0.5)  # what was on its way arrives
+    server.trouble = lambda number, attempt: ""
+    kept, before = len(read_jsonl(replies)), sum(server.asked.values())
+    result = asked(data, tmp_path / "sft.jsonl", server)
+    assert result.exit_code == 0 and f"{kept} of" in result.output and "were written before" in result.output
+    rows = read_sft_file(tmp_path / "sft.jsonl")
+    assert sum(server.asked.values()) - before == len(rows) - kept
+    assert len(read_jsonl(replies)) == len(rows)
+
+
+def test_a_reply_in_another_form_is_left_out_kept_and_asked_for_again_only_on_request(
+    data, tmp_path, server, monkeypatch
+):
+    babble = lambda number, body, server: choice({"content": "Sure! " * (number == 1) + fitting(body)})  # noqa: E731
+    monkeypatch.setattr(chat_server, "completion", babble)
+    server.trouble = lambda number, attempt: "refusal" if (number, attempt) == (2, 1) else ""
+    result = asked(data, tmp_path / "sft.jsonl", server)
+    assert "2 replies are not in the required form (0 truncated, 1 refusals)" in result.output
+    count, asked_before = len(read_sft_file(tmp_path / "sft.jsonl")), sum(server.asked.values())
+    assert asked_before == count + 2
+    asked(data, tmp_path / "sft.jsonl", server)
+    assert sum(server.asked.values()) == asked_before
+    monkeypatch.setattr(chat_server, "completion", lambda number, body, server: choice({"content": fitting(body)}))
+    assert asked(data, tmp_path / "sft.jsonl", server, "--ask-again").exit_code == 0
+    assert len(read_sft_file(tmp_path / "sft.jsonl")) == count + 2 and sum(server.asked.values()) == asked_before + 2
+
+
+def test_no_file_is_written_without_answers_and_a_damaged_file_of_replies_is_named_with_its_line(
+    data, tmp_path, server
+):
+    server.trouble = lambda number, attempt: "401"
+    assert refused(asked(data, tmp_path / "sft.jsonl", server), "HTTP 401")
+    assert not (tmp_path / "sft.jsonl").exists()
+    (tmp_path / "sft-replies.jsonl").write_text("{}\n")
+    assert refused(asked(data, tmp_path / "sft.jsonl", server), "sft-replies.jsonl, line 1", "Take the line out")
+
+
+@pytest.mark.parametrize(
+    ("text", "caption", "read"),
+    [
+        (CAPTION, True, "Two cores, one is cut"),
+        (f"\n{CAPTION}\n", True, "Two cores, one is cut"),
+        (QUESTION, False, "Two, one is cut."),
+        (QUESTION, True, None),
+        (CAPTION, False, None),
+        (f"Sure! {CAPTION}", True, None),
+        (CAPTION + CAPTION, True, None),
+        (CAPTION.replace("</caption>", ""), True, None),
+        ("<caption> </caption>", True, None),
+        ("<caption>the <|im_end|> end</caption>", True, None),
+        ("<caption>so <think>hm</think> it is</caption>", True, None),
+        ("<caption>a gap < 5 mm</caption>", True, "a gap < 5 mm"),
+        ("", True, None),
+    ],
+)
+def test_a_reply_is_read_only_in_the_required_form(text, caption, read):
+    found = read_reply(text, caption)
+    assert (found[1] if found else None) == read
+
+
+# The review
+
+
+def write_review(path, *rows):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("id", "decision", "question", "answer"), *rows])
+    return path
+
+
+def test_the_table_to_review_changes_nothing_until_a_spreadsheet_fills_its_column_decision(data, tmp_path):
+    first = sft(data, tmp_path / "sft.jsonl").output
+    table = tmp_path / "sft.review.csv"
+    assert f"--review {table}" in first and table.read_bytes().startswith(b"\xef\xbb\xbf")
+    before = read_sft_file(tmp_path / "sft.jsonl")
+    result = sft(data, tmp_path / "sft.jsonl", "--review", table)
+    assert f"0 accepted, 0 edited, {len(before)} not reviewed" in result.output
+    assert read_sft_file(tmp_path / "sft.jsonl") == before
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert not [one for one in rows if one["question"].startswith("=") or one["answer"].startswith("=")]
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(one | {"decision": "accept"} for one in rows)
+    assert f"{len(before)} accepted" in sft(data, tmp_path / "sft.jsonl", "--review", table).output
+    assert [one.answer for one in read_sft_file(tmp_path / "sft.jsonl")] == [one.answer for one in before]
+    kept = table.read_bytes()
+    sft(data, tmp_path / "sft.jsonl")
+    assert table.read_bytes() == kept, "a table with decisions is not written over"
+
+
+def test_a_review_leaves_out_the_rejected_and_replaces_the_edited(data, tmp_path):
+    sft(data, tmp_path / "sft.jsonl")
+    first, second, third, *others = read_sft_file(tmp_path / "sft.jsonl")
+    review = write_review(
+        tmp_path / "review.csv",
+        (first.id, "reject", first.question, first.answer),
+        (second.id, "edit", "What is\r\nnew?", 'A "comma", and a line\nend'),
+        (third.id, "Accept", third.question.replace("\n", "\r\n"), third.answer),
+    )
+    result = sft(data, tmp_path / "sft.jsonl", "--review", review)
+    assert "Review: 1 accepted, 1 edited, " in result.output and f"{len(others)} not reviewed" in result.output
+    edited, accepted, *left = read_sft_file(tmp_path / "sft.jsonl")
+    assert (edited.question, edited.answer) == ("What is\nnew?", 'A "comma", and a line\nend')
+    assert (edited.id, edited.reviewed) == (second.id, "edit") and edited.prior == second.prior
+    assert accepted == third.model_copy(update={"reviewed": "accept"}) and left == others
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (lambda one: [("0123", "accept", one.question, one.answer)], "line 2: no conversation has the id '0123'"),
+        (lambda one: [(one.id, "maybe", one.question, one.answer)], "line 2: 'maybe' is no decision"),
+        (lambda one: [(one.id, "edit", one.question, " ")], "line 2: edited to no words"),
+        (lambda one: [(one.id, "accept", one.question, "other")], "line 2: accepted, with other words"),
+        (lambda one: [(one.id, "accept")], "line 2: the row ends"),
+        (lambda one: [(one.id, "edit", "two\nlines", "and\nthree\nmore")] * 2, "line 6: .* has a second decision"),
+    ],
+)
+def test_a_row_that_cannot_be_applied_is_named_with_its_line_and_the_file_stays(data, tmp_path, rows, says):
+    sft(data, tmp_path / "sft.jsonl")
+    before = (tmp_path / "sft.jsonl").read_bytes()
+    review = write_review(tmp_path / "review.csv", *rows(read_sft_file(tmp_path / "sft.jsonl")[0]))
+    result = sft(data, tmp_path / "sft.jsonl", "--review", review)
+    assert refused(result, "review.csv, ") and re.search(says, result.stderr)
+    assert (tmp_path / "sft.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"id;decision;question;answer\n", b"\xff\xfe", b'id,"x'])
+def test_a_file_that_is_no_review_is_one_line(data, tmp_path, content):
+    (tmp_path / "review.csv").write_bytes(content)
+    assert refused(sft(data, tmp_path / "sft.jsonl", "--review", tmp_path / "review.csv"), "review.csv")

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from ladlib.pipeline import Stage
-from ladlib.pipeline.parameters import cells
+from ladlib.parameters import cells
+from ladlib.runner import Stage
 
 HEAD = 'profile = "toy"\ndata = ""\nrun = ""\nseed = 0\n'
 STAGES = (Stage("01_one", ("one.txt",)), Stage("02_two", ("two-{seed}.txt",)), Stage("03_three", ("three",)))
@@ -34,7 +34,7 @@ def _cell(source: str, tags: list[str]) -> dict:
     return cell | {"id": f"cell{abs(hash(source)) % 10**8}", "source": source}
 
 
-def execute_here(notebook: Path, copy: Path, parameters: dict, *_: object) -> None:
+def execute_here(notebook: Path, copy: Path, parameters: dict, **_: object) -> None:
     """In place of papermill where a test is about what runs, not how: the cells in this process."""
     names = dict(parameters)
     for cell in cells(notebook)[1:]:

@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from ladlib.study.plan import Stage
+from ladlib.runner import Stage
 
 
 def write(path: Path, text: str = "written", seconds: float = 0.0) -> None:
@@ -27,12 +27,16 @@ def die(path: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def stumble(path: Path, text: str) -> None:
+    """Fails after it has written something."""
+    path.write_text("second" if path.exists() else "first", encoding="utf-8")
+    raise ValueError("stumbled")
+
+
 def threads(path: Path) -> None:
     path.write_text(os.environ["OMP_NUM_THREADS"], encoding="utf-8")
 
 
 def stage(folder: Path, name: str, work=write, after: str = "", **options) -> Stage:
-    """A stage that writes the file ``name`` below ``folder`` from the files of the stages in ``after``."""
-    earlier = tuple(after.split())
-    files = tuple(folder / one for one in earlier)
-    return Stage(name, work, {"path": folder / name, **options}, (folder / name,), earlier, options, files)
+    """A stage that writes the file ``name`` below ``folder``, after those in ``after``."""
+    return Stage(name, (name,), work, {"path": folder / name, **options}, tuple(after.split()), options)

@@ -26,7 +26,7 @@ from ladlib.data.images import open_image
 from ladlib.data.readers import read_defects
 from ladlib.endpoint import reply
 from ladlib.errors import UserError
-from ladlib.pipeline.parameters import _convert
+from ladlib.parameters import convert
 from ladlib.records import leads_outside
 from ladlib.report.stored import read_records
 from ladlib.report.tables import csv as as_csv
@@ -173,7 +173,7 @@ SCALARS = st.one_of(
 
 @given(SCALARS, st.sampled_from([0, 0.0, True, "text"]))
 def test_any_parameter_is_of_its_kind_or_told(text, default):
-    value = told(lambda: _convert("name", text, default))
+    value = told(lambda: convert("name", text, default))
     assert value is None or type(value) is type(default)
     assert not isinstance(value, float) or math.isfinite(value)
 

@@ -8,7 +8,7 @@ import papermill
 import pytest
 from test_notebook_shape import read
 
-from ladlib.pipeline.stages import notebooks_folder
+from ladlib.pipeline import notebooks_folder
 
 NOTEBOOK = notebooks_folder() / "appendix" / "grpo_from_scratch.ipynb"
 

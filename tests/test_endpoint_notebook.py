@@ -8,7 +8,7 @@ import pytest
 from chat_server import ChatServer
 from made_up import made_up_run
 
-from ladlib.pipeline.parameters import cells
+from ladlib.parameters import cells
 from ladlib.report.stored import read_records
 from ladlib.report.tables import comparison
 from ladlib.runs import RunFolder

@@ -26,8 +26,8 @@ FLOORS = {
         "sampling", "sensitivity", "launch", "fast",
     ),
     4: (
-        "pipeline", "study", "verify", "cli", "doctor", "release", "bench", "notebook", "exercises",
-        "__main__",
+        "execution", "parameters", "runner", "pipeline", "study", "cli_data", "verify", "cli", "doctor", "release",
+        "bench", "notebook", "exercises", "__main__",
     ),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

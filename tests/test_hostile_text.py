@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from ladlib.cli import app
 from ladlib.endpoint import client, reply
 from ladlib.evaluate import Verdict
+from ladlib.execution import Progress
 from ladlib.parsing import parse
-from ladlib.pipeline.progress import CellProgress, Expected
 from ladlib.report.rollouts import rollout_table
 from ladlib.report.tables import write
 from ladlib.runs import append_json, read_jsonl
@@ -100,7 +100,7 @@ def test_a_notebook_shows_it_as_text(text):
 @each
 def test_a_cell_that_prints_it_is_shown_as_text(text):
     out = io.StringIO()
-    progress = CellProgress(Console(file=out, width=200), "03_grpo", 1, Expected(), verbose=True)
+    progress = Progress(Console(file=out, width=200), "03_grpo", 1, None, verbose=True)
     progress.write(f"\x1b[32mfirst\x1b[0m\n{text[:1000]}\tend\n")
     assert out.getvalue().startswith("first\n") and not STEERING & {*out.getvalue()}
 

@@ -13,8 +13,7 @@ import pytest
 from axe import serious_violations
 from lab import Lab, serve
 
-from ladlib.pipeline import STAGES
-from ladlib.pipeline.stages import notebooks_folder
+from ladlib.pipeline import STAGES, notebooks_folder
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +55,7 @@ def folder(smoke, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(smoke.root, folder / "run")
     for stage in STAGES:
-        put(stage.notebook(notebooks_folder()), folder, profile="smoke", run="run")
+        put(notebooks_folder() / f"{stage.name}.ipynb", folder, profile="smoke", run="run")
     put(notebooks_folder() / "appendix" / "grpo_from_scratch.ipynb", folder, run="scratch", steps=2)
     return folder
 

@@ -11,7 +11,7 @@ from tiny import tiny_base, tiny_processor, tiny_profile
 
 from ladlib.errors import UserError
 from ladlib.models import VISION_TOKENS, decode, fingerprint, load_model, load_processor, resolve_model
-from ladlib.pipeline.stages import STAGES
+from ladlib.pipeline import STAGES
 from ladlib.training import LORA_TARGETS
 
 
@@ -93,10 +93,10 @@ def test_a_folder_that_is_not_there_is_one_line_that_names_it_and_the_hub_is_not
 def test_a_checkpoint_that_is_not_there_says_which_notebook_makes_it():
     with pytest.raises(UserError) as missing:
         resolve_model("results/none/checkpoints/sft-seed0")
-    made = {(stage.name, Path(path).name) for stage in STAGES for path in stage.paths(0) if "checkpoints" in path}
+    made = {(stage.name, Path(path).name) for stage in STAGES for path in stage.outputs if "checkpoints" in path}
     assert len(made) == 2
     for notebook, checkpoint in made:
-        assert f"{notebook} makes {checkpoint.removesuffix('-seed0')}" in missing.value.hint
+        assert f"{notebook} makes {checkpoint.split('-')[0]}" in missing.value.hint
 
 
 def test_a_completion_ends_at_the_end_of_its_turn_and_keeps_special_tokens():

@@ -2,25 +2,26 @@
 
 import io
 import json
+from itertools import combinations
 
 import pytest
 from fake_notebooks import HEAD, STAGES, execute_here, write_notebook, write_notebooks
 from rich.console import Console
 
+from ladlib import runner
 from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.pipeline import StageFailed, reproduce
-from ladlib.pipeline import run as run_module
-from ladlib.pipeline.inputs import inputs_sha256
-from ladlib.pipeline.parameters import check, declared
-from ladlib.pipeline.progress import CellProgress, Expected
+from ladlib.execution import Progress
+from ladlib.parameters import check, declared
+from ladlib.pipeline import depends_on, reproduce
+from ladlib.runner import StageFailed
 from ladlib.runs import RunFolder
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder with notebooks, and a function that runs them and returns what was printed."""
-    monkeypatch.setattr(run_module, "closing", lambda folder: "the comparison")
+    monkeypatch.setattr("ladlib.pipeline.closing", lambda folder: "the comparison")
     write_notebooks(tmp_path / "books")
 
     def run(*parameters: str, **options) -> str:
@@ -37,7 +38,7 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(project, monkeypatch):
     """The same without kernels."""
-    monkeypatch.setattr("ladlib.pipeline.execution.execute", execute_here)
+    monkeypatch.setattr("ladlib.execution.execute", execute_here)
     return project
 
 
@@ -213,49 +214,60 @@ def test_a_dataset_that_grew_runs_the_stages_again(quick):
     assert ran(quick(data=data))[0] == "01"
 
 
-def test_the_time_left_comes_from_what_a_cell_prints():
-    progress = CellProgress(Console(file=io.StringIO()), "02_sft", 3, Expected(stage=600.0))
+def test_the_time_left_comes_from_what_a_cell_prints_and_from_what_a_stage_usually_takes():
+    progress = Progress(Console(file=io.StringIO()), "02_sft", 3, expected=600.0)
     assert 590 < progress.seconds_left() <= 600
-    progress.cell_start({"cell_type": "code", "source": "train()"}, 0)
+    progress.started -= 595
+    progress.start_cell({"cell_type": "code", "source": "train()"}, 0)
+    progress.start_cell({"cell_type": "markdown", "source": "words"}, 1)
     progress.cell_started -= 30
     progress.write("sft · step 10/40 · 1:30 left")
-    assert 85 < progress.seconds_left() < 95
+    assert progress.cell == 1 and 85 < progress.seconds_left() < 95
 
 
-def test_the_time_left_comes_from_the_last_executed_copy_before_a_cell_prints():
-    progress = CellProgress(Console(file=io.StringIO()), "02_sft", 3, Expected(cells=[1.0, 20.0, 5.0], stage=9.0))
-    progress.cell_start({"cell_type": "code", "source": "a"}, 0)
-    progress.cell_start({"cell_type": "markdown", "source": "words"}, 1)
-    progress.cell_start({"cell_type": "code", "source": "b"}, 2)
-    assert progress.cell == 2 and 24 < progress.seconds_left() <= 25
-
-
-def inputs(notebook, profile="smoke", **parameters):
-    profile = load_profile(profile, **parameters.pop("changes", {}))
-    return inputs_sha256(notebook, parameters, profile, "", {})
+def depends(notebook, changes=None, **parameters):
+    return depends_on(notebook, parameters, load_profile("smoke", **changes or {}), reports=notebook.stem == "ask")
 
 
 def test_a_file_named_by_a_parameter_counts_with_its_contents(tmp_path):
     write_notebook(tmp_path / "a.ipynb", HEAD, "1")
-    stored = tmp_path / "stored.jsonl"
-    before = inputs(tmp_path / "a.ipynb", large_replay=str(stored))
-    stored.write_text("{}\n")
-    first = inputs(tmp_path / "a.ipynb", large_replay=str(stored))
-    stored.write_text("[]\n")
-    assert len({before, first, inputs(tmp_path / "a.ipynb", large_replay=str(stored))}) == 3
+    stored, seen = tmp_path / "stored.jsonl", []
+    for text in (None, "{}\n", "[]\n"):
+        if text:
+            stored.write_text(text)
+        seen.append(depends(tmp_path / "a.ipynb", large_replay=str(stored)))
+    assert all(one != other for one, other in combinations(seen, 2))
 
 
-def test_an_endpoint_is_an_input_of_the_notebook_that_asks_it_and_trains_nothing_again(tmp_path):
-    write_notebook(tmp_path / "train.ipynb", HEAD, "from ladlib import prompts")
-    write_notebook(tmp_path / "ask.ipynb", HEAD, "from ladlib import endpoint")
-    changes = {"endpoint.url": "http://localhost:8000/v1"}
-    assert inputs(tmp_path / "train.ipynb") == inputs(tmp_path / "train.ipynb", changes=changes)
-    assert inputs(tmp_path / "ask.ipynb") != inputs(tmp_path / "ask.ipynb", changes=changes)
+def test_an_sft_file_counts_with_its_contents_and_not_with_its_place(tmp_path):
+    write_notebook(tmp_path / "a.ipynb", HEAD, "1")
+    seen = []
+    for name, text in (("one", "same"), ("two", "same"), ("two", "other")):
+        (tmp_path / name).write_text(text)
+        seen.append(depends(tmp_path / "a.ipynb", {"data.sft_file": str(tmp_path / name)}))
+    assert seen[0] == seen[1] != seen[2]
 
 
-def test_a_large_model_that_answers_here_is_an_input_of_the_notebook_that_asks_it(tmp_path):
-    write_notebook(tmp_path / "train.ipynb", HEAD, "from ladlib import prompts")
-    write_notebook(tmp_path / "ask.ipynb", HEAD, "from ladlib import endpoint")
-    changes = {"evaluate.large": False}
-    assert inputs(tmp_path / "train.ipynb") == inputs(tmp_path / "train.ipynb", changes=changes)
-    assert inputs(tmp_path / "ask.ipynb") != inputs(tmp_path / "ask.ipynb", changes=changes)
+@pytest.mark.parametrize("changes", [{"endpoint.url": "http://localhost:8000/v1"}, {"model.large": "other"}])
+def test_who_answers_as_the_large_model_counts_for_the_stage_that_asks_it_and_trains_nothing_again(tmp_path, changes):
+    for name in ("train", "ask"):
+        write_notebook(tmp_path / f"{name}.ipynb", HEAD, "1")
+    assert depends(tmp_path / "train.ipynb") == depends(tmp_path / "train.ipynb", changes)
+    assert depends(tmp_path / "ask.ipynb") != depends(tmp_path / "ask.ipynb", changes)
+
+
+def test_the_code_of_reports_counts_for_the_stage_that_reports_alone(tmp_path, monkeypatch):
+    for name in ("models.py", "cli.py", "report/page.py", "toy/tasks.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(runner, "PACKAGE", tmp_path)
+
+    def changes(name):
+        before = [runner.code_sha256.__wrapped__(reports) for reports in (False, True)]
+        (tmp_path / name).write_text("changed")
+        return [
+            runner.code_sha256.__wrapped__(reports) != old for reports, old in zip((False, True), before, strict=True)
+        ]
+
+    assert changes("report/page.py") == changes("cli.py") == [False, True]
+    assert changes("models.py") == changes("toy/tasks.yaml") == [True, True]

@@ -8,9 +8,8 @@ import pytest
 from ladlib.config import load_profile
 from ladlib.hours import GPUS, LAUNCH, Gpu, stage_hours
 from ladlib.memory import CALCULATED, stage_memory
-from ladlib.pipeline.dry import effective
-from ladlib.pipeline.parameters import declared
-from ladlib.pipeline.stages import STAGES, notebooks_folder
+from ladlib.parameters import declared
+from ladlib.pipeline import STAGES, effective, notebooks_folder
 from ladlib.plan import advice_lines, arrangements, hours_lines, memory_lines, most, nearest_gpu, stage_lines
 from ladlib.sizes import sizes_of
 from ladlib.workload import PROMPT_TEXT, answers_again, grpo_steps, judged_images, rollout_batch, sft_steps
@@ -105,11 +104,11 @@ def test_small_fits_its_24_gb_and_the_paper_needs_more_than_80():
 def test_stages_are_told_with_the_profiles_counts_or_the_datasets():
     assert stage_lines(PAPER)["02"].startswith("3000 conversations, 564 steps of 16")
     assert stage_lines(PAPER, conversations=80, pairs=32)["03"].startswith("32 pairs, 4 steps of 128")
-    assert set(stage_lines(PAPER)) == {stage.number for stage in STAGES}
+    assert set(stage_lines(PAPER)) == {stage.name[:2] for stage in STAGES}
 
 
 def test_every_parameter_of_the_notebooks_is_a_field_of_the_profile():
-    values = {stage.name: declared(stage.notebook(notebooks_folder())) for stage in STAGES}
+    values = {stage.name: declared(notebooks_folder() / f"{stage.name}.ipynb") for stage in STAGES}
     assert effective("paper", values) == PAPER
     values["02_sft"] |= {"sft_steps": 3, "sft_learning_rate": 0.5, "model": "toy-base"}
     values["03_grpo"] |= {"grpo_steps": 4, "grpo_learning_rate": 0.25, "grpo_beta": 0.125}

@@ -17,10 +17,11 @@ from rich.console import Console
 from survive import differences, disturb
 from typer.testing import CliRunner
 
+from ladlib import execution, pipeline
 from ladlib.cli import app
 from ladlib.errors import UserError
-from ladlib.pipeline import execution, reproduce, room
-from ladlib.pipeline.stages import StageFailed
+from ladlib.pipeline import reproduce
+from ladlib.runner import StageFailed
 from ladlib.runs import RELEASED, RunFolder, locked, write_bytes
 
 Disk = namedtuple("Disk", "total used free")
@@ -71,7 +72,7 @@ def holder(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_table(monkeypatch):
-    monkeypatch.setattr("ladlib.pipeline.run.closing", lambda folder: "the comparison")
+    monkeypatch.setattr("ladlib.pipeline.closing", lambda folder: "the comparison")
 
 
 def quick(root, folder):
@@ -180,12 +181,12 @@ def test_a_disk_that_is_too_small_is_told_before_anything_runs(tmp_path, monkeyp
 
 def test_a_run_that_has_begun_goes_on_in_what_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1, 1, 2**20))
-    assert room.check_room("smoke", tmp_path, begun=True) == ""
+    assert pipeline.check_room("smoke", tmp_path, begun=True) == ""
 
 
 def test_too_little_memory_is_told_and_tried(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "hardware", lambda: {"memory_gib": 2.0})
-    assert room.check_room("smoke", tmp_path, begun=False) == (
+    monkeypatch.setattr(pipeline, "hardware", lambda: {"memory_gib": 2.0})
+    assert pipeline.check_room("smoke", tmp_path, begun=False) == (
         "profile smoke needs 3 GiB of memory, this machine has 2"
     )
 

@@ -1,7 +1,7 @@
 """Notebook parameters, checked by name and type before anything runs.
 
-papermill only warns about a misspelt name and passes any type on, so both are checked here against the
-literals of the cell tagged ``parameters``.
+papermill only warns about a misspelt name and passes any type on, so both are checked here against the literals of
+the cell tagged ``parameters``.
 """
 
 import ast
@@ -17,6 +17,7 @@ from ladlib.errors import UserError, read_json
 RESTORE = "Restore it from the repository."
 Scalar = str | int | float | bool
 OPTIONS = ("profile", "data", "run", "seed")  # given as options of the command line, not with -p
+NOUNS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def cells(notebook: Path) -> list[dict]:
@@ -34,17 +35,14 @@ def declared(notebook: Path) -> dict[str, Scalar]:
 
     Raises :class:`UserError` where the cell is missing or holds anything but ``name = literal``.
     """
-    for cell in cells(notebook):
-        if "parameters" in cell.get("metadata", {}).get("tags", ()):
-            return dict(_assignment(line, notebook) for line in _lines(cell["source"], notebook))
-    raise UserError(f"{notebook} has no cell tagged 'parameters'.", "Tag its first code cell so.")
-
-
-def _lines(source: str, notebook: Path) -> list[ast.stmt]:
+    tagged = [cell["source"] for cell in cells(notebook) if "parameters" in cell.get("metadata", {}).get("tags", ())]
+    if not tagged:
+        raise UserError(f"{notebook} has no cell tagged 'parameters'.", "Tag its first code cell so.")
     try:
-        return ast.parse(source).body
+        lines = ast.parse(tagged[0]).body
     except (SyntaxError, ValueError, RecursionError) as error:
         raise UserError(f"{notebook}: the parameters cell is not valid Python: {error}.", RESTORE) from error
+    return dict(_assignment(line, notebook) for line in lines)
 
 
 def _assignment(line: ast.stmt, notebook: Path) -> tuple[str, Scalar]:
@@ -60,26 +58,22 @@ def _assignment(line: ast.stmt, notebook: Path) -> tuple[str, Scalar]:
 
 
 def check(given: Iterable[str], notebooks: Mapping[str, Path]) -> dict[str, dict[str, Scalar]]:
-    """Each notebook's parameters: its defaults, replaced by those of ``given`` (``name=value``) it declares.
+    """Each notebook's parameters: its defaults, replaced by those of ``given`` (``name=value``) that it declares.
 
-    Values are read as YAML scalars and must be of the default's type; an int passes for a float. Text is
-    taken as it is. Raises :class:`UserError` for a name that no notebook declares, and for a wrong type.
+    Values are read as YAML scalars and must be of the default's type; an int passes for a float. Text is taken as it
+    is. Raises :class:`UserError` for a name that no notebook declares, and for a wrong type.
     """
     values = {stage: declared(path) for stage, path in notebooks.items()}
     known = {name for parameters in values.values() for name in parameters}
-    for name, text in map(_split, given):
+    for pair in given:
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if not equals or not name:
+            raise UserError(f"-p {pair!r} is not of the form name=value.", "For example: -p grpo_steps=20")
         _refuse_unknown(name, known)
         for parameters in values.values():
             if name in parameters:
-                parameters[name] = _convert(name, text, parameters[name])
+                parameters[name] = convert(name, text, parameters[name])
     return values
-
-
-def _split(pair: str) -> tuple[str, str]:
-    name, equals, text = pair.partition("=")
-    if not equals or not name.strip():
-        raise UserError(f"-p {pair!r} is not of the form name=value.", "For example: -p grpo_steps=20")
-    return name.strip(), text.strip()
 
 
 def _refuse_unknown(name: str, known: set[str]) -> None:
@@ -92,33 +86,23 @@ def _refuse_unknown(name: str, known: set[str]) -> None:
         raise UserError(f"No notebook has a parameter {name!r}.", hint)
 
 
-def _convert(name: str, text: str, default: Scalar) -> Scalar:
+def convert(name: str, text: str, default: Scalar) -> Scalar:
+    """``text`` as a value of the type of ``default``. Raises :class:`UserError` where it is none."""
     wanted = type(default)
-    if wanted is str:
-        return text
-    value = _scalar(text, wanted)
+    value = text if wanted is str else _scalar(text, wanted)
     if type(value) is not wanted:
-        raise UserError(f"Parameter {name}={text!r} is not {_noun(wanted)}.", f"Its default is {default!r}.")
+        raise UserError(f"Parameter {name}={text!r} is not {NOUNS[wanted]}.", f"Its default is {default!r}.")
     return value
 
 
 def _scalar(text: str, wanted: type) -> object:
+    """``text`` as YAML reads a word without quotes: nothing else of YAML, no lists and no tags."""
+    loader = yaml.SafeLoader("")
     try:
-        value = _plain(text)
+        value = loader.construct_object(yaml.ScalarNode(loader.resolve(yaml.ScalarNode, text, (True, False)), text))
         if wanted is not float or isinstance(value, bool | None):
             return value
-        # YAML 1.1 reads 1e-4 as text for want of a dot; a learning rate is written so all the same.
-        number = float(value)
+        number = float(value)  # YAML 1.1 reads 1e-4 as text for want of a dot; a learning rate is written so
         return number if math.isfinite(number) else text
     except (yaml.YAMLError, ValueError, TypeError, OverflowError):
         return text
-
-
-def _plain(text: str) -> object:
-    """``text`` as YAML reads a word without quotes: nothing else of YAML, no lists and no tags."""
-    loader = yaml.SafeLoader("")
-    return loader.construct_object(yaml.ScalarNode(loader.resolve(yaml.ScalarNode, text, (True, False)), text))
-
-
-def _noun(kind: type) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, kind.__name__)

@@ -1,0 +1,297 @@
+"""The command line. Heavy imports live inside the commands, so that ``--help`` answers at once."""
+
+import errno
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from ladlib import __version__, cli_data
+from ladlib.cli_data import Argument, Data, Json, Option, Profile, Quiet, Seed, examples, print_json
+from ladlib.errors import UserError
+from ladlib.sanitize import escape_terminal, strip_control
+
+if TYPE_CHECKING:
+    from ladlib.runs import RunFolder
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ANSWERS = {"yes": "anomalous", "no": "normal", None: "no answer that can be read"}
+PAPER_RUN = "--profile paper --data /data/anomaly"
+
+
+class Commands(TyperGroup):
+    """Prints what a user can correct in one line and exits with 2; prints a failed stage and exits with 1."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        from ladlib.runner import StageFailed
+
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            _stop(2, escape_terminal(str(error)), error)
+        except OSError as error:
+            if not error.filename and error.errno not in FULL:
+                raise
+            hint = "Check the path and its permissions, or name another folder."
+            if error.errno in FULL:
+                hint = "The disk is full: make room and run the same command again, what is done is kept."
+            where = f"{error.filename}: " if error.filename else ""
+            _stop(2, escape_terminal(f"{where}{error.strerror}. {hint}"), error)
+        except StageFailed as error:
+            _stop(1, f"\n{error}", error)
+        except KeyboardInterrupt as error:
+            _stop(130, "\nStopped. What is done is kept: the same command goes on from there.", error)
+
+
+def _stop(code: int, message: str, error: BaseException) -> None:
+    typer.echo(message, err=True)
+    raise typer.Exit(code) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,  # no frames in a pipe or a file
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(cli_data.app, name="data")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ladlib {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(epilog=examples("reproduce", "inspect normal.png test.png", "doctor --profile paper"))
+def ladlib(
+    version: Annotated[bool, Option("--version", callback=_print_version, is_eager=True, help="The version.")] = False,
+) -> None:
+    """LAD-Reasoner (arXiv 2504.12749): judge a test image against a normal one, with a rationale."""
+
+
+@app.command(epilog=examples("reproduce", f"reproduce {PAPER_RUN} --dry-run", "reproduce --from 03 -p grpo_steps=9"))
+def reproduce(
+    profile: Profile = "toy",
+    data: Data = "",
+    run: Annotated[str, Option(help="Run folder. Default: results/runs/<profile>.")] = "",
+    seed: Seed = 0,
+    start: Annotated[str, Option("--from", metavar="NN", help="Run this stage and all later ones again.")] = "",
+    only: Annotated[str, Option("--only", metavar="NN", help="Run this stage alone, again.")] = "",
+    force: Annotated[bool, Option("--force", help="Run all stages again.")] = False,
+    parameter: Annotated[
+        list[str], Option("--parameter", "-p", metavar="NAME=VALUE", help="A notebook parameter.")
+    ] = [],  # noqa: B006 - typer reads it, nothing changes it
+    verbose: Annotated[bool, Option("--verbose", help="Show what the cells print.")] = False,
+    quiet: Quiet = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the plan with steps and memory; run nothing.")] = False,
+    time_limit: Annotated[
+        float | None, Option(min=0.1, metavar="MINUTES", help="Stop a notebook that takes longer.")
+    ] = None,
+) -> None:
+    """Run the notebooks 01-05; a stage is skipped while its inputs have not changed."""
+    if quiet and (verbose or dry_run):
+        other = "--verbose" if verbose else "--dry-run"
+        raise UserError(f"--quiet and {other} exclude each other.", "Give one of them.")
+    from rich.console import Console
+
+    from ladlib import pipeline
+
+    console = Console(highlight=False, quiet=quiet)
+    pipeline.reproduce(
+        profile, data, run, seed, start, only, force, parameter, console, verbose, dry_run=dry_run, minutes=time_limit
+    )
+
+
+@app.command(epilog=examples("verify results/runs/toy", "verify results/released/toy --json"))
+def verify(
+    run: Annotated[Path, Argument(metavar="RUN_DIR", help="A run folder, or a released copy of one.")],
+    as_json: Json = False,
+) -> None:
+    """Check a run against its checksums, its texts, the released study and the claims; exit 1 if a check fails.
+
+    Loads no model. Tolerances stand in the lines.
+    """
+    if not run.is_dir():
+        raise UserError(f"There is no folder {run}.", "Give a run folder, such as results/runs/toy.")
+    from ladlib.runs import RunFolder
+    from ladlib.verify import verify as check_run
+
+    claims = check_run(RunFolder(run))
+    counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in ("held", "failed", "skipped")}
+    if as_json:
+        print_json({"run": str(run), **counts, "claims": [claim.model_dump() for claim in claims]})
+    else:
+        summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        typer.echo("\n".join([*(claim.line for claim in claims), "", f"{sum(counts.values())} claims: {summary}"]))
+    raise typer.Exit(1 if counts["failed"] else 0)
+
+
+@app.command(epilog=examples("inspect normal.png test.png", "inspect normal.png test.png --model DIR --json"))
+def inspect(
+    reference: Annotated[Path, Argument(help="A normal image.")],
+    test: Annotated[Path, Argument(help="The image to judge.")],
+    model: Annotated[str, Option(help="Checkpoint folder. Default: the latest trained one.")] = "",
+    as_json: Json = False,
+    profile: Annotated[str, Option(help="Profile that says how large images are seen.")] = "toy",
+) -> None:
+    """Judge TEST against REFERENCE: yes or no (anomalous), P(anomalous) and the rationale."""
+    for image in (reference, test):
+        if not image.is_file():
+            raise UserError(f"There is no image {image}.", "Check the path.")
+    from ladlib import evaluate
+    from ladlib.config import load_profile
+
+    settings = load_profile(profile)
+    model = model or _latest_model(settings.name) or settings.model.base
+    verdict = asdict(evaluate.inspect(reference, test, model, settings)) | {"model": model}
+    if as_json:
+        print_json(verdict)
+        return
+    typer.echo(f"{ANSWERS[verdict['answer']]}, P(anomalous) = {verdict['p_yes']:.2f}\n")
+    typer.echo(f"{strip_control(verdict['text'].strip())}\n\n{verdict['seconds']:.1f} s with {model}")
+
+
+@app.command(epilog=examples("doctor", f"doctor {PAPER_RUN}", "doctor --profile small --json"))
+def doctor(profile: Profile = "toy", data: Data = "", as_json: Json = False) -> None:
+    """Say whether this machine can run a profile, what is missing, and what it will take."""
+    from ladlib.doctor import examine
+
+    diagnosis = examine(profile, data)
+    if as_json:
+        print_json(diagnosis.model_dump() | {"can_run": diagnosis.can_run})
+    else:
+        lines = (f"{check.verdict:<7} {check.subject}: {check.found}" for check in diagnosis.checks)
+        typer.echo("\n".join([*lines, *diagnosis.plan, "", diagnosis.summary]))
+    raise typer.Exit(0 if diagnosis.can_run else 1)
+
+
+@app.command(epilog=examples("bench grpo", "bench eval --repeats 5", "bench eval --profile small --data DIR"))
+def bench(
+    what: Annotated[Literal["grpo", "eval"], Argument(metavar="grpo|eval", help="What to time.")],
+    profile: Profile = "toy",
+    data: Data = "",
+    repeats: Annotated[int, Option(min=1, help="How often each way is timed; the median counts.")] = 3,
+    model: Annotated[str, Option(help="Checkpoint folder. Default: the profile's base.")] = "",
+    steps: Annotated[int, Option(min=1, help="Optimizer steps, or batches of answers, of each timing.")] = 2,
+) -> None:
+    """Time this project's GRPO steps or answers against the stock library, on the same work in the same run.
+
+    The last line is a JSON object; its `ratio` is stock seconds / our seconds.
+    """
+    from ladlib.bench import evaluation, grpo
+    from ladlib.config import load_profile
+    from ladlib.notebook import start
+    from ladlib.runs import RUNS
+
+    session = start(profile, data, f"{RUNS}/bench-{load_profile(profile).name}")
+    if what == "grpo":
+        grpo.bench(session.profile, session.data, repeats, steps, 0, model)
+    else:
+        evaluation.bench(session.profile, session.data, repeats, model, steps)
+
+
+@app.command(epilog=examples("pretrain base", "pretrain large --out results/runs/pretrain-large"))
+def pretrain(
+    name: Annotated[Literal["base", "large"], Argument(metavar="base|large", help="Which toy model to make.")],
+    out: Annotated[Path | None, Option(help="Where to train. Default: results/runs/pretrain-NAME.")] = None,
+    device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Make a toy model: base from nothing, large grown from base; goes on where an earlier call stopped."""
+    from ladlib.toy import pretrain as recipe
+
+    written = recipe.pretrain(name, out or Path("results/runs", f"pretrain-{name}"), device)
+    typer.echo(f"Written: {written}")
+
+
+@app.command(epilog=examples("study", "study --arms base,sft,sft_grpo --seeds 0", "study --jobs 4 --quiet"))
+def study(
+    arms: Annotated[str, Option(help="Names, separated by commas. Default: all.")] = "",
+    seeds: Annotated[str, Option(help="Integers, separated by commas; of trained arms.")] = "0,1,2",
+    run: Annotated[str, Option(help="Run folder. Default: results/runs/study.")] = "",
+    jobs: Annotated[int, Option(min=1, help="Stages that run side by side and share the cores.")] = 2,
+    profile: Profile = "toy",
+    quiet: Quiet = False,
+) -> None:
+    """Train and judge every arm on the toy datasets, check the rationales, write tables and figures.
+
+    Goes on where an earlier call stopped; a stage is skipped while its inputs have not changed.
+    """
+    from ladlib.study import study as run_study
+
+    if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
+        raise UserError(f"--seeds {seeds!r} are not whole numbers.", "For example: --seeds 0,1,2")
+    numbers = tuple(dict.fromkeys(map(int, seeds.split(","))))
+    names = tuple(name.strip() for name in arms.split(",") if name.strip())
+    failed = run_study(profile, names, numbers, run, jobs, (lambda line: None) if quiet else typer.echo)
+    if failed and quiet:
+        typer.echo(f"Failed or left out: {', '.join(failed)}. The run's logs/ say why.", err=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command(epilog=examples("report", "report --run results/runs/paper-1 --data /data/anomaly"))
+def report(
+    run: Annotated[str, Option(help="Run folder. Default: the latest, or the released one.")] = "",
+    data: Annotated[str, Option(help="Folder of the datasets, for the pictures. Default: the run's.")] = "",
+) -> None:
+    """Write metrics, tables, figures and report.html again from a run's stored answers. Loads no model."""
+    from ladlib.pipeline import closing
+    from ladlib.report import write_report
+    from ladlib.report.stored import read_run, refuse_doubles
+    from ladlib.runs import RunFolder, locked
+    from ladlib.verify import verify as check_run
+
+    folder = RunFolder(run) if run else _latest_run()
+    refuse_doubles(read_run(folder).generations)  # what is damaged is said before anything is drawn
+    with locked(folder.root), _images(folder, data) as images:
+        write_report(folder, images, hold=check_run)
+    typer.echo(closing(folder))
+
+
+@contextmanager
+def _images(run: "RunFolder", data: str) -> Iterator[Path | None]:
+    """Where the judged images are: in ``data``, or drawn for as long as they are needed where a toy run lacks them."""
+    from ladlib.report.stored import profile_of
+    from ladlib.toy.datasets import write_loco
+
+    record = run.read()
+    sizes = profile_of(record).data.toy
+    if data and not Path(data).is_dir():
+        raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")
+    with TemporaryDirectory() as folder:
+        if not data and sizes and not record.parameters.get("data") and not run.data.exists():
+            write_loco(Path(folder), sizes)
+            data = folder
+        yield Path(data) if data else None
+
+
+def _latest_run() -> "RunFolder":
+    """The run worked on last below results/runs, or a copy of the released one where there is none."""
+    from ladlib.runs import RELEASED, RUNS, RunFolder, find_root
+
+    runs = find_root(Path.cwd()) / RUNS
+    released, copy = RELEASED / "toy", runs / "released-toy"
+    found = [path for path in runs.glob("*/run.json") if path.parent != copy]
+    if found:
+        return RunFolder(max(found, key=lambda path: path.stat().st_mtime).parent)
+    if not released.is_dir():
+        raise UserError(f"There is no run in {runs}.", "Run `ladlib reproduce` first, or give one with --run.")
+    shutil.rmtree(copy, ignore_errors=True)  # an older release may lie there
+    shutil.copytree(released, copy)
+    return RunFolder(copy)
+
+
+def _latest_model(profile: str) -> str:
+    """The newest checkpoint after GRPO of the profile's default run folder; "" where there is none."""
+    from ladlib.runs import RUNS, find_root
+
+    trained = (find_root(Path.cwd()) / RUNS / profile / "checkpoints").glob("sft_grpo-seed*")
+    return str(max(trained, key=lambda folder: folder.stat().st_mtime, default=""))

@@ -1,0 +1,157 @@
+"""The commands ``ladlib data``: the toy datasets, the real ones, and the conversations of stage 1.
+
+Options that other commands have too are defined here.
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ladlib.errors import UserError
+
+
+def examples(*commands: str) -> str:
+    return "\n\n".join(["Examples:", *(f"  ladlib {command}" for command in commands)])
+
+
+def _profiles(incomplete: str) -> list[str]:
+    """What the shell may complete ``incomplete`` to; a YAML file is typed out."""
+    from ladlib.config import PROFILES
+
+    return [name for name in PROFILES if name.startswith(incomplete)]
+
+
+Option, Argument = typer.Option, typer.Argument
+Profile = Annotated[str, Option(help="smoke, toy, small, paper, or a YAML file.", autocompletion=_profiles)]
+Data = Annotated[str, Option(help="Folder that holds the datasets. Toy profiles draw their own.")]
+Seed = Annotated[int, Option(help="Seed of data order, sampling and training.")]
+Out = Annotated[Path, Option(help="File or folder to write.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing but what goes wrong, on standard error.")]
+Review = Annotated[Path | None, Option(help="The file's review.csv with your decisions, to be applied.")]
+Downloadable = Literal["mvtec-ad", "visa", "mvtec-loco", "mmad"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Draw the toy datasets; download the real ones, or check a folder of them; build the data of stage 1.",
+)
+
+
+def print_json(record: dict) -> None:
+    """``record`` as one line of JSON. It is ASCII: nothing in it can steer a terminal."""
+    typer.echo(json.dumps(record))
+
+
+@app.command(epilog=examples("data toy --out toy-datasets", "data toy --out few --profile smoke"))
+def toy(out: Out, profile: Profile = "toy") -> None:
+    """Draw the four toy datasets in the layouts of the real ones."""
+    from ladlib.config import load_profile
+    from ladlib.toy.datasets import write_datasets
+
+    sizes = load_profile(profile).data.toy
+    if sizes is None:
+        raise UserError(f"Profile {profile!r} has no toy datasets.", "Use --profile toy or smoke.")
+    write_datasets(out, sizes)
+    typer.echo(f"Written: {out}")
+
+
+@app.command(epilog=examples("data check /data/anomaly", "data check /data/anomaly --decode --json"))
+def check(
+    root: Annotated[Path, Argument(metavar="DIR", help="A dataset, or the folder that holds several.")],
+    decode: Annotated[bool, Option("--decode", help="Decode all of every image (slow).")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check datasets against their published layout and counts; exit 1 if something is wrong or missing."""
+    from ladlib.data.check import check as find
+
+    findings = find(root, decode)
+    errors, warnings = (sum(one.severity == severity for one in findings) for severity in ("error", "warning"))
+    if as_json:
+        print_json({"errors": errors, "warnings": warnings, "findings": [one.model_dump() for one in findings]})
+        raise typer.Exit(1 if errors else 0)
+    for one in findings[:1] if findings and findings[0].dataset == "toy" else findings:  # the first says it all
+        typer.echo("  ".join(filter(None, (one.severity, one.dataset, one.category, one.message, one.hint))))
+    typer.echo(f"\n{errors} errors, {warnings} warnings")
+    raise typer.Exit(1 if errors else 0)
+
+
+@app.command(epilog=examples("data download visa --out DIR", "data download mvtec-loco --out DIR --accept-licence"))
+def download(
+    dataset: Annotated[Downloadable, Argument(metavar="DATASET", help="mvtec-ad, visa, mvtec-loco or mmad.")],
+    out: Out,
+    accept_licence: Annotated[bool, Option("--accept-licence", help="The licence is read and accepted.")] = False,
+) -> None:
+    """Download and unpack a dataset, checked by its SHA-256; finished files are used again."""
+    from ladlib.data import download as downloads
+
+    name = dataset.replace("-", "_")
+    source = downloads.read_sources()[name]
+    typer.echo(downloads.licence_text(source))
+    if not accept_licence and not (sys.stdin.isatty() and typer.confirm("Do you accept this licence?")):
+        what = f"The licence of {source.title} was not accepted, nothing was fetched."
+        raise UserError(what, f"Read {source.licence_url}, then add --accept-licence.")
+    folder = downloads.download(name, source, out)
+    typer.echo(f"Ready: {folder}\nCheck it: ladlib data check {shlex.quote(str(folder))}")
+
+
+@app.command(
+    epilog=examples(
+        "data sft --data DIR --out sft.jsonl",
+        "data sft --data DIR --out sft.jsonl --writer endpoint --endpoint http://localhost:8000/v1 --model NAME",
+    )
+)
+def sft(
+    data: Annotated[Path, Option(help="Folder that holds MVTec AD, VisA and MMAD.")],
+    out: Out,
+    profile: Profile = "paper",
+    seed: Seed = 0,
+    writer: Annotated[
+        Literal["template", "endpoint"],
+        Option(help="MMAD's annotations, or a model that merges them with what it sees."),
+    ] = "template",
+    endpoint: Annotated[str, Option(help="Address of an OpenAI-compatible server, up to /v1.")] = "",
+    model: Annotated[str, Option(help="Name that the model is served under.")] = "",
+    ask_again: Annotated[bool, Option("--ask-again", help="Ask again for replies in another form.")] = False,
+    review: Review = None,
+    timeout: Annotated[float | None, Option(hidden=True)] = None,
+    concurrency: Annotated[int | None, Option(hidden=True)] = None,
+) -> None:
+    """Build the conversations of stage 1 from MMAD's annotations; train on them with data.sft_file in a profile.
+
+    An endpoint's replies are kept beside the file, in sft-replies.jsonl, and none is asked for twice. Its key comes
+    from the environment: LADLIB_API_KEY or OPENAI_API_KEY.
+    """
+    from ladlib.config import load_profile
+    from ladlib.sft_data import make_conversations, refuse_other, write_sft_file
+    from ladlib.sft_writer import apply_review, by_template, write, write_review
+
+    given = {"endpoint.url": endpoint, "endpoint.model": model, "endpoint.timeout": timeout}
+    given["endpoint.concurrency"] = concurrency
+    changed = {name: value for name, value in given.items() if value}
+    if writer == "template" and (changed or ask_again):
+        raise UserError("The template asks no endpoint.", "Add --writer endpoint, or leave its options out.")
+    settings = load_profile(profile, **changed, **{"data.sft_file": None})
+    refuse_other(out)  # before anything is paid for
+    if review and not review.is_file():
+        raise UserError(f"There is no review file {review}.", "`ladlib data sft` without --review writes one.")
+    made = make_conversations(settings, data, seed)
+    if writer == "endpoint":
+        replies = out.parent / "sft-replies.jsonl"  # of all files in this folder: another name pays nothing again
+        rows = write(settings, data, made, replies, again=ask_again)
+    else:
+        rows = by_template(made, data)
+    rows = write_sft_file(out, apply_review(rows, review) if review else rows)
+    images = len({(row.pair.test.dataset, row.pair.id) for row in rows})
+    typer.echo(f"Written: {out}: {len(rows)} of {len(made)} conversations, about {images} images")
+    if review:
+        words = {"accept": "accepted", "edit": "edited", "": "not reviewed"}
+        counts = (f"{sum(row.reviewed == key for row in rows)} {word}" for key, word in words.items())
+        typer.echo(f"Review: {', '.join(counts)}")
+        return
+    table = out.with_suffix(".review.csv")
+    if write_review(table, rows):
+        typer.echo(f"To review: {table}: fill its column decision in any spreadsheet, then add --review {table}")

@@ -1,0 +1,268 @@
+"""The five notebooks as one run: everything is checked before the first starts, and what is unchanged is skipped.
+
+    folder = reproduce("smoke", run="results/runs/smoke")
+
+What a notebook depends on, beside what :mod:`ladlib.runner` counts: its code, its parameters with the contents of files
+that they name, the profile, the weights it starts from, and the names and sizes of the dataset files.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from ladlib import doctor
+from ladlib.config import PROFILES, Profile, load_profile
+from ladlib.data import FOLDERS, find_dataset
+from ladlib.data.images import sha256
+from ladlib.errors import UserError
+from ladlib.machine import hardware
+from ladlib.memory import is_calculated
+from ladlib.notebook import UNSET
+from ladlib.parameters import OPTIONS, Scalar, cells, check
+from ladlib.plan import memory_lines, stage_lines
+from ladlib.runner import PACKAGE, Runner, Stage, clock, digest
+from ladlib.runs import RUNS, RunFolder, check_seed, find_root, from_root, locked
+from ladlib.sft_data import balanced_pairs, make_conversations
+
+GIB = 2**30
+ONLY_LARGE = {"endpoint": True, "evaluate": {"large"}, "model": {"large"}}  # what no stage but the last depends on
+FIELDS = {
+    "model": "model.base", "eval_limit": "evaluate.limit", "sensitivity_pairs": "evaluate.sensitivity",
+    "large_endpoint": "endpoint.url", "large_model": "endpoint.model", "large_label": "endpoint.label",
+    "large_replay": "",
+}  # fmt: skip  # notebook parameters whose names are not section_field
+STAGES = (
+    Stage("01_data_exploration", ("data",)),
+    Stage("02_sft", ("checkpoints/sft-seed{seed}", "logs/sft-seed{seed}.jsonl", "manifests/sft-seed{seed}.csv")),
+    Stage(
+        "03_grpo",
+        ("checkpoints/sft_grpo-seed{seed}", "logs/sft_grpo-seed{seed}.jsonl",
+         "logs/sft_grpo-seed{seed}-rollouts.jsonl", "manifests/sft_grpo-seed{seed}.csv"),
+    ),
+    Stage(
+        "04_evaluation",
+        ("generations/base-seed{seed}.jsonl", "generations/sft-seed{seed}.jsonl",
+         "generations/sft_grpo-seed{seed}.jsonl", "sensitivity/sft_grpo-seed{seed}.jsonl",
+         "baselines/neighbours.jsonl"),
+    ),
+    # The large model's generations are no output: outputs are cleared when inputs change, and these may be paid for.
+    Stage("05_compare_72b", ("metrics.json", "tables", "figures", "report.html"), reports=True),
+)  # fmt: skip
+
+
+def reproduce(
+    profile: str = "toy", data: str = "", run: str = "", seed: int = 0, start: str = "", only: str = "",
+    force: bool = False, parameters: Iterable[str] = (), console: Console | None = None, verbose: bool = False,
+    notebooks: Path | None = None, stages: tuple[Stage, ...] = STAGES, dry_run: bool = False,
+    minutes: float | None = None,
+) -> RunFolder:  # fmt: skip
+    """The run folder (default: results/runs/<profile>) after the notebooks have run in it.
+
+    ``start`` runs that stage and all later ones again, ``only`` that one alone, ``force`` all of them. ``parameters``
+    are ``name=value`` texts. With ``dry_run`` the plan is printed and nothing more is done, for which real datasets may
+    be absent. No notebook may take more than ``minutes``. Raises :class:`UserError` before anything runs for what
+    cannot run, also where another process is at work in the folder, or :class:`StageFailed` where a cell fails.
+    """
+    settings = load_profile(profile)
+    check_seed(seed)
+    files = {stage.name: (notebooks or notebooks_folder()) / f"{stage.name}.ipynb" for stage in stages}
+    values = check(parameters, files)
+    selected = _choose(stages, start, only)
+    if data or not dry_run:
+        _check_data(settings, data)
+    folder = RunFolder((Path(run) if run else find_root(Path.cwd()) / RUNS / settings.name).resolve())
+    if folder.run_json.exists():
+        folder.check(settings.name, seed)
+    console = console or Console()
+    with nullcontext() if dry_run else locked(folder.root):
+        options = {"profile": profile if profile in PROFILES else _absolute(profile), "data": _absolute(data)}
+        options |= {"run": str(folder.root), "seed": seed}
+        planned = []
+        for stage in stages:
+            given = {name: options.get(name, value) for name, value in values[stage.name].items()}
+            shown = {"console": console, "verbose": verbose, "minutes": minutes}
+            planned.append(_planned(stage, files[stage.name], given, folder, settings, planned, shown))
+        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        runner = Runner(planned, folder, settings.name, seed, say, again=bool(start or only or force))
+        chosen = planned[selected]
+        for stage in planned[: selected.start]:
+            if not runner.finished(stage):
+                raise UserError(f"{stage.name} has not been run in {folder.root}.", "Leave out --from and --only.")
+        if dry_run:
+            for line in _plan(runner, chosen, effective(profile, values), data):
+                say(line)
+            return folder
+        if lack := check_room(settings.name, folder.root, begun=folder.run_json.exists()):
+            say(f"warning: {lack}")
+        runner.finish(chosen)
+    if planned[-1] in chosen:
+        say(closing(folder))
+    return folder
+
+
+def closing(folder: RunFolder) -> str:
+    """The comparison table of a finished run, and where everything is."""
+    from ladlib.report.tables import comparison_text  # pandas is loaded only where it is needed
+
+    return "\n".join(["", comparison_text(folder).rstrip(), "", folder.locations()])
+
+
+def notebooks_folder() -> Path:
+    """Where the notebooks lie: beside the package in a checkout, inside it when installed from a wheel."""
+    installed, checkout = PACKAGE / "notebooks", PACKAGE.parent / "notebooks"
+    return installed if installed.is_dir() else checkout
+
+
+def effective(profile: str, values: Mapping[str, Mapping[str, Scalar]]) -> Profile:
+    """The profile with the notebooks' parameters applied, as the notebooks themselves apply them."""
+    given = {name: value for each in values.values() for name, value in each.items() if name not in OPTIONS}
+    changed = {
+        FIELDS.get(name, name.replace("_", ".", 1)): value for name, value in given.items() if value not in UNSET
+    }
+    return load_profile(profile, **{name: value for name, value in changed.items() if name})
+
+
+def check_room(profile: str, folder: Path, begun: bool) -> str:
+    """What the machine lacks of the needs of ``profile`` in profiles/cost.yaml; "" where it lacks nothing.
+
+    Raises :class:`UserError` where a run that has not ``begun`` would not fit on the disk of ``folder``.
+    """
+    cost = doctor.load_cost(profile)
+    if cost is None:
+        return ""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free, memory = shutil.disk_usage(existing).free / GIB, float(hardware()["memory_gib"])
+    if free < cost.needs.disk_gib and not begun:
+        raise UserError(
+            f"A run of profile {profile} takes {cost.needs.disk_gib:g} GiB, and the disk of {folder} has {free:.1f} GiB"
+            " left.", "Make room, or give a folder on another disk with --run.",
+        )  # fmt: skip
+    if memory < cost.needs.memory_gib * doctor.SLACK:  # part of a machine's memory never shows
+        return f"profile {profile} needs {cost.needs.memory_gib:g} GiB of memory, this machine has {memory:g}"
+    return ""
+
+
+def depends_on(notebook: Path, given: Mapping[str, Scalar], profile: Profile, reports: bool = False) -> dict:
+    """What a stage depends on beside the code of the package and earlier stages, as JSON.
+
+    The endpoint and the large model count where the stage ``reports``. Of files that are named the contents count.
+    """
+    sources = (cell["source"] for cell in cells(notebook) if cell["cell_type"] == "code")
+    named = {name: from_root(value) for name, value in given.items() if isinstance(value, str) and value}
+    named |= {"data.sft_file": Path(profile.data.sft_file or "")}
+    omitted = {"data": {"sft_file"}} | ({} if reports else ONLY_LARGE)
+    models = [profile.model.base, *([profile.model.large] if reports else [])]
+    return {
+        "notebook": "\n".join(line for source in sources for line in source.splitlines() if line[:1] not in "%!"),
+        "parameters": {name: given[name] for name in given if name not in ("run", "data", "profile")},
+        "files": {name: sha256(path) for name, path in named.items() if name not in OPTIONS and path.is_file()},
+        "profile": profile.model_dump(exclude=omitted),
+        "weights": [weights_sha256(name) for name in models],
+        "data": _fingerprint(Path(given["data"])) if given.get("data") else "",
+    }
+
+
+def weights_sha256(name: str) -> str:
+    """Hash of the files that make up a shipped model or a model folder; "" where there are none, as for a hub id."""
+    folder = next((path for path in (PACKAGE / "assets" / name, Path(name)) if path.is_dir()), Path(name))
+    files = [file for pattern in ("*.safetensors", "*config.json", "tokenizer.json") for file in folder.glob(pattern)]
+    return digest(folder, files) if files else ""
+
+
+def _planned(
+    stage: Stage, notebook: Path, given: Mapping[str, Scalar], folder: RunFolder, profile: Profile,
+    earlier: Iterable[Stage], shown: Mapping[str, object],
+) -> Stage:  # fmt: skip
+    """``stage`` with all that the runner needs."""
+    copy, cost = folder.notebooks / notebook.name, doctor.load_cost(profile.name)
+    options = {"notebook": notebook, "copy": copy, "parameters": given} | shown
+    options["expected"] = cost.seconds.get(stage.name) if cost else None
+    outputs = (*(path.format(seed=given["seed"]) for path in stage.outputs), f"notebooks/{copy.name}")
+    values, after = depends_on(notebook, given, profile, stage.reports), tuple(one.name for one in earlier)
+    return replace(stage, outputs=outputs, work=_execute, options=options, after=after, values=values, is_notebook=True)
+
+
+def _execute(**options: object) -> None:
+    from ladlib.execution import execute  # papermill takes seconds to load
+
+    execute(**options)
+
+
+def _plan(runner: Runner, chosen: Iterable[Stage], profile: Profile, data: str) -> Iterator[str]:
+    """The lines of a dry run: each stage and what it does, then memory."""
+    conversations, pairs, source = _counts(profile, data or str(runner.folder.data), runner.seed)
+    yield f"Profile {profile.name!r}: {profile.label}. Dry run: nothing is run, loaded or written."
+    yield f"Run folder {runner.folder.root}; counts from {source}."
+    does, changed = stage_lines(profile, conversations, pairs), ""  # the first stage that would run
+    for stage in chosen:
+        skipped, seconds = runner.unchanged(stage), stage.options["expected"]
+        verdict = "unchanged, would be skipped" if skipped else "would run"
+        if skipped and changed:
+            verdict = f"would run where {changed} changes its outputs"
+        changed = changed or ("" if skipped else stage.name)
+        took = f"; took {clock(seconds)} where it was measured" if seconds else ""
+        yield f"[{stage.name}] {verdict}: {does.get(stage.name.split('_')[0], '')}{took}"
+    if is_calculated(profile):
+        yield from ("", *memory_lines(profile))
+
+
+def _counts(profile: Profile, data: str, seed: int) -> tuple[int, int, str]:
+    """Conversations, pairs (0 where not known), and where the numbers are from."""
+    if not Path(data).is_dir():
+        lacking = "its datasets are not drawn yet" if profile.data.toy else "no datasets are given"
+        return 0, 0, f"the profile, since {lacking}"
+    try:
+        conversations, pairs = make_conversations(profile, Path(data), seed), balanced_pairs(profile, Path(data), seed)
+    except UserError as error:
+        return 0, 0, f"the profile, since {error.what}"
+    return len(conversations), len(pairs), f"the datasets in {data}"
+
+
+def _choose(stages: tuple[Stage, ...], start: str, only: str) -> slice:
+    """The stages to look at. ``start`` and ``only`` name one by its number (``3``, ``03``) or name (``03_grpo``)."""
+    if start and only:
+        raise UserError("--from and --only exclude each other.", "Give one of them.")
+    names, given = [stage.name for stage in stages], only or start
+    found = [number for number, name in enumerate(names) if given in (name, name[1:2]) or given == name[:2]]
+    if given and not found:
+        raise UserError(f"There is no stage {given!r}.", f"Use one of {', '.join(names)}.")
+    first = found[0] if given else 0
+    return slice(first, first + 1 if only else None)
+
+
+def _check_data(settings: Profile, data: str) -> None:
+    if settings.data.sft_file and not Path(settings.data.sft_file).is_file():
+        raise UserError(f"There is no file {settings.data.sft_file}, the profile's data.sft_file.", "Correct its path.")
+    if not data and settings.data.toy is None:
+        raise UserError(f"Profile {settings.name!r} needs datasets.", "Give the folder that holds them with --data.")
+    if data and not Path(data).is_dir():
+        raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")
+    if data and not any(_has(Path(data), dataset) for dataset in FOLDERS):
+        raise UserError(f"{data} holds none of {', '.join(FOLDERS.values())}.", "Unpack the datasets there.")
+
+
+def _has(root: Path, dataset: str) -> bool:
+    try:
+        return find_dataset(root, dataset).is_dir()
+    except UserError:
+        return False
+
+
+def _fingerprint(data: Path) -> str:
+    """Names and sizes of the files of the datasets below ``data``: contents would take minutes to read."""
+    folders = [data / name for name in FOLDERS.values() if (data / name).is_dir()] or [data]
+    names = sorted(Path(parent, name) for folder in folders for parent, _, files in os.walk(folder) for name in files)
+    sizes = "".join(f"{path.relative_to(data).as_posix()}\0{path.stat().st_size}\n" for path in names)
+    return hashlib.sha256(sizes.encode(errors="surrogateescape")).hexdigest()
+
+
+def _absolute(path: str) -> str:
+    """Notebooks may run in another folder, so files and folders that are named reach them absolute."""
+    return str(Path(path).resolve()) if path and Path(path).exists() else path

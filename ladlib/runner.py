@@ -1,0 +1,247 @@
+"""Runs stages: the notebooks of a run, the functions of a study.
+
+A stage has a key: the SHA-256 of what it depends on. It is skipped while its key is the recorded one and its outputs
+exist; one that was interrupted resumes where its key is the same, and starts from nothing otherwise. Parts of the key:
+the stage's own values, the code of the package, and the outputs of the stages before. Code that only reads what a run
+stored (floors 3 and 4) counts for a stage that reports. Versions of other packages do not count.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from statistics import fmean
+
+from ladlib import checksums
+from ladlib.machine import hardware
+from ladlib.records import StageRecord
+from ladlib.runs import RunFolder, now, write_text
+
+PACKAGE = Path(__file__).parent
+NO_CODE = ("assets", "profiles", "notebooks")
+READING = (
+    "verify", "report", "doctor", "bench", "exercises", "parameters", "execution", "runner", "pipeline", "study",
+    "notebook", "cli", "__init__", "__main__",
+)  # fmt: skip  # the modules of floors 3 and 4
+
+
+class StageFailed(Exception):
+    """A notebook stopped in a cell. ``str`` of it fits on one screen and says where and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One step. A notebook has no ``work`` until a run plans it; a function is called in a process of its own."""
+
+    name: str
+    outputs: tuple[str, ...]  # files and folders below the run folder; ``{seed}`` is filled in for a notebook
+    work: Callable[..., None] | None = None  # of a module, so that another process can import it
+    options: Mapping[str, object] = field(default_factory=dict)  # its arguments
+    after: tuple[str, ...] = ()  # names of the stages whose outputs it needs
+    values: object = None  # JSON: what it depends on beside code and the outputs of earlier stages
+    reports: bool = False  # the code of all floors counts
+    is_notebook: bool = False
+
+
+class Runner:
+    """Runs ``stages`` into ``folder``, functions ``jobs`` side by side, and records each in ``run.json``.
+
+    What a function prints goes to ``logs/<stage>.txt``. One that fails holds up only the stages that need it; a
+    notebook that fails raises. With ``again`` stages run even where nothing changed.
+    """
+
+    def __init__(
+        self, stages: Sequence[Stage], folder: RunFolder, profile: str, seed: int, say: Callable[[str], None] = print,
+        jobs: int = 1, again: bool = False,
+    ) -> None:  # fmt: skip
+        self.stages, self.folder, self.profile, self.seed = tuple(stages), folder, profile, seed
+        self.say, self.jobs, self.again, self.begun = say, jobs, again, time.monotonic()
+        self.pending: list[Stage] = []
+        self.running: dict[Stage, tuple[BaseProcess, str, str, float]] = {}  # process, key, start as text and clock
+        self.seconds: dict[str, float] = {}  # of each stage that is done
+        self.failed: dict[str, str] = {}  # stage -> the failed stage that is to blame
+        self._digests: dict[str, str] = {}
+
+    def finish(self, chosen: Sequence[Stage] = ()) -> tuple[str, ...]:
+        """Run or skip all stages, or those ``chosen``; the names of those that failed or could not begin."""
+        self.pending = list(chosen or self.stages)
+        try:
+            while self.pending or self.running:
+                for stage in list(self.pending):
+                    self._start_if_ready(stage)
+                if self.running:
+                    ended = wait([process.sentinel for process, *_ in self.running.values()])
+                    for stage in [stage for stage, (process, *_) in self.running.items() if process.sentinel in ended]:
+                        self._end(stage)
+        finally:
+            for process, *_ in self.running.values():  # interrupted
+                process.terminate()
+                process.join()
+        return tuple(self.failed)
+
+    def unchanged(self, stage: Stage) -> StageRecord | None:
+        """The stage's record, where it was made from the same key, is whole, and is not to be made again."""
+        record = None if self.again else self.finished(stage)
+        return record if record and record.inputs_sha256 == self.key(stage) else None
+
+    def finished(self, stage: Stage) -> StageRecord | None:
+        """The stage's record, where all that it wrote still exists."""
+        record = self.folder.stage(stage.name)
+        return record if record and all((self.folder.root / path).exists() for path in record.outputs) else None
+
+    def key(self, stage: Stage) -> str:
+        """What the stage depends on, as one hash."""
+        parts = stage.values, code_sha256(stage.reports), {name: self._digest(name) for name in stage.after}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def log(self, stage: Stage) -> Path:
+        """Where a function prints to."""
+        return self.folder.root / "logs" / f"{stage.name}.txt"
+
+    def _digest(self, name: str) -> str:
+        """Of what a stage wrote but its executed notebook; of nothing where it has not run."""
+        if name not in self._digests:
+            record = self.folder.stage(name)
+            paths = [path for path in record.outputs if not path.startswith("notebooks/")] if record else []
+            self._digests[name] = digest(self.folder.root, [self.folder.root / path for path in paths])
+        return self._digests[name]
+
+    def _start_if_ready(self, stage: Stage) -> None:
+        blame = next((self.failed[name] for name in stage.after if name in self.failed), "")
+        busy = {each.name for each in (*self.pending, *self.running)}
+        if blame:
+            self.pending.remove(stage)
+            self.failed[stage.name] = blame
+            self.say(f"[{stage.name}] left out, since {blame} failed")
+        elif len(self.running) < self.jobs and not busy & set(stage.after):
+            self.pending.remove(stage)
+            if record := self.unchanged(stage):
+                self.seconds[stage.name] = record.seconds
+                self.say(f"[{stage.name}] unchanged, skipped (took {clock(record.seconds)})")
+            else:
+                self._start(stage, self.key(stage))
+
+    def _start(self, stage: Stage, key: str) -> None:
+        started, begun = now(), time.monotonic()
+        self._prepare(stage, key)
+        if stage.is_notebook:
+            stage.work(**stage.options)
+            self._record(stage, key, started, begun)
+            self.say(f"[{stage.name}] done in {clock(self.seconds[stage.name])}")
+            return
+        write_text(self.log(stage), "")
+        arguments = stage.work, dict(stage.options), self.log(stage), max(1, hardware()["cores"] // self.jobs)
+        process = multiprocessing.get_context("spawn").Process(target=perform, args=arguments, name=stage.name)
+        process.start()
+        self.running[stage] = process, key, started, begun
+        self.say(f"[{stage.name}] started")
+
+    def _prepare(self, stage: Stage, key: str) -> None:
+        """Clear what another key made. What an interrupted run of the same key left is resumed."""
+        marker = self._marker(stage)
+        if self.again or not marker.is_file() or marker.read_text(encoding="utf-8") != key:
+            for path in (self.folder.root / path for path in stage.outputs):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self.folder.open(self.profile, self.seed)  # a notebook adds the values in force
+        self.folder.drop_stage(stage.name)
+        write_text(marker, key)
+
+    def _end(self, stage: Stage) -> None:
+        process, *origin = self.running.pop(stage)
+        process.join()
+        outputs = [self.folder.root / path for path in stage.outputs]
+        missing = [path.name for path in outputs if not path.exists()]
+        if process.exitcode or missing:
+            self.failed[stage.name] = stage.name
+            reason = self._reason(stage, process.exitcode) or f"it did not write {', '.join(missing)}"
+            self.say(f"[{stage.name}] failed: {reason} ({self.log(stage)})")
+            return
+        self._record(stage, *origin)
+        checksums.write(self.folder, *outputs)
+        self.say(f"[{stage.name}] done in {clock(self.seconds[stage.name])} · {self._progress()}")
+
+    def _record(self, stage: Stage, key: str, started: str, begun: float) -> None:
+        self.seconds[stage.name] = seconds = round(time.monotonic() - begun, 2)
+        outputs = tuple(path for path in stage.outputs if (self.folder.root / path).exists())
+        self.folder.add_stage(
+            StageRecord(name=stage.name, started=started, seconds=seconds, inputs_sha256=key, outputs=outputs)
+        )
+        self._digests.pop(stage.name, None)
+        self._marker(stage).unlink()
+
+    def _reason(self, stage: Stage, code: int) -> str:
+        if code < 0:
+            return f"its process was ended by signal {-code}" + (", perhaps for want of memory" if code == -9 else "")
+        printed = self.log(stage).read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line for line in reversed(printed) if line.strip()), f"exit code {code}") if code else ""
+
+    def _progress(self) -> str:
+        """How far it is; what is left takes the mean of the stages with the same work, else of all."""
+        works = {stage.name: stage.work for stage in self.stages}
+        left = 0.0
+        for stage in (*self.pending, *self.running):
+            alike = [seconds for name, seconds in self.seconds.items() if works.get(name) is stage.work]
+            left += fmean(alike or self.seconds.values()) / self.jobs
+        elapsed = clock(time.monotonic() - self.begun)
+        return f"{len(self.seconds)} of {len(self.stages)} stages · {elapsed} elapsed · about {clock(left)} left"
+
+    def _marker(self, stage: Stage) -> Path:
+        """Holds the key of a stage from its start until it has finished."""
+        return self.folder.root / ".started" / stage.name
+
+
+def perform(work: Callable[..., None], options: Mapping[str, object], log: Path, threads: int) -> None:
+    """The life of a function's process: prints to ``log``, takes ``threads`` cores, ends with the runner's process."""
+    with log.open("a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)  # a log can be followed
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch, not yet loaded, takes its number from here
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    work(**options)
+
+
+def _end_with_parent() -> None:
+    """A killed runner must not leave functions behind that still write when it is started again."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def digest(root: Path, paths: Iterable[Path]) -> str:
+    """Hash of the contents of ``paths`` (files, or folders with all below them) under names relative to ``root``."""
+    files = {file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()}
+    total = hashlib.sha256()
+    for file in sorted(files):
+        total.update(f"{file.relative_to(root).as_posix()}\0".encode())
+        with file.open("rb") as opened:
+            total.update(hashlib.file_digest(opened, "sha256").digest())
+    return total.hexdigest()
+
+
+@lru_cache
+def code_sha256(reports: bool) -> str:
+    """Hash of the package's modules with the tables and templates beside them; without ``reports`` of floors 0 to 2."""
+    parts = {path: path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.*")}
+    omitted = NO_CODE if reports else (*NO_CODE, *READING)
+    return digest(PACKAGE, [path for path, part in parts.items() if part not in omitted and path.suffix != ".pyc"])
+
+
+def clock(seconds: float) -> str:
+    """``0:41``, ``12:05`` or ``3:00:10``.
+
+    >>> clock(41.3), clock(3661)
+    ('0:41', '1:01:01')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

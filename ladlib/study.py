@@ -1,0 +1,222 @@
+"""The toy experiment with all its arms and seeds, as stages of :class:`ladlib.runner.Runner`: resumable, side by side.
+
+study(arms=("base", "sft_grpo"), seeds=(0,), run="results/runs/study")     # () where all went well
+"""
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ladlib.config import Profile, load_profile
+from ladlib.data import find_dataset
+from ladlib.errors import UserError
+from ladlib.pipeline import weights_sha256
+from ladlib.records import Pair
+from ladlib.runner import Runner, Stage
+from ladlib.runs import RUNS, RunFolder, check_seed, find_root, locked
+from ladlib.sft_data import pairs_to_train_on
+
+SFT_LONG_STEPS = 520  # about 530 s, as long as GRPO takes with stock TRL (one core, toy profile)
+SAMPLED = ("base", "sft")  # what GRPO could start from: has it anything to choose from?
+PAIRS_PER_RULE = 48  # sampled for pass@k
+UNTRAINED_SEED = 0  # greedy answers of a model that is not trained depend on no seed
+UNUSED = {
+    "train sft": {"grpo", "evaluate"}, "train grpo": {"sft", "evaluate"}, "sample": {"sft"}, "judge": {"sft", "grpo"},
+}  # fmt: skip  # sections of the profile on which a stage does not depend
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm. ``start`` is "" (the profile's base), "large" (its large model) or another arm of the same seed."""
+
+    name: str
+    training: Literal["", "sft", "grpo"] = ""
+    start: str = ""
+    overrides: Mapping[str, object] = field(default_factory=dict)  # section.field: value in place of the profile's
+    rate: float = 1.0  # times the learning rate of GRPO
+    anomalous_share: float = 0.5  # of the labels that GRPO sees
+    is_judged: bool = True  # False: trained for its curves only, with the first seed
+
+    def profile(self, profile: Profile) -> Profile:
+        """``profile`` with this arm's values."""
+        values = profile.model_dump()
+        for dotted, value in {"grpo.learning_rate": self.rate * profile.grpo.learning_rate, **self.overrides}.items():
+            section, name = dotted.split(".")
+            values[section][name] = value
+        return Profile.model_validate(values)
+
+
+ARMS = (
+    Arm("base"),
+    Arm("sft", "sft"),
+    Arm("grpo_only", "grpo"),
+    Arm("sft_grpo", "grpo", "sft"),
+    Arm("sft_long", "sft", "sft", {"sft.steps": SFT_LONG_STEPS}),
+    Arm("accuracy_only", "grpo", "sft", {"grpo.format_weight": 0.0}),
+    Arm("format_only", "grpo", "sft", {"grpo.accuracy_weight": 0.0}),
+    Arm("large", start="large"),
+    # Collapses that users of GRPO meet, for a figure of their curves.
+    Arm("high_rate", "grpo", "sft", {"grpo.beta": 0.0}, rate=3.0, is_judged=False),
+    Arm("unbalanced", "grpo", "sft", anomalous_share=0.9, is_judged=False),
+)
+
+
+def study(
+    profile: str = "toy", arms: Sequence[str] = (), seeds: Sequence[int] = (0, 1, 2), run: str = "", jobs: int = 2,
+    say: Callable[[str], None] = print,
+) -> tuple[str, ...]:  # fmt: skip
+    """The names of the stages that failed or could not begin, after all others of ``arms`` (default: all) have run.
+
+    Runs ``jobs`` stages side by side in ``run`` (default: results/runs/study), none that is unchanged. Raises
+    :class:`UserError` before anything runs for an unknown arm or profile, a profile without toy datasets, a base that
+    is not there, another run's folder, or one where another process is at work.
+    """
+    settings, chosen = load_profile(profile), find_arms(arms)
+    for seed in seeds:
+        check_seed(seed)
+    if settings.data.toy is None:
+        raise UserError(f"Profile {profile!r} has no toy datasets.", "Use --profile toy or smoke.")
+    if not weights_sha256(settings.model.base):
+        raise UserError(f"The model {settings.model.base} is not there.", "Build it with `ladlib pretrain base`.")
+    if not weights_sha256(settings.model.large) and any(arm.start == "large" for arm in chosen):
+        say(f"[large] left out: {settings.model.large} is not there")
+        chosen = tuple(arm for arm in chosen if arm.start != "large")
+    folder = RunFolder((Path(run) if run else find_root(Path.cwd()) / RUNS / "study").resolve())
+    with locked(folder.root):
+        folder.open(settings.name, UNTRAINED_SEED)
+        stages = plan(settings, folder, chosen, seeds)
+        failed = Runner(stages, folder, settings.name, UNTRAINED_SEED, say, jobs).finish()
+    missing = f"{len(failed)} stages are missing; run the same command again once corrected."
+    say(f"\n{missing if failed else folder.locations()}")
+    return failed
+
+
+def find_arms(names: Sequence[str]) -> tuple[Arm, ...]:
+    """The arms called ``names`` in the table's order; all where none is named. Raises :class:`UserError`."""
+    known = [arm.name for arm in ARMS]
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"There is no arm {unknown[0]!r}.", f"Use some of {', '.join(known)}.")
+    return tuple(arm for arm in ARMS if not names or arm.name in names)
+
+
+def with_starts(arms: Iterable[Arm]) -> tuple[Arm, ...]:
+    """``arms`` and all whose checkpoints they start from, in the table's order."""
+    needed = {arm.name for arm in arms}
+    for arm in reversed(ARMS):  # an arm stands below the one it starts from
+        needed |= {arm.start} if arm.name in needed else set()
+    return tuple(arm for arm in ARMS if arm.name in needed)
+
+
+def plan(profile: Profile, run: RunFolder, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Stage]:
+    """All stages of ``arms`` and of those they start from, each after those it needs.
+
+    What GRPO can start from is trained and sampled before any GRPO run.
+    """
+    trained = [(arm, seed) for arm in with_starts(arms) if arm.training for seed in _seeds(arm, seeds)]
+    judged = [(arm, seed) for arm in arms if arm.is_judged for seed in _seeds(arm, seeds)]
+    steps = [
+        *((train, *each) for each in trained if each[0].name in SAMPLED),
+        *((sample, *each) for each in judged if each[0].name in SAMPLED),
+        *((train, *each) for each in trained if each[0].name not in SAMPLED),
+        *((judge, *each) for each in judged),
+        *((check, *each) for each in judged),
+    ]
+    drawn = Stage("data", ("data",), draw, {"profile": profile, "run": run}, values=profile.data.toy.model_dump())
+    stages = [drawn, *(_stage(work, arm, seed, run, arm.profile(profile)) for work, arm, seed in steps)]
+    if judged:
+        outputs, after = ("metrics.json", "tables", "figures", "report.html"), tuple(stage.name for stage in stages)
+        stages.append(Stage("report", outputs, report, {"run": run}, after, reports=True))
+    return stages
+
+
+def _seeds(arm: Arm, seeds: Sequence[int]) -> Sequence[int]:
+    if not arm.training:
+        return (UNTRAINED_SEED,)
+    return seeds if arm.is_judged else seeds[:1]
+
+
+def _stage(work: Callable[..., None], arm: Arm, seed: int, run: RunFolder, profile: Profile) -> Stage:
+    """The stage that does ``work`` for one arm and seed."""
+    verb, end = work.__name__, f"{arm.name}-seed{seed}"
+    if work is check:
+        outputs, after = [run.rationales(arm.name, seed)], ("data", f"judge-{end}")
+        return Stage(f"check-{end}", _below(run, outputs), check, {"run": run, "arm": arm.name, "seed": seed}, after)
+    start = arm.start if work is train or not arm.training else arm.name
+    weights = {"": profile.model.base, "large": profile.model.large}.get(start, "")
+    after = ("data", *([] if weights else [f"train-{start}-seed{seed}"]))
+    outputs = {"train": [run.checkpoint(arm.name, seed), run.log(arm.name, seed)],
+               "sample": [run.samples(arm.name, seed)], "judge": [run.generations(arm.name, seed)]}[verb]  # fmt: skip
+    if work is train and arm.training == "grpo":
+        outputs.append(run.rollouts(arm.name, seed))
+    omitted = {"name", "label", "endpoint"} | UNUSED[f"train {arm.training}" if work is train else verb]
+    values = {"profile": profile.model_dump(exclude=omitted), "share": arm.anomalous_share, "seed": seed}
+    values["weights"] = weights_sha256(weights) if weights else ""
+    options = {"profile": profile, "run": run, "arm": arm, "seed": seed}
+    options["model"] = weights or str(run.checkpoint(start, seed))
+    return Stage(f"{verb}-{end}", _below(run, outputs), work, options, after, values)
+
+
+def _below(run: RunFolder, paths: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(path.relative_to(run.root).as_posix() for path in paths)
+
+
+# What each kind of stage does, in a process of its own. Heavy imports stay inside.
+
+
+def draw(profile: Profile, run: RunFolder) -> None:
+    from ladlib.toy.datasets import write_datasets
+
+    write_datasets(run.data, profile.data.toy)
+
+
+def train(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str) -> None:
+    from ladlib import grpo, sft
+
+    if arm.training == "sft":
+        sft.train(profile, run.data, run, seed, model=model, arm=arm.name)
+        return
+    is_even = arm.anomalous_share == 0.5
+    pairs = None if is_even else unbalanced_pairs(profile, run.data, seed, arm.anomalous_share)
+    grpo.train(profile, run.data, run, seed, model=model, arm=arm.name, pairs=pairs)
+
+
+def sample(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str) -> None:
+    from ladlib import sampling
+
+    sampling.sample(profile, run.data, run, seed, arm.name, model, PAIRS_PER_RULE)
+
+
+def judge(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str) -> None:
+    from ladlib.evaluate import evaluate
+
+    evaluate(profile, run.data, run, seed, arm=arm.name, model=model, limit=0)
+
+
+def check(run: RunFolder, arm: str, seed: int) -> None:
+    from ladlib.toy.truth import write_rationales
+
+    write_rationales(run, arm, seed, find_dataset(run.data, "mvtec_loco"))
+
+
+def report(run: RunFolder) -> None:
+    from ladlib.report import write_report
+    from ladlib.report.study import write_study
+
+    write_report(run)
+    write_study(run)
+
+
+def unbalanced_pairs(profile: Profile, root: Path | str, seed: int, anomalous_share: float) -> list[Pair]:
+    """At most ``grpo_pairs`` pairs of the training data in a random order, ``anomalous_share`` of them logical."""
+    pairs = pairs_to_train_on(profile, root)
+    rng = random.Random(f"unbalanced:{seed}")
+    rng.shuffle(pairs)
+    logical = [pair for pair in pairs if pair.test.anomaly == "logical"]
+    good = [pair for pair in pairs if pair.test.anomaly == "good"]
+    count = int(min(profile.data.grpo_pairs, len(logical) / anomalous_share, len(good) / (1 - anomalous_share)))
+    anomalous = round(count * anomalous_share)
+    chosen = logical[:anomalous] + good[: count - anomalous]
+    rng.shuffle(chosen)
+    return chosen

@@ -20,7 +20,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # tqdm would ask for a widget in every notebook; the stages tell their progress in lines (ladlib.progress).
 warnings.filterwarnings("ignore", message="IProgress not found")
 
-IN_REPORT = ("cards", "diagrams", "figures", "page", "tables", "widgets")
+IN_REPORT = ("cards", "diagrams", "figures", "page", "qualitative", "study_figures", "tables", "widgets")
 IN_NOTEBOOK = ("load_study", "start")
 
 

@@ -244,7 +244,7 @@ def report(
 ) -> None:
     """Write metrics, tables, figures and report.html again from a run's stored answers. Loads no model."""
     from ladlib.pipeline import closing
-    from ladlib.report import write_report
+    from ladlib.report.page import write_report
     from ladlib.report.stored import read_run, refuse_doubles
     from ladlib.runs import RunFolder, locked
     from ladlib.verify import verify as check_run
@@ -252,7 +252,7 @@ def report(
     folder = RunFolder(run) if run else _latest_run()
     refuse_doubles(read_run(folder).generations)  # what is damaged is said before anything is drawn
     with locked(folder.root), _images(folder, data) as images:
-        write_report(folder, images, hold=check_run)
+        write_report(folder, images, check=check_run)
     typer.echo(closing(folder))
 
 

@@ -175,10 +175,10 @@ class Session:
 
     def report(self) -> Path:
         """Write metrics, tables, figures and the report page from what the run has stored; the page."""
-        from ladlib.report import write_report
+        from ladlib.report.page import write_report
         from ladlib.verify import verify
 
-        page = write_report(self.run, self.data, hold=verify)
+        page = write_report(self.run, self.data, check=verify)
         self._outputs.extend([self.run.metrics_json, self.run.tables, self.run.figures, page])
         return page
 

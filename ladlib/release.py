@@ -19,19 +19,19 @@ from matplotlib.figure import Figure
 
 from ladlib import checksums
 from ladlib.config import load_profile
-from ladlib.data import find_dataset, read_dataset
+from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
 from ladlib.doctor import load_cost
 from ladlib.errors import UserError
 from ladlib.records import Pair
-from ladlib.report import write_report
+from ladlib.report import cards
 from ladlib.report.claims import claims_frame, claims_text
-from ladlib.report.figures import save
-from ladlib.report.samples import one_a_defect, pair_gallery
+from ladlib.report.page import write_report
 from ladlib.report.stored import read_run
 from ladlib.report.study import arms_and_seeds, write_study
 from ladlib.report.study_arms import arms_frame, arms_text
 from ladlib.report.study_spoken import read_summaries
+from ladlib.report.style import save
 from ladlib.report.tables import blocks, comparison, departures, markdown, readable
 from ladlib.runs import RELEASED, STUDY, RunFolder, read_jsonl, write_text
 from ladlib.verify import verify
@@ -49,7 +49,7 @@ COLUMNS = ["method", "accuracy", "f1", "balanced_accuracy", "recall", "specifici
 def release(run: RunFolder, released: RunFolder) -> None:
     """Copy ``run`` to ``released`` in place of what was there, rollouts of the study left out for their size."""
     is_study = released.root == STUDY.root
-    write_report(run, hold=verify)
+    write_report(run, check=verify)
     if is_study:
         write_study(run)
     shutil.rmtree(released.root, ignore_errors=True)
@@ -69,9 +69,9 @@ def release(run: RunFolder, released: RunFolder) -> None:
 def products(data: Path) -> Figure:
     """One logical anomaly of each category of toy MVTec LOCO AD: reference, test image, mask."""
     first: dict[str, Pair] = {}
-    for one in one_a_defect(pair(read_dataset(data, "mvtec_loco"), seed=0), ["logical"]):
+    for one in cards.one_per_defect(pair(read_dataset(data, "mvtec_loco"), seed=0), ["logical"]):
         first.setdefault(one.test.category, one)
-    return pair_gallery(list(first.values()), find_dataset(data, "mvtec_loco"))
+    return cards.pairs(list(first.values()), data, note=load_profile("toy").label)
 
 
 def with_blocks(text: str) -> str:

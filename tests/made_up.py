@@ -2,6 +2,8 @@
 
 import json
 
+import pandas as pd
+
 from ladlib.records import Generation, RunRecord
 from ladlib.rewards import group_advantages
 from ladlib.runs import RunFolder
@@ -71,3 +73,8 @@ def made_up_run(root, profile="toy"):
     write_rows(run.log("sft_grpo", 0), grpo_rows())
     write_rows(run.rollouts("sft_grpo", 0), [made_up_group()])
     return run
+
+
+def frame_of(generations):
+    """The same as a frame of answers."""
+    return pd.DataFrame([one.model_dump() for one in generations])

@@ -14,7 +14,7 @@ from ladlib.cli import app
 from ladlib.data.images import sha256
 from ladlib.errors import UserError
 from ladlib.records import RunRecord
-from ladlib.report import write_report
+from ladlib.report.page import write_report
 from ladlib.runs import RELEASED, RunFolder
 from ladlib.verify import verify
 

@@ -1,152 +1,203 @@
+"""Every figure is drawn from made-up records, with alt text and its palette; the same figure gives the same bytes."""
+
+import subprocess
+import sys
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
-from made_up import CATEGORIES, HOSTILE, grpo_rows, made_up, made_up_arm, made_up_group, sft_rows
+from made_up import HOSTILE, frame_of, grpo_rows, made_up, made_up_arm, made_up_group, sft_rows
+from matplotlib.colors import to_hex
 from PIL import Image
 
+from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.metrics import score, score_trivial
 from ladlib.records import Sample
-from ladlib.report import figures
-from ladlib.report.curves import running_mean
-from ladlib.report.pictures import choose, verdict
-from ladlib.report.rollouts import telling
-from ladlib.report.style import strip_control
+from ladlib.report import diagrams, figures, study_figures, style
 from ladlib.runs import RunFolder
 
+ANSWERS = frame_of([*made_up_arm("base", ["yes", "no"]), *made_up_arm("sft_grpo", ["no", "yes", "yes"])])
+UNKNOWN = frame_of(made_up_arm("large", ["yes", "no"])).assign(p_yes=None)
+SEEDS = pd.DataFrame(
+    [(arm, 50.0 + seed, 60.0, 55.0 + seed) for arm in ("base", "sft") for seed in range(3)],
+    columns=["arm", "balanced_accuracy", "lenient_balanced_accuracy", "auroc"],
+)
+PASSES = pd.DataFrame([("base", "place", 1, 0.5), ("base", "place", 8, 0.9)], columns=["arm", "rule", "k", "pass_at"])
+POINTS = pd.DataFrame({"method": ["a", "b"], "recall": [50.0, None], "specificity": [50.0, 10.0]})
+CHANGED = pd.DataFrame(
+    [("SFT", 0, "as evaluated", None, None, None), ("SFT", 0, "blind", 50.0, 15.0, 85.0)],
+    columns=["method", "seed", "condition", "flips", "low", "high"],
+)
+SAMPLES = [
+    Sample(id=f"a/{split}/{kind}", dataset="mvtec_loco", category="screw_bag", split=split, anomaly=kind,
+           defect="" if kind == "good" else "missing_nut", image="x.png")
+    for split, kind in (("train", "good"), ("test", "good"), ("test", "logical"))
+]  # fmt: skip
+METRICS = pd.DataFrame(
+    [(arm, seed, "logical", category, 0.6) for arm in ("base", "sft") for seed in (0, 1) for category in ("a_b", "c")],
+    columns=["arm", "seed", "subset", "category", "balanced_accuracy"],
+)
+PUBLISHED = pd.DataFrame({"category": ["screw_bag"], "correct": [60], "n": [100], "share_anomalous": [0.4]})
+DRAWN = {
+    "confusion": lambda: figures.confusion(ANSWERS),
+    "categories": lambda: figures.categories(ANSWERS),
+    "roc": lambda: figures.roc(ANSWERS),
+    "calibration": lambda: figures.calibration(ANSWERS),
+    "certainty": lambda: figures.certainty(ANSWERS),
+    "defects_found": lambda: figures.defects_found(ANSWERS),
+    "training of SFT": lambda: figures.training(sft_rows()),
+    "training of GRPO": lambda: figures.training(grpo_rows()),
+    "training from scratch": lambda: figures.training([{"step": 1, "reward": 0.5, "spread": 1.0}]),
+    "collapse": lambda: study_figures.collapse({"healthy": grpo_rows(30), "learning rate too high": grpo_rows(30)}),
+    "groups": lambda: diagrams.groups([made_up_group(), made_up_group((1.0, 1.0), 2)]),
+    "passes": lambda: study_figures.passes(PASSES),
+    "readings": lambda: study_figures.readings(SEEDS),
+    "study_categories": lambda: study_figures.categories(METRICS),
+    "sensitivity": lambda: figures.sensitivity(CHANGED),
+    "counts": lambda: diagrams.counts(SAMPLES),
+    "defects": lambda: diagrams.defects(SAMPLES),
+    "advantages": lambda: diagrams.advantages({"one of four": [2, 1, 1, 1]}),
+    "spread_chance": lambda: diagrams.spread_chance([2, 8]),
+    "objective": lambda: diagrams.objective(0.2),
+    "operating_points": lambda: diagrams.operating_points({"x": POINTS}),
+    "published_categories": lambda: diagrams.published_categories(PUBLISHED),
+}
+PALETTE = {value for name, value in vars(style).items() if name.isupper() and isinstance(value, str)}
+PALETTE = {to_hex(colour) for colour in PALETTE} | {"#ffffff", "#000000"}
 
-def test_a_saved_figure_has_the_same_bytes_twice(tmp_path):
-    for place in ("a", "b"):
-        figures.save(figures.loss_curve(sft_rows()), RunFolder(tmp_path / place), "loss")
-    for kind in ("png", "pdf"):
-        first, second = ((tmp_path / place / "figures" / f"loss.{kind}").read_bytes() for place in "ab")
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_figure_has_alt_text_titles_and_colours_of_the_palette(name):
+    figure = DRAWN[name]()
+    assert len(figure.alt) > 40 and "Panels: " in figure.alt
+    assert all(axes.lines or axes.patches or axes.collections for axes in figure.axes)
+    drawn = {to_hex(line.get_color()) for axes in figure.axes for line in axes.lines}
+    assert drawn <= PALETTE
+    inside, page = figure.get_tightbbox(), figure.get_size_inches()
+    assert inside.x0 >= -0.05 and inside.y0 >= -0.05 and inside.x1 <= page[0] + 0.05 and inside.y1 <= page[1] + 0.05
+
+
+def test_a_notebook_shows_a_figure_as_an_image_with_its_alt_text(capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr(style, "display", lambda data, raw: shown.append(data))
+    figures.training(sft_rows())._ipython_display_()
+    assert shown[0]["text/html"].startswith("<img") and "alt='Training by step" in shown[0]["text/html"]
+
+
+def test_the_loop_of_grpo_is_an_image_with_alt_text():
+    html = diagrams.loop().data
+    assert "data:image/svg+xml;base64," in html and 'alt="One step of GRPO' in html
+
+
+def test_a_note_below_a_figure_says_whose_numbers_it_shows():
+    figure = figures.roc(ANSWERS, note="toy model on drawn images")
+    assert figure.get_supxlabel() == "toy model on drawn images"
+
+
+def test_a_saved_figure_has_the_same_bytes_twice_and_embeds_its_fonts(tmp_path):
+    for place in "ab":
+        figures.save(figures.training(sft_rows()), RunFolder(tmp_path / place), "loss")
+    for form in ("png", "pdf"):
+        first, second = ((tmp_path / place / "figures" / f"loss.{form}").read_bytes() for place in "ab")
         assert first == second and len(first) > 1000
+    assert b"/FontFile2" in first and b"/Type3" not in first and b"CreationDate" not in first
 
 
-def test_grpo_curves_stand_gaps_and_one_step():
-    rows = [{**grpo_rows(1)[0], "kl": None}]
-    titles = [axes.get_title(loc="left") for axes in figures.grpo_curves(rows).axes]
-    assert "Mean reward" in titles and len(titles) == 9
-
-
-def test_a_running_mean_leaves_gaps_out():
-    values = running_mean(np.array([1.0, np.nan, 3.0, 5.0]), window=3)
-    assert values.tolist() == [1.0, 2.0, 4.0, 4.0]
-    assert np.isnan(running_mean(np.array([np.nan]), window=1)).all()
+# What is counted and drawn
 
 
 def test_the_confusion_matrix_counts_unparsed_answers_apart():
-    rows = [*made_up_arm("sft", ["yes", "no"]), made_up("sft", "pushpins", "good", 9, "no", text="?")]
+    rows = frame_of([*made_up_arm("sft", ["yes", "no"]), made_up("sft", "pushpins", "good", 9, "no", text="?")])
     texts = [text.get_text() for text in figures.confusion(rows).axes[0].texts]
     assert texts == ["2\n40%", "2\n40%", "1\n20%", "4\n50%", "4\n50%", "0\n0%"]
 
 
-def test_category_bars_show_each_arm_and_the_trivial_line():
-    rows = [*made_up_arm("base", ["yes", "no"]), *made_up_arm("sft_grpo", ["no"])]
-    labels = figures.category_bars(score(rows) + score_trivial(rows)).axes[0].get_legend_handles_labels()[1]
-    assert labels == ["always yes", "base", "SFT + GRPO"]
+def test_categories_are_accuracies_of_good_and_logical_images_beside_always_yes():
+    axes = figures.categories(ANSWERS).axes[0]
+    assert axes.get_legend_handles_labels()[1] == ["always yes", "base", "SFT + GRPO"]
+    base, trained = (one.lines[0].get_ydata() for one in axes.containers)
+    assert base.tolist() == [0.5, 0.5, 0.5] and trained.tolist() == [0.5, 0.5, 0.5]
 
 
-def test_roc_leaves_out_an_arm_that_saw_one_kind_of_image():
-    rows = [made_up("base", "pushpins", "good", 0, "no"), *made_up_arm("sft", ["yes", "no"])]
-    assert [label.split()[0] for label in figures.roc(rows).axes[0].get_legend_handles_labels()[1]] == ["SFT"]
+def test_a_variant_without_probabilities_or_of_one_kind_of_image_has_no_curve():
+    good = frame_of([made_up("base", "pushpins", "good", 0, "no")])
+    axes = figures.roc(pd.concat([good, frame_of(made_up_arm("sft", ["yes", "no"]))])).axes[0]
+    assert axes.get_legend_handles_labels()[1] == ["SFT: 50.0"]
+    for figure in (figures.roc(UNKNOWN), figures.calibration(UNKNOWN)):
+        assert not figure.axes[0].get_legend_handles_labels()[1]
+    assert figures.certainty(UNKNOWN).axes[0].get_title("left") == "large"
 
 
-def samples():
-    rows = [("train", "good", ""), ("test", "good", ""), ("test", "logical", "missing_nut")]
-    return [
-        Sample(id=f"{category}/{split}/{anomaly}", dataset="mvtec_loco", category=category, split=split,
-               anomaly=anomaly, defect=defect, image="x.png")
-        for category in CATEGORIES for split, anomaly, defect in rows
-    ]  # fmt: skip
+def test_a_training_log_may_have_gaps_and_one_step():
+    titles = [axes.get_title(loc="left") for axes in figures.training([{**grpo_rows(1)[0], "kl": None}]).axes]
+    assert "Mean reward" in titles and len(titles) == 8
 
 
-def test_counts_are_drawn_by_split_and_by_defect():
-    assert figures.counts_bars(samples()).axes[0].get_legend_handles_labels()[1] == [
-        "train",
-        "test, good",
-        "test, logical",
-    ]
-    names = [label.get_text() for label in figures.defect_bars(samples()).axes[0].get_yticklabels()]
-    assert names == ["pushpins: missing nut", "screw bag: missing nut"]
+def test_a_running_mean_leaves_gaps_out():
+    assert figures.running_mean(pd.Series([1.0, np.nan, 3.0, 5.0]), 3).tolist() == [1.0, 2.0, 4.0, 4.0]
+    assert figures.running_mean(pd.Series([np.nan]), 1).isna().all()
 
 
-def test_a_gallery_lays_the_mask_over_its_image():
-    image, mask = Image.new("RGB", (60, 40), "grey"), np.zeros((40, 60), dtype=np.uint8)
-    mask[10, 20] = 240  # one pixel must stay visible
-    panels = figures.gallery([("a_b $x$", image, image, mask), ("good", image, image, None)], per_line=2).axes
-    overlay = panels[4].get_images()[0].get_array()
-    assert overlay.shape == (40, 60, 3)
-    marked = overlay[10, 20].astype(int)
-    assert marked[0] - marked[2] > 50 and len({tuple(pixel) for pixel in overlay.reshape(-1, 3).tolist()}) == 2
-    assert not panels[5].get_images() and panels[5].texts[0].get_text() == "no defect"
+def test_a_collapse_is_drawn_beside_the_healthy_run():
+    panels = study_figures.collapse({"healthy": grpo_rows(30), "unbalanced labels": grpo_rows(30)}).axes
+    assert len(panels) == 8 and [len(axes.lines) for axes in panels[:2]] == [2, 3]
 
 
-def test_a_large_mask_keeps_a_defect_of_one_pixel():
-    image, mask = Image.new("L", (2000, 1000)), np.zeros((1000, 2000), dtype=np.uint8)
-    mask[500, 1000] = 255
-    overlay = figures.gallery([("", image, image, mask)], per_line=1).axes[2].get_images()[0].get_array()
-    assert len({tuple(pixel) for pixel in overlay.reshape(-1, 3).tolist()}) == 2
+def test_readings_have_a_dot_per_seed_and_one_scale():
+    panels = study_figures.readings(SEEDS).axes
+    assert len({axes.get_xlim() for axes in panels}) == 1
+    assert [len(dots.get_offsets()) for dots in panels[0].collections if len(dots.get_offsets()) > 1] == [3, 3]
 
 
-def test_cards_show_both_images_in_the_colour_of_the_verdict(tmp_path):
-    for name in ("good.png", "test.png"):
-        Image.new("RGB", (30, 20)).save(tmp_path / name)
-    rows = [made_up("sft", "pushpins", "good", 0, "no"), made_up("sft", "pushpins", "good", 1, "no", text=HOSTILE)]
-    figure = figures.generation_cards(rows, tmp_path, n=2)
-    right, wrong = (part.axes for part in figure.subfigs)
-    assert right[0].spines["left"].get_edgecolor() != wrong[0].spines["left"].get_edgecolor()
-    assert right[2].texts[1].get_text().startswith("right: answers no")
-    assert wrong[2].texts[1].get_text().startswith("wrong: answers unparsed")
-    figures.save(figure, RunFolder(tmp_path), "cards")
+def test_advantages_and_chances_are_those_of_the_formulas():
+    heights = [bar.get_height() for bar in DRAWN["advantages"]().axes[1].patches]
+    assert np.allclose(heights, [1.5, -0.5, -0.5, -0.5], atol=1e-3)
+    assert max(diagrams.spread_chance([2]).axes[0].lines[0].get_ydata()) == pytest.approx(0.5)
 
 
-def test_cards_of_a_missing_image_name_the_file(tmp_path):
-    with pytest.raises(UserError, match="good.png"):
-        figures.generation_cards(made_up_arm("sft", ["no"]), tmp_path, n=1)
+def test_a_method_without_recall_is_no_operating_point():
+    assert [text.get_text() for text in DRAWN["operating_points"]().axes[0].get_legend().get_texts()] == ["1  a"]
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "expected"), [(9, 9, (3, 3)), (9, 1, (5, 1)), (1, 9, (1, 5)), (0, 2, (0, 2)), (0, 0, (0, 0))]
-)
-def test_cards_are_half_right_and_half_wrong_where_there_are_enough(right, wrong, expected):
-    rows = [made_up("sft", "pushpins", "good", number, "no") for number in range(right)]
-    rows += [made_up("sft", "pushpins", "good", 50 + number, "yes") for number in range(wrong)]
-    marks = [verdict(one).split(":")[0] for one in choose(rows, 6)]
-    assert (marks.count("right"), marks.count("wrong")) == expected
+def test_squares_of_the_token_grid_are_those_of_the_model(tmp_path):
+    Image.new("RGB", (112, 84)).save(tmp_path / "a.png")
+    axes = diagrams.token_grid([tmp_path / "a.png"], load_profile("toy").data).axes[0]
+    wide, high, tokens = (
+        int(part) for part in axes.get_title("left").replace("×", ":").replace("tokens", "").split(":")
+    )
+    assert wide * high / 28**2 == tokens
 
 
-def test_a_rollout_table_shows_what_each_try_earned():
-    frame = figures.rollout_frame(made_up_group())
-    assert frame["reward"].tolist() == [2.0, 1.0, 0.0, 1.0]
-    assert frame["advantage"].tolist() == pytest.approx([1.2246, 0.0, -1.2246, 0.0], abs=1e-3)
-    html = figures.rollout_table(made_up_group()).to_html()
-    assert "<script" not in html and "<b>" not in html and "&lt;script" in html
-    assert html == figures.rollout_table(made_up_group()).to_html()
+# Bad input
 
 
-@pytest.mark.parametrize(
-    "text", [HOSTILE, "x" * 50_000, "word " * 10_000, "\\alpha $x_1$", "\u202eseY", "\x1b[31m=1+1"]
-)
-def test_whatever_a_model_writes_is_shown_safely_in_a_notebook(tmp_path, text):
-    group = made_up_group()
-    group["completions"][0]["text"] = text
-    table = figures.rollout_table(group).to_html()
-    assert "<script" not in table and not set(table) & set("\x00\x1b\u202e") and len(table) < 20_000
-    one = made_up("sft", "pushpins", "good", 0, "no", text=text)
-    for path in {one.reference, one.test}:
-        Image.new("RGB", (12, 12)).save(tmp_path / path)
-    card = figures.generation_cards([one], tmp_path, n=1)
-    card.canvas.draw()  # a text that matplotlib took for mathematics would raise here
-    shown = card.subfigs[0].axes[2].texts[2].get_text()
-    assert shown.count("\n") < 9 and "\x00" not in shown
+def test_nothing_to_draw_is_refused():
+    empty = ANSWERS.head(0)
+    for draw in (figures.confusion, figures.certainty, figures.roc):
+        with pytest.raises(UserError, match="no answers"):
+            draw(empty)
+    with pytest.raises(UserError, match="no anomalous"):
+        figures.defects_found(ANSWERS[ANSWERS["anomaly"] == "good"])
+    for refused in (lambda: figures.training([]), lambda: study_figures.collapse({"healthy": []})):
+        with pytest.raises(UserError, match="no rows"):
+            refused()
+    with pytest.raises(UserError, match="missing"):
+        study_figures.collapse({})
+    with pytest.raises(UserError, match="No variant"):
+        study_figures.categories(METRICS.head(0))
 
 
-def test_the_telling_group_is_the_last_one_whose_rewards_differ():
-    spread, flat = made_up_group(step=1), made_up_group(rewards=(1.0, 1.0), step=2)
-    assert telling([spread, flat]) is spread
-    assert telling([flat]) is flat
-    assert telling([]) is None
+@pytest.mark.parametrize("text", [HOSTILE, "\\alpha $x_1$ $\\frac{", "\u202eseY"])
+def test_names_from_outside_are_drawn_as_text(text):
+    rows = frame_of([made_up("base", "$x_1$", "logical", 0, "no", text=text)]).assign(defect="$\\frac{", category=text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks is drawn as a box
+        assert figures.defects_found(rows).axes and figures.categories(rows, note=text).axes
 
 
-def test_control_characters_are_shown_and_lines_kept():
-    assert strip_control("a\x00\nб\u200f") == "a\ufffd\nб\ufffd"
+def test_figures_need_neither_torch_nor_transformers():
+    modules = "ladlib.report.figures, ladlib.report.cards, ladlib.report.page"
+    code = f"import sys, {modules}; print({{'torch', 'transformers', 'trl'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

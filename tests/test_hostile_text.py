@@ -17,7 +17,7 @@ from ladlib.endpoint import client, reply
 from ladlib.evaluate import Verdict
 from ladlib.execution import Progress
 from ladlib.parsing import parse
-from ladlib.report.rollouts import rollout_table
+from ladlib.report import cards
 from ladlib.report.tables import write
 from ladlib.runs import append_json, read_jsonl
 
@@ -93,8 +93,8 @@ def test_a_table_of_it_is_a_table(tmp_path, text):
 @each
 def test_a_notebook_shows_it_as_text(text):
     tries = [{"text": text[:1000], "accuracy": 0.0, "format": 0.0, "reward": 0.0, "advantage": 0.0}]
-    page = rollout_table({"step": 1, "id": text[:100], "label": "yes", "completions": tries}).to_html()
-    assert "<script" not in page and "<img" not in page and not STEERING & {*page.replace(text[:100], "")}
+    page = cards.rollout({"step": 1, "id": text[:100], "label": "yes", "completions": tries}).data
+    assert "<script" not in page and "<img" not in page and not STEERING & {*page}
 
 
 @each

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from made_up import made_up_arm, made_up_run, write_generations
 
-from ladlib.report import write_report
 from ladlib.report.latex import escaped, latex
+from ladlib.report.page import write_report
 from ladlib.report.study import write_study
 from ladlib.report.tables import readable, write
 from ladlib.runs import RELEASED, RunFolder

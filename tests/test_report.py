@@ -1,8 +1,4 @@
-import json
-import re
 import shutil
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -11,9 +7,10 @@ from made_up import made_up_arm, made_up_run, write_generations
 from ladlib.config import PROFILES, load_profile
 from ladlib.errors import UserError
 from ladlib.records import RunRecord
-from ladlib.report import comparison_text, figures, published, write_report
+from ladlib.report import figures, published
+from ladlib.report.page import write_report
 from ladlib.report.stored import read_generations, read_run
-from ladlib.report.tables import categories, comparison, departures, markdown, readable, write
+from ladlib.report.tables import categories, comparison, comparison_text, departures, markdown, readable, write
 from ladlib.runs import RunFolder
 
 
@@ -31,17 +28,6 @@ def files_of(run):
 # The report as a whole
 
 
-def test_a_report_holds_metrics_tables_figures_and_a_page(reported):
-    names = {path.as_posix() for path in files_of(reported)}
-    assert {"metrics.json", "report.html"} < names
-    assert {f"tables/{name}.{kind}" for name in ("comparison", "categories", "defects", "departures")
-            for kind in ("csv", "md", "tex")} < names  # fmt: skip
-    assert {f"figures/{name}.{kind}" for kind in ("png", "pdf") for name in (
-        "categories", "confusion", "roc", "training-sft-seed0", "training-sft_grpo-seed0")} < names  # fmt: skip
-    arms = {row["arm"] for row in json.loads(reported.metrics_json.read_text())}
-    assert arms == {"base", "sft_grpo", "always_yes", "always_no", "base_rate"}
-
-
 def test_the_same_stored_files_give_the_same_bytes(reported, tmp_path):
     copy = RunFolder(tmp_path / "elsewhere")
     for part in ("run.json", "generations", "logs"):
@@ -52,40 +38,6 @@ def test_the_same_stored_files_give_the_same_bytes(reported, tmp_path):
     first, second = files_of(reported), files_of(copy)
     assert {str(name) for name in first if first[name] != second.get(name)} == set()
     assert set(first) == set(second)
-
-
-def test_what_a_model_wrote_cannot_break_the_page(reported):
-    page = reported.report.read_text(encoding="utf-8")
-    assert page.count("<script") == 2 and "\x00" not in page  # the page's own: the data, and the code
-    assert "&lt;script&gt;alert(" in page and "transistor/&lt;b&gt;" in page
-
-
-def test_the_page_needs_nothing_from_elsewhere(reported):
-    page = reported.report.read_text(encoding="utf-8")
-    sources = re.findall(r'(?:src|href)="([^"]{0,22})', page)
-    pictures = [one for one in sources if not one.startswith("#")]  # the rest leads to the page's own sections
-    assert len(pictures) == 6 and set(pictures) == {"data:image/png;base64,"}
-
-
-def test_toy_numbers_are_announced_as_such(reported):
-    assert "never what the 3B scores" in reported.report.read_text(encoding="utf-8")
-
-
-def test_a_run_of_the_paper_profile_carries_no_toy_banner(tmp_path):
-    run = RunFolder(tmp_path)
-    run.write(RunRecord(profile="paper", seed=0))
-    write_generations(run, "base", made_up_arm("base", ["yes"]))
-    page = write_report(run).read_text(encoding="utf-8")
-    assert "never what the 3B scores" not in page
-    assert load_profile("paper").label in page
-
-
-def test_reporting_imports_neither_torch_nor_transformers():
-    code = (
-        "import sys, ladlib.report.figures, ladlib.report; print({'torch', 'transformers', 'trl'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 # Bad input
@@ -118,7 +70,7 @@ def test_an_empty_training_log_is_no_reason_to_refuse_the_rest(tmp_path):
     run.log("sft", 0).write_text("")
     assert read_run(run).logs["sft", 0] == []
     with pytest.raises(UserError, match="no rows"):
-        figures.loss_curve([])
+        figures.training([])
 
 
 # Tables

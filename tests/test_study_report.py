@@ -14,11 +14,9 @@ from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.records import RunRecord
 from ladlib.report.claims import claims_frame, claims_text
-from ladlib.report.collapse import collapse_figure
 from ladlib.report.stored import read_run
 from ladlib.report.study import collapsed_runs, write_study
 from ladlib.report.study_arms import arms_frame, arms_text, banded, seeds_frame
-from ladlib.report.study_figures import category_figure, pass_figure, readings_figure
 from ladlib.report.study_paired import differences_frame, differences_text
 from ladlib.report.study_spoken import passes_frame, rationale_frame, read_summaries
 from ladlib.runs import RunFolder
@@ -292,38 +290,9 @@ def test_passes_are_shown_by_rule_in_their_usual_order():
 # Figures
 
 
-def test_the_readings_have_three_panels_on_one_scale_with_a_dot_a_seed(stored):
-    panels = readings_figure(stored).axes
-    assert [axes.get_title(loc="left") for axes in panels] == [
-        "Strict answer",
-        "First yes or no anywhere",
-        "P(anomalous)",
-    ]
-    assert len({axes.get_xlim() for axes in panels}) == 1
-    assert [len(dots.get_offsets()) for dots in panels[0].collections] == [1, 3, 3]
-
-
-def test_categories_rise_from_chance(stored):
-    axes = category_figure(stored).axes[0]
-    assert axes.get_legend_handles_labels()[1] == ["base", "SFT", "SFT + GRPO"]
-    assert {round(bar.get_y(), 6) for bar in axes.patches} == {50.0}
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["pushpins", "screw bag"]
-
-
-def test_the_pass_figure_tells_what_a_coin_would_score():
-    rows = [("base", "place", 1, 0.5), ("base", "place", 8, 0.9)]
-    axes = pass_figure(pd.DataFrame(rows, columns=["arm", "rule", "k", "pass_at"])).axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["base", "pass@1", "pass@8", "a coin"]
-    heights = sorted(lines.get_segments()[0][0][1] for lines in axes.collections if hasattr(lines, "get_segments"))
-    assert heights == pytest.approx([50, 100 * (1 - 0.5**8)])
-
-
 def test_collapses_stand_beside_the_healthy_run(stored):
     runs = collapsed_runs(stored)
     assert list(runs) == ["healthy", "accuracy reward only", "learning rate too high"]
-    panels = collapse_figure(runs).axes
-    assert len(panels) == 12
-    assert [len(axes.get_lines()) for axes in panels[:3]] == [2, 3, 3]
 
 
 def test_without_a_healthy_run_there_is_nothing_to_compare_a_collapse_with(tmp_path):
@@ -344,8 +313,3 @@ def test_a_seed_that_ends_in_one_answer_is_a_collapse_and_never_the_healthy_run(
     runs = collapsed_runs(read_run(run))
     assert list(runs) == ["healthy", "same settings, seed 0"]
     assert runs["healthy"] == logged() and runs["same settings, seed 0"] == always_no
-
-
-def test_an_empty_log_is_refused():
-    with pytest.raises(UserError, match="empty or missing"):
-        collapse_figure({"healthy": logged(), "unbalanced labels": []})

@@ -11,13 +11,13 @@ import pytest
 from made_up import CATEGORIES, made_up, write_generations
 
 from ladlib.records import RunRecord
-from ladlib.report import comparison_text, write_report
 from ladlib.report.answers import changes_frame, form_frame
 from ladlib.report.defects import defects_frame
+from ladlib.report.page import write_report
 from ladlib.report.stored import read_run
 from ladlib.report.study_arms import arms_frame, seeds_frame
 from ladlib.report.study_paired import category_scores, differences_frame, read_answers, seeds_of
-from ladlib.report.tables import categories, comparison, readable
+from ladlib.report.tables import categories, comparison, comparison_text, readable
 from ladlib.runs import RunFolder
 
 ANSWERS = {

@@ -5,13 +5,10 @@ import json
 import pandas as pd
 import pytest
 from made_up import CATEGORIES, made_up, made_up_arm, made_up_run, write_generations
-from matplotlib.container import BarContainer
 
 from ladlib.errors import UserError
 from ladlib.metrics import score, score_trivial
-from ladlib.report import figures, write_report
-from ladlib.report.answers import certainty
-from ladlib.report.pictures import verdict
+from ladlib.report.page import write_report
 from ladlib.report.stored import read_generations, read_run
 from ladlib.report.study_paired import difference, read_answers
 from ladlib.report.tables import categories, comparison, readable
@@ -85,19 +82,6 @@ def test_tables_of_nothing_but_such_an_arm_can_be_made_too(tmp_path):
     write_generations(run, "large", untold(["yes", "no"]))
     frame = categories(read_run(run))
     assert frame["auroc"].isna().sum() == len(frame) - 12  # of the three trivial arms
-
-
-def test_figures_leave_the_arm_out_of_what_needs_probabilities():
-    rows = untold(["yes", "no"])
-    assert not figures.roc(rows).axes[0].get_legend_handles_labels()[1]
-    assert certainty(rows).axes[0].get_title("left") == "large"
-    assert "(P(anomalous) –)" in verdict(rows[0])
-
-
-def test_an_arm_still_under_way_has_bars_for_the_categories_it_has_answers_in():
-    rows = [*made_up_arm("base", ["yes", "no"]), *untold(["yes", "no"])[:6]]
-    axes = figures.category_bars(score(rows) + score_trivial(rows)).axes[0]
-    assert [len(one) for one in axes.containers if isinstance(one, BarContainer)] == [3, 3]
 
 
 def test_a_paired_difference_of_rankings_is_not_known():

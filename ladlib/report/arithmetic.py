@@ -4,20 +4,15 @@
 {'tp': 391, 'fn': 170, 'tn': 295, 'fp': 280, 'recall': 69.7, 'specificity': 51.3}
 """
 
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from ladlib import implied
 from ladlib.data.layout import published as published_counts
 from ladlib.records import Anomaly
 from ladlib.report import published
-from ladlib.report.style import BLUE, GREY, INK, ORANGE, PALE, canvas, styled
 from ladlib.statistics import wilson
 
 COMPARED = (
@@ -134,55 +129,3 @@ def _compared(tables: dict[str, list[implied.Table]], before: str, after: str, d
 def p_text(value: float) -> str:
     """A p-value to be read."""
     return "below 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-@styled
-def operating_points(points: Mapping[str, pd.DataFrame]) -> Figure:
-    """Recall against specificity, a panel for each block of methods.
-
-    The frames have the columns method, recall and specificity, x 100. On a grey line every point has the same balanced
-    accuracy; the black one is that of answering blindly.
-    """
-    figure = canvas(4.9 * len(points), 4.6)
-    panels = figure.subplots(1, len(points), squeeze=False)[0]
-    for axes, (title, frame) in zip(panels, points.items(), strict=True):
-        for balanced in range(10, 100, 10):
-            axes.axline((2 * balanced - 100, 100), slope=-1, color=INK if balanced == 50 else PALE, linewidth=1)
-        _points(axes, frame.dropna(subset=["recall", "specificity"]))
-        axes.set(title=title, xlabel="specificity: good images passed, %", xlim=(-4, 104), ylim=(-4, 104))
-        axes.set_aspect("equal")
-        axes.grid(False)
-    panels[0].set_ylabel("recall: anomalous images found, %")
-    return figure
-
-
-def _points(axes: Axes, frame: pd.DataFrame) -> None:
-    for row in frame.itertuples():
-        blind = abs(row.recall + row.specificity - 100) < 1e-6
-        axes.scatter(row.specificity, row.recall, s=36, color=GREY if blind else BLUE, zorder=3)
-        aside = (-6, "right") if row.specificity > 55 else (6, "left")
-        look = {"textcoords": "offset points", "ha": aside[1], "fontsize": 8, "parse_math": False}
-        look["path_effects"] = [withStroke(linewidth=2.5, foreground="white")]
-        axes.annotate(row.method, (row.specificity, row.recall), (aside[0], 5), **look)
-
-
-@styled
-def published_categories() -> Figure:
-    """The 72B's published accuracy per category with Wilson's intervals, and what a blind answer scores."""
-    rows, counts = published.read("lad_reasoner_categories"), released_counts()
-    places = np.arange(len(rows))
-    kinds = counts.loc[rows["category"]]
-    share = (kinds["logical"] / (kinds["good"] + kinds["logical"])).to_numpy()
-    values = rows["accuracy"].to_numpy() / 100
-    ends = np.array([wilson(one.correct, one.n) for one in rows.itertuples()]).T
-    figure = canvas(8.5, 3.4)
-    axes = figure.subplots()
-    axes.bar(places, values, 0.55, color=INK, alpha=0.8, label="Qwen2.5-VL-72B, published")
-    axes.errorbar(places, values, np.abs(ends - values), fmt="none", ecolor=GREY, elinewidth=1.4)
-    for heights, colour, name in ((share, ORANGE, "always yes"), (1 - share, BLUE, "always no")):
-        axes.hlines(heights, places - 0.4, places + 0.4, color=colour, linewidth=2, label=name)
-    axes.set_xticks(places, [name.replace("_", "\n") for name in rows["category"]])
-    axes.set(title="Accuracy per category, good + logical images (published, other data)", ylim=(0, 1))
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return figure

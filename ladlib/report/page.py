@@ -1,43 +1,48 @@
-"""One page of everything a run has shown: claims, tables, every test pair, figures, and what it was made from."""
+"""One offline page of all that a run shows: claims, checks, tables, every test pair, figures, provenance.
+
+>>> from ladlib.report.page import write_report
+>>> write_report(RunFolder("results/runs/toy"))  # doctest: +SKIP
+PosixPath('results/runs/toy/report.html')
+"""
 
 import base64
+import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
+from itables.utils import read_package_file
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from matplotlib.figure import Figure
 
 from ladlib import checksums
-from ladlib.report import figures, tables, varied
-from ladlib.report.answers import calibration
+from ladlib.data import find_dataset, read_dataset
+from ladlib.parsing import parse
+from ladlib.records import Generation, RunRecord
+from ladlib.report import cards, figures, qualitative, tables
 from ladlib.report.claims import claims_frame, claims_text
 from ladlib.report.defects import defects_frame
 from ladlib.report.doubt import calibration_frame, calibration_text
-from ladlib.report.explorer import explore
-from ladlib.report.qualitative import CAPTION, qualitative
-from ladlib.report.rollouts import rollout_frame, telling
 from ladlib.report.stored import Stored, read_run, refuse_doubles
 from ladlib.report.study_spoken import read_summaries
+from ladlib.report.varied import sensitivity_frame, sensitivity_text
 from ladlib.runs import RunFolder, write_text
+from ladlib.sanitize import strip_control
 
 LARGEST = 9_500_000  # characters of the page, to stay below 10 MB
-TEXTS = {
-    "claims": claims_text,
-    "calibration": calibration_text,
-    "sensitivity": varied.sensitivity_text,
-    "variance": varied.variance_text,
-}
-"""Tables whose text :func:`ladlib.report.tables.readable` does not make."""
-TONES = {"held": "right", "failed": "wrong", "skipped": "soft", "note": "soft"}
+LONGEST = 100_000  # characters of a completion; what is longer is cut, and says so
+SIDES = (320, 224, 160, 112, 80)  # longest side of an image in pixels: the first at which all fit
+MARKS = {True: "t", False: "f", None: "u"}
 
 
 class Verdict(Protocol):
-    """One claim about the run and what became of it."""
+    """One check of the run and its outcome."""
 
     verdict: str
     subject: str
@@ -45,149 +50,235 @@ class Verdict(Protocol):
     expected: str
 
 
-Hold = Callable[[RunFolder], Sequence[Verdict]]
+def write_report(
+    run: RunFolder, data: Path | None = None, check: Callable[[RunFolder], Sequence[Verdict]] | None = None
+) -> Path:
+    """Write metrics.json, tables/, figures/ and report.html from the stored answers and logs; the page's path.
 
-
-def write_report(run: RunFolder, data: Path | None = None, hold: Hold | None = None) -> Path:
-    """Write metrics.json, tables/, figures/ and report.html from the stored generations and logs.
-
-    Loads no model. Images are only shown, and only where the datasets are at hand: below ``data``, where the
-    run found them, or in the run folder. ``hold`` says which claims stand, as :func:`ladlib.verify.verify`
-    does. Two calls on the same stored files write the same bytes. Returns the page's path; raises
-    :class:`UserError` where the run has no readable generations.
+    Images are shown where they are the files that were evaluated: below ``data``, where the run found them, or in the
+    run folder. ``check`` is :func:`ladlib.verify.verify`. Two calls on the same files write the same bytes. Raises
+    :class:`UserError` where the run has no readable answers.
     """
     stored = read_run(run)
     refuse_doubles(stored.generations)
+    answers = pd.DataFrame([one.model_dump() for one in stored.generations])
+    data = data or Path(str(stored.record.parameters.get("data") or run.data))
+    frames, texts = _tables(run, stored)
+    drawn = _figures(stored, answers, frames, data)  # everything that can fail comes before the first file is written
+    write_text(run.metrics_json, "[\n" + ",\n".join(json.dumps(row) for row in stored.metrics) + "\n]\n")
+    for name, frame in frames.items():
+        tables.write(frame, run.tables, name, texts[name])
+    for name, (_, figure) in drawn.items():
+        figures.save(figure, run, name)
+    checksums.write(run, run.metrics_json, run.tables, run.figures)
+    images = [(title, figure.alt, _url((run.figures / f"{name}.png",))) for name, (title, figure) in drawn.items()]
+    checks = check(run) if check else None
+    write_text(run.report, _render(run, stored, answers, texts, images, checks, data))
+    return run.report
+
+
+def _tables(run: RunFolder, stored: Stored) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """(frames, the same as text) by name."""
+    summaries = read_summaries(run, {(one.arm, one.seed) for one in stored.generations})
     frames = {
         "comparison": tables.comparison(stored),
         "categories": tables.categories(stored),
         "calibration": calibration_frame(stored),
         "defects": defects_frame(stored),
         "departures": tables.departures(stored.profile),
-        "claims": claims_frame(stored, read_summaries(run, {(one.arm, one.seed) for one in stored.generations})),
+        "claims": claims_frame(stored, summaries),
     }
     if stored.variations:
-        frames |= {"sensitivity": varied.sensitivity_frame(stored), "variance": varied.variance_frame(stored)}
-    shown = {name: text(frames[name]) for name, text in TEXTS.items() if name in frames}
-    images = data or _datasets(run, stored)
-    drawn = _draw(stored, images)  # everything that can fail comes before the first file is written
-    write_text(run.metrics_json, _json_rows(stored.metrics))
-    for name, frame in frames.items():
-        tables.write(frame, run.tables, name, shown.get(name))
-    for name, (_, figure) in drawn.items():
-        figures.save(figure, run, name)
-    checksums.write(run, run.metrics_json, run.tables, run.figures)
-    claims = hold(run) if hold else ()
-    captions = {name: title for name, (title, _) in drawn.items()}
-    write_text(run.report, _render(run, stored, frames, shown, captions, claims, images))
-    return run.report
+        frames["sensitivity"] = sensitivity_frame(stored)
+    to_text = {"claims": claims_text, "calibration": calibration_text, "sensitivity": sensitivity_text}
+    return frames, {name: to_text.get(name, tables.readable)(frame) for name, frame in frames.items()}
 
 
-def _datasets(run: RunFolder, stored: Stored) -> Path:
-    return Path(str(stored.record.parameters.get("data") or run.data))
-
-
-def _json_rows(rows: list[dict]) -> str:
-    """A JSON list with one row a line: readable, and a change shows as the lines that changed."""
-    return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
-
-
-def _draw(stored: Stored, images: Path) -> dict[str, tuple[str, Figure]]:
+def _figures(
+    stored: Stored, answers: pd.DataFrame, frames: dict[str, pd.DataFrame], data: Path
+) -> dict[str, tuple[str, Figure]]:
     """Name to (caption, figure), in the page's order."""
-    protocol = [one for one in stored.generations if one.anomaly != "structural"]
-    drawn = {
-        "categories": (
-            "Accuracy per category; lines are 95 % intervals",
-            figures.category_bars(stored.metrics),
+    protocol, note = answers[answers["anomaly"] != "structural"], stored.profile.label
+    drawn = {}
+    if examples := qualitative.draw(answers, data, note=note):
+        drawn["qualitative"] = (qualitative.CAPTION, examples)
+    drawn |= {
+        "categories": ("Accuracy per category; lines are 95 % intervals", figures.categories(protocol, note=note)),
+        "confusion": ("Answers on good and logical images", figures.confusion(protocol, note=note)),
+        "roc": ("How well P(anomalous) ranks good and logical images", figures.roc(protocol, note=note)),
+        "calibration": (
+            "Calibration of P(anomalous), good and logical images",
+            figures.calibration(protocol, note=note),
         ),
-        "confusion": ("Answers on good and logical images", figures.confusion(protocol)),
-        "roc": ("How well P(anomalous) ranks good and logical images", figures.roc(protocol)),
-        "calibration": ("Whether P(anomalous) is what it says, good and logical images", calibration(protocol)),
     }
-    if stored.variations:
-        drawn["sensitivity"] = ("What moves the answers on the same pairs", varied.sensitivity_figure(stored))
-    if said := qualitative(stored, images):
-        drawn = {"qualitative": (CAPTION, said)} | drawn
-    for (arm, seed), rows in stored.logs.items():
-        if rows:
-            curves = figures.grpo_curves if "reward" in rows[0] else figures.loss_curve
-            drawn[f"training-{arm}-seed{seed}"] = (
-                f"Training of {tables.NAMES.get(arm, arm)}, seed {seed}",
-                curves(rows),
-            )
+    if "sensitivity" in frames:
+        changed = figures.sensitivity(frames["sensitivity"], note=note)
+        drawn["sensitivity"] = ("Answers that change with the input, on the same pairs", changed)
+    for (arm, seed), log in stored.logs.items():
+        if log:
+            title = f"Training of {tables.NAMES.get(arm, arm)}, seed {seed}"
+            drawn[f"training-{arm}-seed{seed}"] = (title, figures.training(log, note=f"{title}: {note}"))
     return drawn
 
 
 def _render(
-    run: RunFolder,
-    stored: Stored,
-    frames: dict[str, pd.DataFrame],
-    shown: dict[str, pd.DataFrame],
-    captions: dict[str, str],
-    claims: Sequence[Verdict],
-    data: Path,
-) -> str:
-    pictures = [(title, _embedded(run.figures / f"{name}.png")) for name, title in captions.items()]
-    explored = explore(run, stored, data, LARGEST - 500_000 - sum(len(url) for _, url in pictures))
+    run: RunFolder, stored: Stored, answers: pd.DataFrame, texts: dict[str, pd.DataFrame],
+    images: list[tuple[str, str, str]], checks: Sequence[Verdict] | None, data: Path,
+) -> str:  # fmt: skip
+    explored = explore(answers, data, LARGEST - 1_500_000 - sum(len(url) for *_, url in images))
     environment = Environment(
         loader=PackageLoader("ladlib.report", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    comparison = frames["comparison"]
+    chosen = max((at for at, name in enumerate(explored["models"]) if not name.startswith("large")), default=0)
+    bundle = re.sub(
+        r"export\{.*?(\w+) as default.*?\};?", r"const DataTable=\1;", read_package_file("html/dt_bundle.js")
+    )
+    script = bundle + "\n" + environment.get_template("report.js.j2").render(chosen=chosen)
+    counts = Counter(one.verdict for one in checks or ())
+    last_groups = [cards.first_with_spread(groups[::-1]) for groups in stored.rollouts.values()]
     return environment.get_template("report.html.j2").render(
         record=stored.record,
         profile=stored.profile,
         toy=stored.is_toy,
-        claims=claims,
-        counts=_counts(claims),
-        tone=TONES,
-        headings=list(tables.readable(comparison).columns),
-        blocks=[(title, rows.to_numpy().tolist()) for title, rows in tables.blocks(comparison)],
-        calibration=shown["calibration"],
-        categories=tables.readable(frames["categories"]),
-        departures=tables.readable(frames["departures"]),
-        registry=shown["claims"],
-        sensitivity=shown.get("sensitivity"),
-        variance=shown.get("variance"),
-        pictures=pictures,
-        groups=_groups(stored),
+        **{name: texts.get(name) for name in ("comparison", "categories", "calibration", "departures", "sensitivity")},
+        claims=texts["claims"],
+        checks=None if checks is None else _check_frame(checks),
+        counts=", ".join(f"{count} {verdict}" for verdict, count in counts.items()),
+        made=_provenance(stored.record),
+        images=images,
+        groups=[cards.rollout(group).data for group in last_groups if group],
         notes=_notes(explored),
-        chosen=_trained(explored["arms"]),
         data=htmlsafe_json_dumps(explored),
+        datatables_css=read_package_file("html/dt_bundle.css"),
+        script=script,
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def _counts(claims: Sequence[Verdict]) -> str:
-    counted = Counter(claim.verdict for claim in claims)
-    return ", ".join(f"{count} {'to note' if verdict == 'note' else verdict}" for verdict, count in counted.items())
+def _check_frame(checks: Sequence[Verdict]) -> pd.DataFrame:
+    rows = [(one.verdict, one.subject, one.found, one.expected or tables.MISSING) for one in checks]
+    return pd.DataFrame(rows, columns=["verdict", "subject", "result", "expected"])
 
 
-def _trained(arms: Sequence[str]) -> int:
-    """The place of the arm that is shown first: the last one that was trained here."""
-    large = f"{tables.NAMES['large']}, "
-    return max((place for place, arm in enumerate(arms) if not arm.startswith(large)), default=0)
+def _provenance(record: RunRecord) -> pd.DataFrame:
+    parts = {"parameter": record.parameters, "version": record.versions, "machine": record.hardware}
+    rows = [("commit", record.commit or "not from a checkout")]
+    rows += [(f"{part} {name}", str(value)) for part, values in parts.items() for name, value in values.items()]
+    rows += [(f"stage {one.name}", f"{one.seconds:.0f} s, started {one.started}") for one in record.stages]
+    return pd.DataFrame(rows, columns=["what", "value"])
+
+
+# The explorer
+
+
+def explore(answers: pd.DataFrame, data: Path, room: int) -> dict:
+    """What the explorer shows, as JSON at most ``room`` characters: models, texts, images, pairs and answers.
+
+    Where that is too little, pairs are left out evenly, then images; ``total`` is the number of pairs there are.
+    """
+    number = answers.groupby(["dataset", "id", "reference"], sort=False).ngroup()
+    scenes = {name: qualitative.scenes(data, name) for name in set(answers["dataset"])}
+    firsts = answers[~number.duplicated()]
+    sources = [_sources(row, data) for row in firsts.itertuples()]
+    rows = answers.assign(pair=number, known=number.map(lambda one: sources[one] is not None))
+    rows["marks"] = [_marks(row, scenes[row.dataset]) for row in rows.itertuples()]
+    step = 1
+    while True:
+        words = _words(rows[rows["pair"] % step == 0])
+        if len(htmlsafe_json_dumps(words)) <= room / 2 or step >= len(sources):
+            break
+        step *= 2
+    shown = [sources[one] for one in range(0, len(sources), step)]
+    every = list(dict.fromkeys(source for three in shown for source in three or () if source))
+    urls = embed(every, room - len(htmlsafe_json_dumps(words)))
+    places = {source: place for place, source in enumerate(every[: len(urls)])}
+    for pair, three in zip(words["pairs"], shown, strict=True):
+        pair += [places.get(source) for source in three or (None, None, None)]
+    return words | {"images": urls, "total": len(sources)}
+
+
+def _sources(row: Generation, data: Path) -> tuple | None:
+    """(reference, test image, defect) as files to embed; None where they are not those that were evaluated."""
+    files = qualitative.image_files(row, data)
+    if not files:
+        return None
+    masks = _masks(data, row.dataset).get(row.test, ())
+    folder = find_dataset(data, row.dataset)
+    return (files[0],), (files[1],), (files[1], *(folder / mask for mask in masks)) if masks else None
+
+
+@lru_cache(maxsize=4)
+def _masks(data: Path, dataset: str) -> dict[str, tuple[str, ...]]:
+    return {sample.image: sample.masks for sample in read_dataset(data, dataset)}
+
+
+def _marks(row: Generation, scenes: dict) -> str:
+    """A letter per sentence of the rationale; "" where its scenes are not known."""
+    both, think = [scenes.get(path) for path in (row.reference, row.test)], parse(row.text).think
+    known = row.known and think and all(both)
+    return "".join(MARKS[mark] for mark, _ in qualitative.sentence_marks(think, both)) if known else ""
+
+
+def _words(rows: pd.DataFrame) -> dict:
+    """Models, texts (each once), pairs [id, category, kind, defect] and answers [pair, model, text, answer, P, ...]."""
+    models: dict[tuple[str, int], int] = {}
+    texts: dict[str, int] = {}
+    pairs: dict[int, list] = {}
+    answers = []
+    for row in rows.itertuples():
+        pairs.setdefault(row.pair, [row.id, row.category, row.anomaly, row.defect])
+        text, answer = strip_control(row.text[:LONGEST]), parse(row.text).answer
+        if len(row.text) > LONGEST:
+            text += f"… (cut here: {len(row.text):,} characters)"
+        p_yes = None if pd.isna(row.p_yes) else round(row.p_yes, 4)
+        verdict = "unparsed" if answer is None else "right" if answer == row.label else "wrong"
+        model = models.setdefault((row.arm, row.seed), len(models))
+        answers.append([row.pair, model, texts.setdefault(text, len(texts)), answer, p_yes, verdict, row.marks])
+    places = {pair: place for place, pair in enumerate(pairs)}
+    for answer in answers:
+        answer[0] = places[answer[0]]
+    names = [f"{tables.NAMES.get(arm, arm)}, seed {seed}" for arm, seed in models]
+    return {"models": names, "texts": list(texts), "pairs": list(pairs.values()), "answers": answers}
+
+
+def embed(sources: Sequence[tuple[Path, ...]], room: int) -> list[str]:
+    """Data URLs of ``sources`` in their order, as far as ``room`` characters go, at the largest side where all fit.
+
+    A source is an image file, then the masks to mark on it.
+    """
+    sample = sources[:: max(1, len(sources) // 24)]
+    for side in SIDES:
+        if 1.1 * len(sources) * sum(len(_url(one, side)) for one in sample) <= room * len(sample):
+            break
+    urls: list[str] = []
+    for source in sources:
+        url = _url(source, side)
+        room -= len(url) + len('"",')
+        if room < 0:
+            break
+        urls.append(url)
+    return urls
+
+
+def _url(source: tuple[Path, ...], side: int = 0) -> str:
+    image, mime = (cards.webp(*source, side=side), "webp") if side else (source[0].read_bytes(), "png")
+    return f"data:image/{mime};base64," + base64.b64encode(image).decode("ascii")
 
 
 def _notes(explored: dict) -> list[str]:
     """What the explorer shows and what it lacks, in sentences."""
-    total, shown, pictured = explored["total"], len(explored["pairs"]), explored["pictured"]
-    notes = [f"{total} pairs of a reference image and a test image, with the answers of {len(explored['arms'])} arms."]
+    total, shown = explored["total"], len(explored["pairs"])
+    pictured = sum(pair[4] is not None and pair[5] is not None for pair in explored["pairs"])
+    notes = [f"{total} pairs of a reference image and a test image, answered by {len(explored['models'])} models."]
     if shown < total:
-        notes.append(f"All would make this file too large: every {-(-total // shown)}th pair is here, {shown} in all.")
+        notes.append(
+            f"All would make this file too large: every {-(-total // shown)}th pair is here, {shown} in total."
+        )
     if not pictured:
-        notes.append("There are no pictures: the images that were judged were not at hand when this page was made.")
+        notes.append("There are no images: those that were evaluated were not available when this page was made.")
     elif pictured < shown:
-        notes.append(f"{pictured} of them have their pictures; other images were not at hand, or did not fit.")
-    if explored["marked"]:
-        notes.append("Statements are marked ✓ true of the two drawn scenes, ✗ false, ? not read.")
+        notes.append(f"{pictured} of them have their images; the others were not available, or did not fit.")
+    if any(answer[6] for answer in explored["answers"]):
+        notes.append("Statements are marked ✓ true of the two synthetic scenes, ✗ false, ? not parsed.")
     return notes
-
-
-def _embedded(file: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode("ascii")
-
-
-def _groups(stored: Stored) -> list[tuple[dict, list[dict]]]:
-    """One telling group of rollouts of each GRPO log, with the rows of its table."""
-    chosen = [group for rows in stored.rollouts.values() if (group := telling(rows))]
-    return [(group, rollout_frame(group).to_dict("records")) for group in chosen]

@@ -4,15 +4,12 @@
 """
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ladlib import checksums
 from ladlib.alarms import ALARM_STEPS, one_answer
 from ladlib.report.claims import claims_frame, claims_text
-from ladlib.report.collapse import collapse_figure
 from ladlib.report.stored import Key, Stored, read_run
 from ladlib.report.study_arms import arms_frame, arms_text, seeds_frame, seeds_text
-from ladlib.report.study_figures import by_category, category_figure, pass_figure, readings_figure
 from ladlib.report.study_paired import differences_frame, differences_text
 from ladlib.report.study_spoken import (
     passes_frame,
@@ -22,7 +19,6 @@ from ladlib.report.study_spoken import (
     read_passes,
     read_summaries,
 )
-from ladlib.report.style import save
 from ladlib.report.tables import write
 from ladlib.runs import RunFolder
 
@@ -40,13 +36,15 @@ def write_study(run: RunFolder) -> None:
     What has not been run yet is missing, or says so. Two calls on the same stored files write the same bytes.
     Raises :class:`UserError` where the folder has no readable generations.
     """
+    from ladlib.report.style import save
+
     stored = read_run(run)
     passes = read_passes(run, arms_and_seeds(stored))
     tables = _tables(run, stored, passes)
-    figures = _figures(stored, passes)  # everything that can fail comes before the first file is written
+    drawn = _figures(stored, tables["seeds"][0], passes)  # what can fail comes before the first file is written
     for name, (frame, shown) in tables.items():
         write(frame, run.tables, f"study-{name}", shown)
-    for name, figure in figures.items():
+    for name, figure in drawn.items():
         save(figure, run, f"study-{name}")
     checksums.write(run, run.tables, run.figures)
 
@@ -76,16 +74,18 @@ def _tables(run: RunFolder, stored: Stored, passes: pd.DataFrame) -> dict[str, t
     return tables
 
 
-def _figures(stored: Stored, passes: pd.DataFrame) -> dict[str, Figure]:
-    figures = {"readings": readings_figure(stored)}
-    if not by_category(stored).empty:
-        figures["categories"] = category_figure(stored)
+def _figures(stored: Stored, seeds: pd.DataFrame, passes: pd.DataFrame) -> dict[str, object]:
+    from ladlib.report import study_figures
+
+    note, metrics, runs = stored.profile.label, pd.DataFrame(stored.metrics), collapsed_runs(stored)
+    drawn = {"readings": study_figures.readings(seeds, note=note)}
+    if (metrics["subset"] == "logical").any():
+        drawn["categories"] = study_figures.categories(metrics, note=note)
     if not passes.empty:
-        figures["passes"] = pass_figure(passes)
-    runs = collapsed_runs(stored)
+        drawn["passes"] = study_figures.passes(passes, note=note)
     if len(runs) > 1:
-        figures["collapse"] = collapse_figure(runs)
-    return figures
+        drawn["collapse"] = study_figures.collapse(runs, note=note)
+    return drawn
 
 
 def collapsed_runs(stored: Stored) -> dict[str, list[dict]]:

@@ -1,146 +1,114 @@
-"""Figures of the study: three readings of every arm, categories, and what sampling several times could find.
+"""Figures of the study: scoring rules, categories, pass@k and collapsed runs. A dot is a seed, a stroke a mean.
 
-A dot is a seed, a line or bar the mean over seeds.
+>>> collapse({"healthy": log, "learning rate too high": other_log})  # doctest: +SKIP
 """
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
-from matplotlib.axes import Axes
+import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ladlib.errors import UserError
 from ladlib.records import ARMS
-from ladlib.report.stored import Stored
-from ladlib.report.study_arms import READINGS, seeds_frame
-from ladlib.report.style import ARM_COLOURS, ARM_HATCHES, GREY, INK, canvas, styled
+from ladlib.report.figures import in_order, read_log, running_mean, step_line
+from ladlib.report.style import ARM_COLOURS, BLUE, GREY, INK, ORANGE, PURPLE, RED, canvas, finish, panels, styled
 from ladlib.report.tables import NAMES
-from ladlib.sampling import RULES
 
-TITLES = {"strict": "Strict answer", "lenient": "First yes or no anywhere", "likelihood": "P(anomalous)"}
-UNITS = {"strict": "balanced accuracy", "lenient": "balanced accuracy", "likelihood": "AUROC"}
-WRAPPED = {
-    **NAMES,
-    "accuracy_only": "SFT + GRPO,\naccuracy reward only",
-    "format_only": "SFT + GRPO,\nformat reward only",
-}
-SHOWN_BY_CATEGORY = ("base", "sft", "sft_grpo", "large")
-BAR_GAP = 0.92
+READINGS = {
+    "balanced_accuracy": "Balanced accuracy, strict answer", "auroc": "AUROC of P(anomalous)",
+    "lenient_balanced_accuracy": "Balanced accuracy, first yes or no",
+}  # fmt: skip  # fmt: skip
 
 
 @styled
-def readings_figure(stored: Stored) -> Figure:
-    """Every arm under the three readings: a dot a seed, a stroke the mean; good + logical images."""
-    frame = seeds_frame(stored)
-    arms = [arm for arm in ARMS if arm in set(frame["arm"])]
-    figure = canvas(9.6, 1.3 + 0.42 * len(arms))
-    for axes, (reading, measure) in zip(figure.subplots(1, 3, sharey=True, sharex=True), READINGS.items(), strict=True):
-        axes.axvline(50, color=INK, linewidth=0.9, linestyle=(0, (4, 2)))
-        for line, arm in enumerate(arms):
-            values = frame.loc[frame["arm"] == arm, measure].dropna().to_numpy()
-            if values.size:
-                _seed_dots(axes, values, line, ARM_COLOURS[arm])
-        axes.set(title=TITLES[reading], xlabel=f"{UNITS[reading]}, × 100 (50: chance)")
-        axes.grid(True, axis="x")
-        axes.grid(False, axis="y")
-    low, high = axes.get_xlim()
-    axes.set_xlim(low, high + 0.2 * (high - low))  # room for the values beside the dots
-    axes.set_yticks(range(len(arms)), [WRAPPED[arm] for arm in arms])
-    axes.set_ylim(len(arms) - 0.4, -0.6)
-    return figure
+def readings(seeds: pd.DataFrame) -> Figure:
+    """Every variant under the three scoring rules: a dot per seed, a stroke for the mean; good and logical images.
 
-
-def _seed_dots(axes: Axes, values: np.ndarray, line: float, colour: str) -> None:
-    """One arm on a horizontal line: its mean as a short stroke with its value, its seeds as dots."""
-    mean = values.mean()
-    axes.plot([mean, mean], [line - 0.28, line + 0.28], color=colour, linewidth=2.6, solid_capstyle="butt")
-    axes.scatter(values, np.full(values.size, line), s=26, color=colour, edgecolor="white", linewidth=0.7, zorder=3)
-    axes.annotate(f"{mean:.1f}", (values.max(), line), (8, 0), textcoords="offset points", va="center", fontsize=8)
-
-
-@styled
-def category_figure(stored: Stored) -> Figure:
-    """Balanced accuracy (strict, good + logical) by category: bars from chance, up or down, a dot a seed."""
-    frame = by_category(stored)
-    if frame.empty:
-        raise UserError("No arm of the figure has scores by category.", "Run `ladlib study` first.")
-    places, arms = sorted(set(frame["category"])), [arm for arm in SHOWN_BY_CATEGORY if arm in set(frame["arm"])]
-    figure = canvas(max(7.5, 1.9 * len(places)), 3.8)
-    axes, width = figure.subplots(), 0.8 / max(1, len(arms))
-    for number, arm in enumerate(arms):
-        shift = (number - (len(arms) - 1) / 2) * width
-        _bars_from_chance(axes, frame[frame["arm"] == arm], places, shift, width * BAR_GAP)
-    axes.axhline(50, color=INK, linewidth=0.9)
-    axes.set_xticks(range(len(places)), [place.replace("_", " ") for place in places])
-    axes.set(title="Balanced accuracy by category, good + logical images, × 100 (50: chance)")
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
-
-
-def by_category(stored: Stored) -> pd.DataFrame:
-    """Columns arm, category, score (x 100): each seed of the arms of ``category_figure``; empty where none is run."""
-    rows = [
-        (row["arm"], row["category"], 100 * row["balanced_accuracy"])
-        for row in stored.metrics
-        if row["subset"] == "logical" and row["category"] not in ("pooled", "mean")
-        and row["arm"] in SHOWN_BY_CATEGORY and row["balanced_accuracy"] is not None
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["arm", "category", "score"])
-
-
-def _bars_from_chance(axes: Axes, rows: pd.DataFrame, places: list[str], shift: float, width: float) -> None:
-    arm = rows["arm"].iloc[0]
-    spots = {place: number + shift for number, place in enumerate(places)}
-    means = rows.groupby("category")["score"].mean()
-    look = {"color": ARM_COLOURS[arm], "label": NAMES[arm], "edgecolor": "white", "linewidth": 0}
-    look["hatch"] = ARM_HATCHES.get(arm)
-    axes.bar([spots[place] for place in means.index], means - 50, width, bottom=50, **look)
-    dots = [spots[place] for place in rows["category"]]
-    axes.scatter(dots, rows["score"], s=15, color="white", edgecolor=INK, linewidth=0.8, zorder=3)
-
-
-@styled
-def pass_figure(frame: pd.DataFrame) -> Figure:
-    """From pass@1 to pass@k by kind of rule, a line an arm, seeds averaged.
-
-    ``frame`` has the columns arm, rule, k and pass_at, in 0..1. Small dashes are what a coin scores, which is right in
-    half of its tries: 1 - 0.5 ** k. Answers have two values only, so what counts is how far pass@1 lies above a half
-    and how far pass@k below the coin's: the rest are pairs to which the policy always gives the same, wrong answer.
+    ``seeds`` has the columns arm, balanced_accuracy, lenient_balanced_accuracy and auroc, x 100.
     """
-    rules = [rule for rule in (*RULES, "all") if rule in set(frame["rule"])]
-    arms = [arm for arm in ARMS if arm in set(frame["arm"])]
-    figure = canvas(1.6 + 1.9 * len(rules), 3.6)
-    axes = figure.subplots()
-    for number, arm in enumerate(arms):
-        _pass_lines(axes, frame[frame["arm"] == arm], rules, (number - (len(arms) - 1) / 2) * 0.26)
-    reach = np.arange(len(rules))
-    for k in sorted(set(frame["k"])):
-        axes.hlines([100 * (1 - 0.5**k)] * len(rules), reach - 0.3, reach + 0.3, color=INK, linestyle=":", linewidth=1)
-    axes.set_xticks(reach, rules)
-    axes.set(title="Training pairs solved by kind of rule, %", ylim=(None, 103), xlim=(-0.55, len(rules) - 0.45))
-    marks = _pass_marks(sorted(set(frame["k"])))
-    handles = [*axes.get_legend_handles_labels()[0], *marks, Line2D([], [], color=INK, linestyle=":", label="a coin")]
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+    return _strips({title: seeds.assign(score=seeds[key]) for key, title in READINGS.items()}, across=3)
+
+
+@styled
+def categories(metrics: pd.DataFrame) -> Figure:
+    """Balanced accuracy by category on good and logical images: a dot per seed, a stroke for the mean of a variant."""
+    rows = metrics[(metrics["subset"] == "logical") & ~metrics["category"].isin(["pooled", "mean"])]
+    rows = rows[rows["arm"].isin(["base", "sft", "grpo_only", "sft_grpo", "large"])]
+    rows = rows.assign(score=100 * rows["balanced_accuracy"].astype(float))
+    return _strips({name.replace("_", " "): part for name, part in rows.groupby("category")}, across=5)
+
+
+def _strips(parts: Mapping[str, pd.DataFrame], across: int) -> Figure:
+    """A panel per part, a line per variant; the parts have the columns arm and score, x 100."""
+    known = {title: part.dropna(subset="score") for title, part in parts.items()}
+    arms = [arm for arm in ARMS if any(arm in set(part["arm"]) for part in known.values())]
+    if not arms:
+        raise UserError("No variant of the figure has scores.", "Run `ladlib study` first.")
+    figure, grid = panels(len(known), 11 / across, 1.4 + 0.42 * len(arms), across, sharey=True, sharex=True)
+    for axes, (title, rows) in zip(grid, known.items(), strict=True):
+        axes.axvline(50, color=INK, linewidth=0.9, linestyle="--")
+        look = {"x": "score", "y": "arm", "hue": "arm", "order": arms, "palette": ARM_COLOURS, "legend": False}
+        sns.stripplot(rows[rows["arm"].isin(arms)], jitter=False, size=6, edgecolor=INK, linewidth=0.5, ax=axes, **look)
+        for arm, values in rows[rows["arm"].isin(arms)].groupby("arm")["score"]:
+            line, where = arms.index(arm), {"textcoords": "offset points", "va": "center", "fontsize": 8.5}
+            axes.vlines(values.mean(), line - 0.28, line + 0.28, color=INK, linewidth=2)
+            axes.annotate(f"{values.mean():.1f}", (values.max(), line), (8, 0), **where)
+        axes.set(title=title, ylabel="", xlabel="× 100 (50: chance)")
+        axes.margins(x=0.25)
+        axes.grid(axis="x")
+    axes.set_yticks(range(len(arms)), [NAMES[arm].replace(", ", ",\n") for arm in arms])
     return figure
 
 
-def _pass_lines(axes: Axes, rows: pd.DataFrame, rules: list[str], shift: float) -> None:
-    arm = rows["arm"].iloc[0]
-    means = 100 * rows.groupby(["rule", "k"])["pass_at"].mean().unstack()
-    for place, rule in enumerate(rules):
-        if rule in means.index:
-            values, spot = means.loc[rule].dropna(), place + shift
-            label = NAMES[arm] if place == 0 else None
-            axes.plot([spot] * len(values), values, color=ARM_COLOURS[arm], linewidth=3, alpha=0.45, label=label)
-            for number, value in enumerate(values):
-                fill = "white" if number == 0 else ARM_COLOURS[arm]
-                axes.scatter(spot, value, s=44, color=fill, edgecolor=ARM_COLOURS[arm], linewidth=1.8, zorder=3)
-                axes.annotate(f"{value:.0f}", (spot, value), (8, -3), textcoords="offset points", fontsize=8)
+@styled
+def passes(frame: pd.DataFrame) -> Figure:
+    """From pass@1 (left) to pass@k (right) by rule type, a line per variant, the mean over seeds; dashed: a coin.
+
+    ``frame`` has the columns arm, rule, k and pass_at, in 0..1. A coin is right in half of its tries: 1 - 0.5 ** k.
+    """
+    rules = [rule for rule in ("place", "count", "relation", "all") if rule in set(frame["rule"])]
+    means = frame.groupby(["arm", "rule", "k"])["pass_at"].mean()
+    figure, grid = panels(len(rules), 2.2, 3.2, sharey=True)
+    for axes, rule in zip(grid, rules, strict=True):
+        for arm in in_order(frame.loc[frame["rule"] == rule, "arm"]):
+            values = 100 * means[arm, rule]
+            points = range(len(values))
+            axes.plot(points, values, marker="o", color=ARM_COLOURS[arm], markeredgecolor=INK, label=NAMES[arm])
+        coin = [100 * (1 - 0.5**k) for k in values.index]
+        axes.plot(points, coin, color=INK, linestyle="--", linewidth=1, label="a coin")
+        axes.set_xticks(points, [f"pass@{k}" for k in values.index])
+        axes.set(title=rule, xlim=(-0.3, len(values) - 0.4), ylim=(None, 104))
+    finish(axes)
+    grid[0].set_ylabel("training pairs solved, %")
+    return figure
 
 
-def _pass_marks(ks: list[int]) -> list[Line2D]:
-    look = {"color": GREY, "marker": "o", "linestyle": "", "markersize": 6}
-    return [
-        Line2D([], [], markerfacecolor="white" if number == 0 else GREY, label=f"pass@{k}", **look)
-        for number, k in enumerate(ks)
-    ]
+@styled
+def collapse(runs: Mapping[str, Sequence[dict]]) -> Figure:
+    """Reward, its spread, share of "yes" and length by step; a column per run, the healthy one first.
+
+    Raises :class:`UserError` where there is no log, or an empty one.
+    """
+    quantities = {"reward": "mean reward", "reward_std": "reward std\nwithin a group", "yes_rate": 'share of "yes"'}
+    quantities["completion_length"] = "length, tokens"
+    logs = {title: read_log(log) for title, log in runs.items()}
+    if not logs:
+        raise UserError("A training log to draw is missing.", "Run `ladlib study` first.")
+    figure = canvas(1 + 2.4 * len(logs), 5.6)
+    grid = figure.subplots(4, len(logs), sharex="col", sharey="row", squeeze=False)
+    colours, healthy = (BLUE, PURPLE, ORANGE, RED), next(iter(logs.values()))
+    for number, (column, (title, rows)) in enumerate(zip(grid.T, logs.items(), strict=True)):
+        for axes, key in zip(column, quantities, strict=True):
+            if number:
+                means = running_mean(healthy[key], len(healthy) // 10)
+                axes.plot(healthy["step"], means, color=GREY, linestyle="--", linewidth=1.2, label="healthy run")
+            step_line(axes, rows, key, colours[number % 4])
+        column[0].set_title(title)
+        column[-1].set_xlabel("step")
+    for axes, label in zip(grid[:, 0], quantities.values(), strict=True):
+        axes.set_ylabel(label)
+    grid[2, 0].set_ylim(-0.05, 1.05)
+    if len(logs) > 1:
+        grid[0, 1].legend()
+    return figure

@@ -4,20 +4,14 @@ A flip is another answer than under evaluation's own condition, an answer that c
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from ladlib.data.images import open_image
 from ladlib.metrics import judge, measure
 from ladlib.parsing import parse_answer
 from ladlib.records import Factor, Variation
-from ladlib.report.pictures import small, verdict, wrap
 from ladlib.report.stored import Stored
-from ladlib.report.style import BLUE, GREEN, GREY, ORANGE, PALE, RIGHT, WRONG, bare, canvas, frame, styled
 from ladlib.report.tables import title_of
 from ladlib.statistics import variance_shares, wilson
 
@@ -27,7 +21,6 @@ FACTORS: dict[Factor, str] = {
     "dtype": "numeric type",
 }  # fmt: skip
 CHECKS = ("none", "blind", "swapped")  # the others are choices, whose variance is shared out
-SHOWN = ("none", "blind", "swapped", "order", "reference")  # what the picture of a pair shows, the first of each
 MEASURES = ("accuracy", "recall", "specificity")
 Cell = tuple[str, str]  # factor, level
 
@@ -134,83 +127,3 @@ def condition_name(cell: Cell) -> str:
 
 def _percent(share: float | None) -> float | None:
     return None if share is None else round(100 * share, 1)
-
-
-@styled
-def sensitivity_figure(stored: Stored) -> Figure:
-    """Flips of each condition with their intervals, and beside them the variance shares of each choice, by arm."""
-    flips, shares = sensitivity_frame(stored).dropna(subset="flips"), variance_frame(stored)
-    keys = list(flips.groupby(["method", "seed"], sort=False).groups)
-    figure = canvas(10.2, 0.9 + 0.27 * max(8, len(flips) // max(1, len(keys))) * len(keys))
-    grid = figure.subplots(len(keys), 2, squeeze=False, width_ratios=[1.25, 1])
-    for (method, seed), (left, right) in zip(keys, grid, strict=True):
-        _flip_dots(left, flips[(flips["method"] == method) & (flips["seed"] == seed)])
-        left.set_title(f"Answers that flip, {method}, seed {seed}", parse_math=False)
-        _share_bars(right, shares[(shares["method"] == method) & (shares["seed"] == seed)])
-    return figure
-
-
-def _flip_dots(axes: Axes, rows: pd.DataFrame) -> None:
-    places = np.arange(len(rows))
-    values = rows[["flips", "low", "high"]].to_numpy(dtype=float)
-    reach = np.abs(values[:, 1:].T - values[:, 0])
-    axes.errorbar(values[:, 0], places, xerr=reach, fmt="o", color=BLUE, ecolor=GREY, markersize=4, elinewidth=1.2)
-    axes.set_yticks(places, rows["condition"], parse_math=False)
-    axes.set(xlim=(0, 100), xlabel="% of the pairs, 95 % interval")
-    _lie_flat(axes)
-
-
-def _share_bars(axes: Axes, rows: pd.DataFrame) -> None:
-    left = np.zeros(len(rows))
-    looks = {"pair": (PALE, "which pair"), "level": (ORANGE, "shift of all pairs"), "both": (GREEN, "pair by pair")}
-    for part, (colour, title) in looks.items():
-        values = rows[part].to_numpy(dtype=float)
-        axes.barh(np.arange(len(rows)), np.nan_to_num(values), left=left, color=colour, label=title, height=0.6)
-        left += np.nan_to_num(values)
-    axes.set_yticks(range(len(rows)), rows["factor"])
-    axes.set(title="Variance of P(anomalous)", xlim=(0, 100), xlabel="% of the variance")
-    _lie_flat(axes)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, handlelength=1.2, columnspacing=1)
-
-
-def _lie_flat(axes: Axes) -> None:
-    axes.invert_yaxis()
-    axes.grid(True, axis="x")
-    axes.grid(False, axis="y")
-
-
-@styled
-def conditions_figure(variations: Sequence[Variation], root: Path | str) -> Figure:
-    """One pair as the model sees it under several conditions, a column each: first image, second image, what it said.
-
-    The conditions are ``SHOWN``. The pair is the first whose answers differ most; frames are green where the answer is
-    the label. ``root`` is the dataset folder that the image paths are relative to.
-    """
-    cells = next(iter(_by_arm(variations).values()))
-    chosen = [next(cell for cell in cells if cell[0] == factor) for factor in SHOWN if _has(cells, factor)]
-    pair = max(cells[chosen[0]], key=lambda name: len({parse_answer(cells[cell][name].text) for cell in chosen}))
-    figure = canvas(2.1 * len(chosen), 5.2)
-    figure.set_dpi(72)  # as in a gallery: photographs compress badly
-    grid = figure.subplots(2, len(chosen), squeeze=False)
-    for column, cell in zip(grid.T, chosen, strict=True):
-        one = cells[cell][pair]
-        _shown(column, one, Path(root), wrap(condition_name(cell), 22, lines=3))
-    return figure
-
-
-def _has(cells: dict[Cell, dict], factor: Factor) -> bool:
-    return any(cell[0] == factor for cell in cells)
-
-
-def _shown(column: Sequence[Axes], one: Variation, root: Path, title: str) -> None:
-    paths = {"reference": one.reference, "test": one.test}
-    colour = RIGHT if parse_answer(one.text) == one.label else WRONG
-    for place, axes, name in zip(("first", "second"), column, one.shown, strict=True):
-        bare(axes)
-        axes.imshow(small(open_image(root / paths[name])))
-        axes.set_xlabel(f"{place}: {name} image", fontsize=8)
-        frame(axes, colour, 2.5)
-    column[0].set_title(title, loc="center", fontsize=9, parse_math=False)
-    said = verdict(one).split(", image")[0]
-    below = {"xycoords": "axes fraction", "xytext": (0, -24), "textcoords": "offset points"}
-    column[1].annotate(wrap(said, 22, lines=4), (0.5, 0), **below, ha="center", va="top", fontsize=8, parse_math=False)

@@ -31,7 +31,7 @@ from ladlib.report.interactive import (
     with_grid,
     with_mask,
 )  # fmt: skip
-from ladlib.report.style import INK, RED, SKY, canvas, image_tag, shown_png, styled
+from ladlib.report.style import INK, RED, SKY, canvas, image_tag, png_bytes, styled
 from ladlib.rewards import accuracy_reward, explain_accuracy, explain_format, format_reward
 from ladlib.sanitize import escape_html
 from ladlib.toy import loco
@@ -209,7 +209,7 @@ def _scored(answers: pd.DataFrame, value: float) -> str:
     }  # fmt: skip
     shares = [[name, f"{part / whole:.3f}" if whole else "–"] for name, (part, whole) in ratios.items()]
     alt = f"Histogram of P(anomalous) of good and of anomalous images, the threshold at {value:.2f}"
-    histogram = image_tag(shown_png(_histogram(answers, value)), alt)
+    histogram = image_tag(png_bytes(_histogram(answers, value)), alt)
     warning = "A threshold chosen with the labels of these images gives no honest score; F1-max is such a number."
     return side_by_side(histogram, matrix + table(["score", "value"], shares)) + note(warning)
 

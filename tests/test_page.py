@@ -1,0 +1,269 @@
+"""report.html as a person meets it: in a browser, with images and without, and with texts that mean harm."""
+
+import hashlib
+import json
+import re
+import shutil
+
+import pytest
+from axe import serious_violations
+from made_up import HOSTILE, frame_of, made_up, made_up_arm, made_up_run, write_generations
+
+from ladlib.config import load_profile
+from ladlib.data import find_dataset, read_dataset
+from ladlib.data.pairing import pair
+from ladlib.records import RunRecord
+from ladlib.report.page import embed, explore, write_report
+from ladlib.report.stored import read_run
+from ladlib.runs import RunFolder
+from ladlib.toy.datasets import write_loco
+from ladlib.verify import verify
+
+SIZES = {"train": 2, "validation": 1, "good": 2, "logical": 2, "structural": 1}
+RATIONALE = "a1 none same . hello . a1 red disc same ."
+INERT = "</script><img src=x onerror=alert(1)>"
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def answered(one, folder, arm, answer):
+    test = one.test
+    return made_up(arm, test.category, test.anomaly, 0, answer).model_copy(update={
+        "id": test.id, "defect": test.defect, "reference": one.reference, "test": test.image,
+        "images_sha256": (sha256(folder / one.reference), sha256(folder / test.image)),
+        "text": f"<think>{RATIONALE}</think><answer>{answer}</answer>",
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory):
+    """The report of a run on a few drawn images that are still there: 25 pairs, two models."""
+    run = RunFolder(tmp_path_factory.mktemp("pictured") / "run")
+    run.write(RunRecord(profile="toy", seed=0))
+    write_loco(run.data, load_profile("toy").data.toy.model_copy(update=SIZES))
+    folder = find_dataset(run.data, "mvtec_loco")
+    pairs = pair(read_dataset(run.data, "mvtec_loco"), seed=0)
+    for arm, answer in (("base", "yes"), ("sft_grpo", "no")):
+        write_generations(run, arm, [answered(one, folder, arm, answer) for one in pairs])
+    write_report(run, check=verify)
+    return run
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """The report of a run whose answers hold markup, the end of a script, and 50,000 characters; no image is there."""
+    run = made_up_run(tmp_path_factory.mktemp("hostile") / "run")
+    texts = (HOSTILE, INERT, "&lt;b&gt; <!--<script>", "word " * 10_000, "x" * 50_000)
+    rows = [made_up("sft_grpo", "pushpins", "logical", place, "no", text=text) for place, text in enumerate(texts)]
+    write_generations(run, "sft_grpo", rows)
+    write_report(run)
+    return run
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a run's report; afterwards the console was silent and nothing was fetched."""
+    messages, requests, contexts = [], [], []
+
+    def open_report(run, width=1400):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("dialog", lambda dialog: (messages.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(run.report.as_uri())
+        page.wait_for_selector("#explorer:not([hidden])")
+        return page
+
+    yield open_report
+    for context in contexts:
+        context.close()
+    assert messages == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+
+
+def shown(page):
+    """How many answers fit the filters: ``Showing 1 to 10 of 25 entries ...``."""
+    return int(re.search(r"of ([\d,]+) entr|^No", page.inner_text(".dt-info"))[1].replace(",", ""))
+
+
+def column(page, title, number):
+    cells = page.locator(f"[aria-label='{title}'] tbody td:nth-child({number})")
+    return cells.all_inner_texts()
+
+
+# The explorer
+
+
+def test_filters_and_search_narrow_the_answers(pictured, open_page):
+    page = open_page(pictured)
+    assert page.locator("#model option:checked").inner_text() == "SFT + GRPO, seed 0"
+    assert shown(page) == 25 and page.locator("#pairs tbody tr").count() == 10
+    page.select_option("#category", "pushpins")
+    assert shown(page) == 5
+    page.select_option("#kind", "logical")
+    assert set(column(page, "Every test pair", 3) + column(page, "Every test pair", 4)) == {"pushpins", "logical"}
+    for name in ("category", "kind"):
+        page.select_option(f"#{name}", "")
+    page.select_option("#verdict", "right")  # it always says no: the 10 good images
+    assert shown(page) == 10
+    page.select_option("#model", "base, seed 0")  # it always says yes
+    assert shown(page) == 15
+    page.select_option("#model", "")
+    page.select_option("#verdict", "")
+    page.fill("[aria-controls='pairs'][type=search]", "screw_bag/test/good")
+    assert shown(page) == 4
+
+
+def test_images_are_drawn_and_statements_marked(pictured, open_page):
+    page = open_page(pictured)
+    page.select_option("#kind", "good")
+    assert page.locator("#pairs tbody tr").first.locator("img").count() == 2
+    page.select_option("#kind", "structural")
+    row = page.locator("#pairs tbody tr").first
+    alts = [image.get_attribute("alt") for image in row.locator("img").all()]
+    assert [alt.split(" of ")[0] for alt in alts] == ["reference image", "test image", "defect"]
+    assert page.eval_on_selector_all("#pairs img", "all => all.every(image => image.naturalWidth > 0)")
+    marks = [mark.get_attribute("aria-label") for mark in row.locator("pre [role=img]").all()]
+    assert (
+        len(marks) == 3 and marks[1] == "not parsed" and {*marks} <= {"true statement", "false statement", "not parsed"}
+    )
+
+
+def test_without_images_the_page_says_so_and_the_words_are_there(hostile, open_page):
+    page = open_page(hostile)
+    assert "There are no images" in page.inner_text("main")
+    assert page.locator("#pairs pre").count() > 0 and page.locator("#pairs img").count() == 0
+
+
+def test_an_image_that_is_not_the_evaluated_one_is_not_shown(pictured, tmp_path):
+    shutil.copytree(pictured.data, tmp_path / "data")
+    folder = find_dataset(tmp_path / "data", "mvtec_loco")
+    answers = frame_of(read_run(pictured).generations)
+    shutil.copy(folder / answers["reference"][0], folder / answers["test"][0])
+    explored = explore(answers, tmp_path / "data", room=1_000_000)
+    assert explored["pairs"][0][4:] == [None] * 3 and all(None not in one[4:6] for one in explored["pairs"][1:])
+    assert not explored["answers"][0][6] and explored["answers"][1][6]
+
+
+# Tables and checks
+
+
+def test_a_table_sorts_by_its_header_with_the_keyboard_and_what_has_no_value_comes_last(hostile, open_page):
+    page = open_page(hostile)
+    head = page.locator("[aria-label='Comparison'] thead th").filter(has_text="specificity").first
+    number = head.evaluate("head => head.cellIndex + 1")
+    before = column(page, "Comparison", 1)
+    for direction in (1, -1):
+        head.locator("[role=button]").focus()
+        page.keyboard.press("Enter")
+        cells = column(page, "Comparison", number)
+        values = [direction * float(cell) for cell in cells if cell != "–"]
+        assert values == sorted(values) and len(set(values)) > 1 and "–" not in cells[: len(values)]
+    assert head.get_attribute("aria-sort") == "descending"
+    assert sorted(before) == sorted(column(page, "Comparison", 1)) and "LAD-Reasoner 3B" in before
+
+
+def test_checks_have_their_verdicts_and_claims_stand_first(pictured, hostile, open_page):
+    page = open_page(pictured)
+    checks = [check.verdict for check in verify(pictured)]
+    title = page.locator("#checks").inner_text()
+    assert column(page, title, 1) == checks and title.startswith("Checks: ")
+    assert page.locator("main h2").first.inner_text() == "Claims"
+    assert "Nothing was checked" in hostile.report.read_text(encoding="utf-8")
+
+
+# Texts that mean harm
+
+
+def test_hostile_answers_are_shown_as_they_were_written(hostile, open_page):
+    page = open_page(hostile)
+    texts = [one.text_content() for one in page.locator("#pairs pre").all()]
+    assert "<script>alert('$x_1$')</script> | a & b_c \ufffd" in texts
+    assert INERT in texts and "&lt;b&gt; <!--<script>" in texts
+    page.fill("[aria-controls='pairs'][type=search]", "onerror=alert")  # DataTables reads what it searches as HTML
+    assert shown(page) == 1
+    assert page.locator("img[src=x]").count() == 0  # and no dialog: see open_page
+
+
+def test_nothing_a_model_wrote_is_markup_in_the_file(hostile):
+    page = hostile.report.read_text(encoding="utf-8")
+    body = page[: page.index('<script type="module">')]
+    assert body.count("<script") == body.count("</script>") == 1 and "<img src=x" not in page and "\x00" not in page
+    assert "&lt;script&gt;alert(" in page and "transistor/&lt;b&gt;" in page
+    assert re.search(r"script-src 'sha256-[\w+/=]{44}'\"", page)  # only the page's own script runs
+
+
+# How it looks
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_a_page_fits_its_window_and_axe_finds_no_serious_violation(pictured, hostile, open_page, width):
+    for run in (pictured, hostile):
+        page = open_page(run, width)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        wide = (
+            f"""all => all.filter(one => one.getBoundingClientRect().right > {width + 1} && !one.closest('.scroll'))"""
+        )
+        assert page.eval_on_selector_all("body *", f"{wide[:-1]}).map(one => one.outerHTML.slice(0, 99))") == []
+        assert serious_violations(page) == []
+        boxes = [box for box in page.locator("#pairs pre").all() if len(box.text_content()) >= 50_000]
+        assert len(boxes) == 2 * (run is hostile)
+        assert all(box.bounding_box()["height"] < 300 and box.get_attribute("tabindex") == "0" for box in boxes)
+        assert page.eval_on_selector_all("img", "all => all.every(one => one.alt)")
+        assert page.eval_on_selector_all("select", "all => all.every(one => one.labels.length === 1)")
+
+
+# The file
+
+
+def test_a_report_holds_metrics_tables_figures_and_a_page(hostile):
+    files = {path.relative_to(hostile.root).as_posix() for path in hostile.root.rglob("*")}
+    tables, figures = ("comparison", "categories", "defects", "departures"), ("categories", "confusion", "roc")
+    figures += ("calibration", "training-sft-seed0", "training-sft_grpo-seed0")
+    assert {f"tables/{name}.{form}" for name in tables for form in ("csv", "md", "tex")} < files
+    assert {f"figures/{name}.{form}" for name in figures for form in ("png", "pdf")} | {"metrics.json"} < files
+
+
+def test_two_reports_of_the_same_files_are_the_same_bytes(pictured):
+    files = [pictured.report, pictured.metrics_json, *pictured.tables.iterdir(), *pictured.figures.iterdir()]
+    first = {file: file.read_bytes() for file in files}
+    assert {file.stem for file in files} >= {"qualitative", "report"}
+    write_report(pictured, check=verify)
+    assert [file.name for file in files if file.read_bytes() != first[file]] == []
+
+
+def test_toy_results_are_announced_as_such_and_others_are_not(hostile, tmp_path):
+    banner = "They do not estimate the score of"
+    assert banner in hostile.report.read_text(encoding="utf-8")
+    run = RunFolder(tmp_path)
+    run.write(RunRecord(profile="paper", seed=0))
+    write_generations(run, "base", made_up_arm("base", ["yes"]))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert banner not in page and load_profile("paper").label in page
+
+
+def test_answers_too_many_for_one_file_are_thinned_out_and_counted(hostile):
+    answers = frame_of(read_run(hostile).generations)
+    whole, few = (explore(answers, hostile.data, room) for room in (1_000_000, 60_000))
+    assert whole["total"] == few["total"] == len(whole["pairs"]) > len(few["pairs"]) > 0
+
+
+def test_a_page_stays_below_10_mb_however_much_was_written(tmp_path):
+    run = made_up_run(tmp_path)
+    rows = made_up_arm("base", ["yes"] * 4)
+    long = [one.model_copy(update={"text": f"{place} " + "<" * 120_000}) for place, one in enumerate(rows)]
+    write_generations(run, "base", long)
+    assert write_report(run).stat().st_size < 10_000_000
+    assert "cut here: 120,0" in run.report.read_text(encoding="utf-8")
+
+
+def test_images_are_embedded_smaller_where_room_is_short_and_never_beyond_it(pictured):
+    sources = [(path,) for path in sorted(pictured.data.rglob("test/good/*.png"))]
+    roomy, short, none = (embed(sources, room) for room in (1_000_000, 12_000, 10))
+    assert len(roomy) == len(sources) and none == []
+    assert 0 < sum(map(len, short)) <= 12_000 < sum(map(len, roomy))
+    assert json.dumps(roomy).count("data:image/webp;base64,") == len(sources)

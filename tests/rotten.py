@@ -295,7 +295,7 @@ VISA_ROWS = [
     Row(
         "split in utf-16",
         lambda root: (root / SPLIT).write_bytes((root / SPLIT).read_text().encode("utf-16")),
-        ("1cls.csv is not a csv file", "Copy"),
+        ("1cls.csv is not UTF-8 text", "Copy"),
     ),
     Row("split is a folder", as_folder(SPLIT), ("1cls.csv cannot be read", "Copy")),
     Row(
@@ -334,7 +334,7 @@ VISA_ROWS = [
         ("1cls.csv is not a csv file", "Copy"),
     ),
     Row("labels with semicolons", changed(LABELS, (",", ";")), ("image_anno.csv has other columns", "Copy")),
-    Row("labels no text", put(LABELS, b"\xff\xfe\x00"), ("image_anno.csv is not a csv file", "Copy")),
+    Row("labels no text", put(LABELS, b"\xff\xfe\x00"), ("image_anno.csv is not UTF-8 text", "Copy")),
 ]
 
 JSON = f"{MMAD}/mmad.json"

@@ -38,11 +38,7 @@ def needs(path):
     ("category", "number", "some"),
     [
         ("juice_bottle", 18, {255: "missing_top_label", 240: "wrong_juice_type", 238: "contamination"}),
-        (
-            "breakfast_box",
-            22,
-            {255: "missing_almonds", 250: "2_nectarines_1_tangerine", 234: "contamination"},
-        ),
+        ("breakfast_box", 22, {255: "missing_almonds", 250: "2_nectarines_1_tangerine", 234: "contamination"}),
     ],
 )
 def test_the_genuine_configs_name_their_defects(real, category, number, some):

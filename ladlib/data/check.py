@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ladlib.data import layout, mmad, readers
 from ladlib.data.download import read_sources
@@ -15,7 +15,10 @@ from ladlib.data.images import has_end, open_image, read_size, sha256
 from ladlib.errors import UserError
 from ladlib.records import Record
 
+Result = TypeVar("Result")
+
 MOST_NAMES = 20  # of missing or extra files, in one message
+AGAIN = "Copy it again."
 
 
 class Finding(Record):
@@ -39,14 +42,12 @@ class Findings(list[Finding]):
         names = {"dataset": self.dataset, "category": self.category}
         self.append(Finding(severity=severity, message=message, hint=hint, **names))
 
-    def attempt(self, read: Callable[[], object]) -> bool:
-        """Whether ``read`` succeeds; its :class:`UserError` becomes an error finding."""
+    def attempt(self, read: Callable[[], Result]) -> Result | None:
+        """What ``read`` returns; its :class:`UserError` becomes an error finding, and None is returned."""
         try:
-            read()
+            return read()
         except UserError as error:
-            self.add("error", error.what, error.hint)
-            return False
-        return True
+            return self.add("error", error.what, error.hint)
 
     def compare(self, place: str, found: Iterable[str], expected: Iterable[str]) -> None:
         """Add which of the image names ``expected`` in ``place`` are missing and which are extra."""
@@ -94,11 +95,10 @@ def check(root: Path | str, decode: bool = False) -> list[Finding]:
         findings.add("warning", message, "Every difference from the published ones is in --json.")
     for name, folder in folders.items():
         findings += CHECKS[name](name, folder, decode)
-    for name, folder in layout.FOLDERS.items():
+    for name in layout.FOLDERS:
         if inside and name not in inside:
-            absent = Findings(name)
-            absent.add("warning", "the dataset is missing.", f"Copy or `ladlib data download` it to {root / folder}.")
-            findings += absent
+            findings.dataset = name
+            findings.add("warning", "the dataset is missing.", "Copy it, or run ladlib data download.")
     return list(findings)
 
 
@@ -131,8 +131,7 @@ def _check_category(folder: Path, findings: Findings, decode: bool) -> None:
     for place in sorted({*found, *expected}):
         findings.compare(place, found.get(place, []), expected.get(place, []))
     images = [folder / place / name for place, names in found.items() for name in names]
-    kinds = {place: names for place, names in found.items() if place in expected and not place.endswith("/good")}
-    anomalous = [folder / place / name for place, names in kinds.items() for name in names]
+    anomalous = [path for path in images if f"test/{path.parent.name}" in expected and path.parent.name != "good"]
     masks = {image: [path for path in [readers.mvtec_ad_mask(image)] if path.is_file()] for image in anomalous}
     if findings.dataset == "mvtec_loco":
         masks = _check_loco_masks(folder, anomalous, findings, decode)
@@ -154,12 +153,10 @@ def _expected(dataset: str, category: str, found: dict[str, list[str]]) -> dict[
 
 def _check_loco_masks(folder: Path, anomalous: list[Path], findings: Findings, decode: bool) -> dict[Path, list[Path]]:
     """The masks of each anomalous image, after a look at their values and at defects_config.json."""
-    names: dict[int, str] = {}
-    if findings.attempt(lambda: names.update(readers.read_defects(folder))):
-        expected = layout.published("mvtec_loco")[folder.name, "config", "defects"][0]
-        if len(names) != expected:
-            message = f"defects_config.json names {len(names)} defects, not {expected}."
-            findings.add("error", message, "Copy the file again.")
+    names = findings.attempt(lambda: readers.read_defects(folder))
+    expected = layout.published("mvtec_loco")[folder.name, "config", "defects"][0]
+    if names and len(names) != expected:
+        findings.add("error", f"defects_config.json names {len(names)} defects, not {expected}.", AGAIN)
     masks = {image: readers.loco_masks(image) for image in anomalous}
     flattened = [image for image, found in masks.items() if not found and readers.flattened_mask(image).is_file()]
     if flattened:
@@ -171,61 +168,60 @@ def _check_loco_masks(folder: Path, anomalous: list[Path], findings: Findings, d
 
 
 def _check_visa(dataset: str, folder: Path, decode: bool) -> list[Finding]:
-    findings, rows = Findings(dataset), []
-    if not findings.attempt(lambda: rows.extend(readers.read_split(folder / "split_csv" / "1cls.csv"))):
+    findings = Findings(dataset)
+    rows = findings.attempt(lambda: readers.read_split(folder / "split_csv" / "1cls.csv"))
+    if rows is None:
         return findings
     found = Counter((row.object, row.split, "good" if row.label == "normal" else "anomalous") for row in rows)
-    expected = {key: counts[0] for key, counts in layout.published(dataset).items()}
-    for key in sorted(key for key in {*found, *expected} if found[key] != expected.get(key, 0)):
-        message = f"split_csv/1cls.csv, {' '.join(key)}: {found[key]} rows, not {expected.get(key, 0)}."
-        findings.add("error", message, "Copy the file again.")
+    expected = Counter({key: counts[0] for key, counts in layout.published(dataset).items()})
+    for key in sorted(key for key in {*found, *expected} if found[key] != expected[key]):
+        message = f"split_csv/1cls.csv, {' '.join(key)}: {found[key]} rows, not {expected[key]}."
+        findings.add("error", message, AGAIN)
     if not findings:
         findings.add("ok", f"split_csv/1cls.csv has the published {len(rows)} rows.")
     present = [path.name for path in layout.subfolders(folder) if (path / "Data").is_dir()]
-    return findings + _check_each(
-        dataset, folder, present, lambda path, findings: _check_object(path, rows, findings, decode)
-    )
+    check_one = lambda path, findings: _check_object(path, rows, findings, decode)  # noqa: E731
+    return findings + _check_each(dataset, folder, present, check_one)
 
 
 def _check_object(folder: Path, rows: list[readers.VisaRow], findings: Findings, decode: bool) -> None:
-    rows = [row for row in rows if row.object == folder.name]
-    images = []
+    rows, images = [row for row in rows if row.object == folder.name], []
     for kind, label in (("Normal", "normal"), ("Anomaly", "anomaly")):
         found = layout.list_images(folder / "Data" / "Images" / kind)
         names = [Path(row.image).name for row in rows if row.label == label]
         findings.compare(f"Data/Images/{kind}", [path.name for path in found], names)
         images += found
-    labels: dict[str, list[str]] = {}
-    if not (folder / "image_anno.csv").is_file():
-        findings.add("error", "image_anno.csv is missing: defects are unknown.", "Copy it from the archive.")
-    elif findings.attempt(lambda: labels.update(readers.read_labels(folder / "image_anno.csv"))):
-        unnamed = [row.image for row in rows if row.label == "anomaly" and not labels.get(row.image)]
-        if unnamed:
-            findings.add("error", f"image_anno.csv names no defect for {_listed(unnamed)}.", "Copy the file again.")
-    files = {folder.parent / row.image: folder.parent / row.mask for row in rows if row.mask}
+    anomalous = {row.image: row.mask for row in rows if row.label == "anomaly"}
+    labels = findings.attempt(lambda: readers.read_labels(folder / "image_anno.csv"))
+    if unnamed := [] if labels is None else [image for image in anomalous if not labels.get(image)]:
+        findings.add("error", f"image_anno.csv is missing or names no defect for {_listed(unnamed)}.", AGAIN)
+    files = {folder.parent / image: folder.parent / mask for image, mask in anomalous.items()}
     masks = {image: [mask] if mask.is_file() else [] for image, mask in files.items() if image.is_file()}
     findings.look_at(folder, images, masks, decode)
 
 
 def _check_mmad(dataset: str, folder: Path, decode: bool) -> list[Finding]:
     findings, expected = Findings(dataset), layout.published(dataset)
-    questions, knowledge = [], {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the count below says the same
-        if findings.attempt(lambda: questions.extend(mmad.read_questions(folder))):
-            counts = f"mmad.json: {len(questions)} questions about {len({one.image for one in questions})} images"
-            released = next(file.sha256 for file in read_sources()["mmad"].files if file.name == "mmad.json")
-            if sha256(folder / "mmad.json") == released:
-                findings.add("ok", f"{counts}, the released file.")
-            elif len(questions) in expected["all", "json", "questions"]:
-                findings.add("warning", f"{counts}, but not the released file.", "Compare it with the release.")
-            else:
-                numbers = " or ".join(map(str, expected["all", "json", "questions"]))
-                findings.add("error", f"{counts}, not {numbers} questions.", "Copy it from the release.")
-    if findings.attempt(lambda: knowledge.update(mmad.read_knowledge(folder))):
-        found, released = sum(map(len, knowledge.values())), expected["all", "knowledge", "categories"][0]
-        verdict = ("ok", "as released.", "") if found == released else ("error", f"not {released}.", mmad.HINT)
-        findings.add(verdict[0], f"domain_knowledge.json: {found} categories, {verdict[1]}", verdict[2])
+        questions = findings.attempt(lambda: mmad.read_questions(folder))
+    if questions:
+        counts = f"mmad.json: {len(questions)} questions about {len({one.image for one in questions})} images"
+        numbers = expected["all", "json", "questions"]
+        if sha256(folder / "mmad.json") in {file.sha256 for file in read_sources()["mmad"].files}:
+            findings.add("ok", f"{counts}, the released file.")
+        elif len(questions) in numbers:
+            findings.add("warning", f"{counts}, but not the released file.", "Compare it with the release.")
+        else:
+            findings.add("error", f"{counts}, not {' or '.join(map(str, numbers))} questions.", mmad.HINT)
+    knowledge, number = (
+        findings.attempt(lambda: mmad.read_knowledge(folder)),
+        expected["all", "knowledge", "categories"],
+    )
+    if knowledge is not None:
+        count = sum(map(len, knowledge.values()))
+        message = f"domain_knowledge.json: {count} categories, {number[0]} in the release."
+        findings.add("ok" if count == number[0] else "error", message, "" if count == number[0] else mmad.HINT)
     return findings
 
 

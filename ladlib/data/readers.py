@@ -23,6 +23,7 @@ defect, is this project's choice: parts that are missing, extra, misplaced or ou
 """
 
 import csv
+import io
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,7 +36,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from ladlib.data.images import DAMAGE, FORMATS
 from ladlib.data.layout import LOCO_FOLDERS, category_folders, find_dataset, list_images, read_table, subfolders
-from ladlib.errors import UserError, read_json
+from ladlib.errors import UserError, read_json, read_text
 from ladlib.records import Anomaly, Dataset, Inside, Record, Sample
 
 UNKNOWN = "unknown"  # the defect of an anomalous image without a usable annotation
@@ -176,20 +177,15 @@ def read_labels(path: Path) -> dict[str, list[str]]:
 
 def _csv_rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a CSV file with their line numbers; any line ends, with or without a byte order mark."""
+    table = csv.reader(io.StringIO(read_text(path, HINT).removeprefix("\ufeff")))
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            if next(reader, None) != columns:
-                raise UserError(f"{path} has other columns than {','.join(columns)}.", HINT)
-            for row in reader:
-                if len(row) != len(columns):
-                    raise UserError(f"{path}, line {reader.line_num}: {len(row)} values, not {len(columns)}.", HINT)
-                yield reader.line_num, dict(zip(columns, row, strict=True))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing.", HINT) from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.", HINT) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        if next(table, None) != columns:
+            raise UserError(f"{path} has other columns than {','.join(columns)}.", HINT)
+        for row in table:
+            if len(row) != len(columns):
+                raise UserError(f"{path}, line {table.line_num}: {len(row)} values, not {len(columns)}.", HINT)
+            yield table.line_num, dict(zip(columns, row, strict=True))
+    except csv.Error as error:
         raise UserError(f"{path} is not a csv file.", HINT) from error
 
 

@@ -14,7 +14,7 @@ LAB ?=
 
 BIN := .venv/bin
 
-.PHONY: help env reproduce test lab report lint
+.PHONY: help env reproduce test lab report docs lint
 
 help:
 	@echo "make reproduce   the five notebooks on the toy profile (PROFILE= DATA= SEED= RUN=)"
@@ -22,6 +22,7 @@ help:
 	@echo "make env         the environment only (PYTHON= TORCH_INDEX=)"
 	@echo "make lab         JupyterLab on the notebooks (LAB=\"--no-browser --allow-root\")"
 	@echo "make report      tables and figures from stored results, no model (RUN=)"
+	@echo "make docs        the executed notebooks as pages that open offline, in docs/_build (Sphinx is installed for it)"
 	@echo "make lint        formatting and lint checks"
 
 # .venv/.ready is written last and holds what the environment was made from, so neither a half-finished
@@ -53,6 +54,12 @@ lab: env
 report: env
 	@$(BIN)/python -m ladlib report $(if $(RUN),--run "$(RUN)")
 
+docs: env
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r docs/requirements.txt
+	@$(BIN)/python -m sphinx -q -b html docs docs/_build
+	@echo "Pages: docs/_build/index.html"
+
+# Known vulnerabilities of the lock need a network: python -m pip install pip-audit (elsewhere), pip-audit -r requirements.lock
 lint: env
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m ruff check .

@@ -117,5 +117,5 @@ def test_a_model_of_other_weights_has_another_fingerprint(copied):
 
 def test_a_model_that_is_nowhere_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="neither a folder nor to be had from the hub"):
+    with pytest.raises(UserError, match="neither a folder nor available from the hub"):
         load_model("nowhere/at-all", tiny_profile().model)

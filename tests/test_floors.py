@@ -23,7 +23,7 @@ FLOORS = {
     ),
     3: (
         "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "held_out", "sft_writer",
-        "sampling", "sensitivity", "launch", "fast",
+        "sampling", "sensitivity", "launch", "fast", "export",
     ),
     4: (
         "execution", "parameters", "runner", "pipeline", "study", "cli_data", "verify", "cli", "doctor", "release",

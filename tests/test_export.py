@@ -1,0 +1,58 @@
+"""An exported folder needs nothing of ladlib."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from tiny import tiny_profile, write_data
+from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from ladlib import sft
+from ladlib.conversations import make_conversations, pair_images
+from ladlib.errors import UserError
+from ladlib.export import export
+from ladlib.models import load_model, load_processor
+from ladlib.prompts import QUESTION, prompt_text
+from ladlib.runs import RunFolder
+
+LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "LoRA"])
+def test_plain_transformers_loads_it_completely_and_writes_our_greedy_answers(lora, tmp_path):
+    data, run = write_data(tmp_path / "data"), RunFolder(tmp_path / "run")
+    profile = tiny_profile(model__lora=lora, model__dtype="bfloat16", sft__steps=1, sft__learning_rate=1e-2)
+    sft.train(profile, data, run, 0)
+    run.open("smoke", 0)
+    out = export(run.root, tmp_path / "out", arm="sft")
+    model, report = AutoModelForImageTextToText.from_pretrained(out, dtype=torch.bfloat16, output_loading_info=True)
+    assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
+    images = Qwen2VLImageProcessorPil.from_pretrained(out)
+    assert tokenizer.padding_side == "left" and (out / "prompt.txt").read_text() == QUESTION
+
+    ours = load_model(str(run.checkpoint("sft", 0)), profile.model)
+    processor = load_processor(str(run.checkpoint("sft", 0)), profile.data)
+    pair = make_conversations(profile, data, 0)[0].pair
+    shown = pair_images(pair, data, profile.data)
+    inputs = processor(text=[prompt_text(processor, QUESTION, images=2)], images=[shown], return_tensors="pt")
+    assert torch.equal(images(shown, return_tensors="pt")["pixel_values"], inputs["pixel_values"])
+    expected, result = (one.generate(**inputs, max_new_tokens=24) for one in (ours, model))
+    assert torch.equal(result, expected)
+    assert tokenizer.chat_template == processor.tokenizer.chat_template
+    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+
+    _, front, card = (out / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(front)["pipeline_tag"] == "image-text-to-text" and "torch.bfloat16" in card
+    with pytest.raises(UserError, match="exists already"):
+        export(run.root, out, arm="sft")
+
+
+def test_a_run_without_the_checkpoint_is_one_line(tmp_path):
+    run = RunFolder(tmp_path)
+    run.open("smoke", 0)
+    with pytest.raises(UserError, match="There is no model in .*sft_grpo-seed0"):
+        export(run.root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -10,12 +10,13 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from ladlib import sft
-from ladlib.conversations import make_conversations, pair_images
+from ladlib.data.pairing import pair_images
 from ladlib.errors import UserError
 from ladlib.export import export
 from ladlib.models import load_model, load_processor
 from ladlib.prompts import QUESTION, prompt_text
 from ladlib.runs import RunFolder
+from ladlib.sft_data import make_conversations
 
 LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
 

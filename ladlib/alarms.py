@@ -30,7 +30,7 @@ class Stopped(Exception):
 
 
 class Alarms:
-    """Warns once for each rule; with ``stop``, :meth:`halt` raises :class:`Stopped`."""
+    """Warns once for each rule; ``stop`` says whether an alarm is to end the training."""
 
     def __init__(self, title: str = "GRPO", stop: bool = False) -> None:
         self.title, self.stop = title, stop
@@ -48,11 +48,11 @@ class Alarms:
     def update(self, row: dict) -> list[str]:
         """The alarms that ``row`` raises for the first time."""
         lost = [name for name in ("loss", "grad_norm", "reward") if not math.isfinite(row.get(name) or 0.0)]
-        at_once = {NOT_FINITE.format(name) for name in lost}
         signs = [message for name, is_bad, message in RULES if row.get(name) is not None and is_bad(row[name])]
         signs += [EXPLODED] if self._explodes(row.get("grad_norm") or 0.0) else []
-        self._streaks = {sign: self._streaks.get(sign, 0) + 1 for sign in [*sorted(at_once), *signs]}
-        due = [sign for sign, steps in self._streaks.items() if sign in at_once or steps >= ALARM_STEPS]
+        self._streaks = {sign: self._streaks.get(sign, 0) + 1 for sign in signs}
+        self._streaks |= {NOT_FINITE.format(name): ALARM_STEPS for name in lost}
+        due = [sign for sign, steps in self._streaks.items() if steps >= ALARM_STEPS]
         new = [sign for sign in due if sign not in self._raised]
         self._raised.update(new)
         return new
@@ -61,11 +61,6 @@ class Alarms:
     def is_good(self) -> bool:
         """Whether the last row breaks no rule: the state of such a step is worth keeping."""
         return not self._streaks
-
-    def halt(self, new: Sequence[str], step: int) -> None:
-        """Raise :class:`Stopped` where training is to stop and ``new`` alarms were raised."""
-        if self.stop and new:
-            raise Stopped(f"{self.title} stopped at step {step}: {new[0]}")
 
     def _explodes(self, norm: float) -> bool:
         if not math.isfinite(norm):

@@ -25,7 +25,7 @@ from statistics import fmean
 
 from trl import GRPOConfig, GRPOTrainer
 
-from ladlib import prompts
+from ladlib import prompts, training
 from ladlib.alarms import Alarms
 from ladlib.config import Grpo, Profile
 from ladlib.errors import UserError
@@ -36,19 +36,7 @@ from ladlib.records import Pair
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.runs import RunFolder, append_json
 from ladlib.sft_data import balanced_pairs
-from ladlib.training import (
-    ResumeMixin,
-    StepLog,
-    accumulation,
-    common_arguments,
-    count_devices,
-    fit_and_save,
-    lazy_rows,
-    load_policy,
-    lora_config,
-    rows_of,
-    training_fingerprint,
-)
+from ladlib.training import ResumeMixin, StepLog
 
 STORED_GROUPS = 4  # groups of a step whose completions are written down
 PARITY_PAIRS, PARITY_TOKENS = 4, 8  # later tokens may differ where two are almost equally probable
@@ -79,14 +67,15 @@ def train(
     pairs = balanced_pairs(profile, data_root, seed) if pairs is None else pairs
     print(f"{arm}: {len(pairs)} pairs, {sum(pair.test.label == 'yes' for pair in pairs)} of them anomalous")
     files, folder = training_files(pairs, data_root), run.checkpoint(arm, seed)
-    policy, processor = load_policy(profile, model)
+    policy, processor = training.load_policy(profile, model)
     trainer = make_trainer(profile, pairs, data_root, policy, processor, folder, seed)
     if trainer.is_world_process_zero():
         write_manifest(run.manifest(arm, seed), files)
     trainer.rollouts = run.rollouts(arm, seed)
+    inputs = training.training_fingerprint(profile, profile.grpo, model, seed, files)
     alarms = Alarms("GRPO", profile.grpo.stop_on_alarm)
-    trainer.add_callback(StepLog(run.log(arm, seed), arm, _columns, alarms, trainer.rollouts))
-    return fit_and_save(trainer, folder, training_fingerprint(profile, profile.grpo, model, seed, files))
+    log = StepLog(run.log(arm, seed), arm, _columns, alarms, trainer.rollouts)
+    return training.fit_and_save(trainer, folder, inputs, log)
 
 
 def make_trainer(
@@ -102,12 +91,11 @@ def make_trainer(
             message = f"grpo.shared_prefix samples by itself, and grpo.engine is {profile.grpo.engine}."
             raise UserError(message, "Change one of them in the profile.")
         trainer_class = type("SharedTrainer", (SharedPrefix, TimedTrainer), {})
+    messages = [{"prompt": prompts.rlad_messages()}] * len(pairs)
     trainer = trainer_class(
         policy, [_accuracy(processor), _format(processor)], make_config(profile, policy, folder, seed),
-        train_dataset=lazy_rows(
-            rows_of(pairs, data_root), profile.data, lambda row: {"prompt": prompts.rlad_messages()}
-        ),
-        processing_class=processor, peft_config=lora_config(policy, profile.model.lora),
+        train_dataset=training.dataset_of(pairs, data_root, profile.data, messages),
+        processing_class=processor, peft_config=training.lora_config(policy, profile.model.lora),
     )  # fmt: skip
     # Divided by accelerate, a model does not know of it: its generate would stop at the end of this device's answers
     # while the others wait for its share of the weights.
@@ -120,14 +108,14 @@ def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig
 
     A step has ``prompts_per_step * group_size`` completions over all devices, in micro-batches.
     """
-    grpo, devices = profile.grpo, count_devices()
+    grpo, devices = profile.grpo, training.count_devices()
     if grpo.prompts_per_step % devices:
         message = f"grpo.prompts_per_step {grpo.prompts_per_step} is no multiple of {devices} devices."
         raise UserError(message, "Change it in the profile.")
     completions = grpo.prompts_per_step * grpo.group_size
     return GRPOConfig(
-        **common_arguments(profile, grpo, folder, seed, policy),
-        gradient_accumulation_steps=accumulation(completions, grpo.micro_batch_size, "prompts_per_step * group_size ="),
+        **training.common_arguments(profile, grpo, folder, seed, policy),
+        gradient_accumulation_steps=training.accumulation(completions, grpo.micro_batch_size, "prompts_per_step * group_size ="),
         num_generations=grpo.group_size, max_completion_length=grpo.max_completion_tokens,
         temperature=grpo.temperature, top_p=1.0, top_k=0,
         beta=grpo.beta, use_bias_correction_kl=True, epsilon=grpo.epsilon, num_iterations=1,

@@ -130,20 +130,18 @@ def _end_with_owner() -> None:
 def main() -> None:
     """Train a stage as one of the processes that accelerate starts; or print the path of a configuration for it."""
     parser = argparse.ArgumentParser(prog="python -m ladlib.launch", description=main.__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for method in get_args(Method):
-        commands.add_parser(method, help="print the path of the configuration for accelerate")
-    for stage in ARMS:
-        command = commands.add_parser(stage, help="train")
-        command.add_argument("--profile", required=True)
-        command.add_argument("--data", type=Path, required=True, help="the folder that holds the datasets")
-        command.add_argument("--run", type=Path, required=True, help="the run folder")
-        command.add_argument("--seed", type=int, default=0)
-        command.add_argument("--model", default="", help="a folder or a hub id; the profile's base where left out")
+    parser.add_argument("command", choices=[*ARMS, *get_args(Method)])
+    parser.add_argument("--profile", default="paper")
+    parser.add_argument("--data", type=Path, help="the folder that holds the datasets")
+    parser.add_argument("--run", type=Path, help="the run folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", default="", help="a folder or a hub id; the profile's base where left out")
     given = parser.parse_args()
     if given.command not in ARMS:
         print(config_file(given.command))
         return
+    if not (given.data and given.run):
+        parser.error("--data and --run are required")
     with as_rank():
         profile = load_profile(given.profile)
         run_stage(given.command, profile, given.data, RunFolder(given.run), given.seed, given.model)

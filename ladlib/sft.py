@@ -13,31 +13,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from accelerate.data_loader import SeedableRandomSampler
+from datasets import Dataset
 from torch.utils.data import Sampler
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from ladlib import prompts
+from ladlib import prompts, training
 from ladlib.alarms import Alarms
 from ladlib.config import Data, Profile
+from ladlib.data import find_dataset
 from ladlib.data.images import tokens, view_size
 from ladlib.leakage import training_files, write_manifest
 from ladlib.models import PairProcessor
 from ladlib.records import Conversation
 from ladlib.runs import RunFolder
 from ladlib.sft_data import make_conversations
-from ladlib.training import (
-    ResumeMixin,
-    StepLog,
-    accumulation,
-    common_arguments,
-    fit_and_save,
-    lazy_rows,
-    load_policy,
-    lora_config,
-    rows_of,
-    training_fingerprint,
-)
+from ladlib.training import ResumeMixin, StepLog
 
 
 def train(
@@ -52,13 +43,13 @@ def train(
     print(f"{arm}: {len(conversations)} conversations about {len({talk.pair.id for talk in conversations})} images")
     files = training_files([talk.pair for talk in conversations], data_root)
     model, folder = model or profile.model.base, run.checkpoint(arm, seed)
-    policy, processor = load_policy(profile, model)
+    policy, processor = training.load_policy(profile, model)
     trainer = make_trainer(profile, conversations, data_root, policy, processor, folder, seed)
     if trainer.is_world_process_zero():
         write_manifest(run.manifest(arm, seed), files)
-    trainer.add_callback(StepLog(run.log(arm, seed), arm, _Columns(), Alarms("SFT", profile.sft.stop_on_alarm)))
-    inputs = training_fingerprint(profile, profile.sft, model, seed, [*files, *conversations])
-    return fit_and_save(trainer, folder, inputs)
+    inputs = training.training_fingerprint(profile, profile.sft, model, seed, [*files, *conversations])
+    log = StepLog(run.log(arm, seed), arm, _Columns(), Alarms("SFT", profile.sft.stop_on_alarm))
+    return training.fit_and_save(trainer, folder, inputs, log)
 
 
 def make_trainer(
@@ -68,17 +59,16 @@ def make_trainer(
     """The trainer, ready to run; ``folder`` is where its checkpoint will be."""
     sft = profile.sft
     arguments = SFTConfig(
-        **common_arguments(profile, sft, folder, seed, policy),
-        gradient_accumulation_steps=accumulation(sft.batch_size, sft.micro_batch_size, "sft.batch_size"),
+        **training.common_arguments(profile, sft, folder, seed, policy),
+        gradient_accumulation_steps=training.accumulation(sft.batch_size, sft.micro_batch_size, "sft.batch_size"),
         lr_scheduler_type="cosine",
         max_length=None,  # a truncated prompt would lose image tokens but not their features
         completion_only_loss=True,
     )
-    rows = _rows(conversations, data_root)
     return StepwiseTrainer(
-        policy, arguments, train_dataset=lazy_rows(rows, profile.data, _messages), processing_class=processor,
-        peft_config=lora_config(policy, profile.model.lora),
-        lengths=[_count_tokens(row, profile.data, processor) for row in rows],
+        policy, arguments, train_dataset=_dataset(conversations, data_root, profile.data), processing_class=processor,
+        peft_config=training.lora_config(policy, profile.model.lora),
+        lengths=[_count_tokens(talk, data_root, profile.data, processor) for talk in conversations],
     )  # fmt: skip
 
 
@@ -86,21 +76,21 @@ def tokens_with_loss(
     conversation: Conversation, data_root: Path | str, data: Data, processor: PairProcessor
 ) -> list[tuple[str, bool]]:
     """The tokens of a conversation as text, and whether each carries loss, as the trainer's collator has them."""
-    row = lazy_rows(_rows([conversation], data_root), data, _messages)[0]
+    row = _dataset([conversation], data_root, data)[0]
     batch = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)([row])
     pieces = [processor.tokenizer.decode([token]) for token in batch["input_ids"][0].tolist()]
     return list(zip(pieces, (batch["labels"][0] != -100).tolist(), strict=True))
 
 
-def _rows(conversations: Sequence[Conversation], data_root: Path | str) -> list[dict]:
-    rows = rows_of([talk.pair for talk in conversations], data_root)
-    texts = ({"question": talk.question, "answer": talk.answer} for talk in conversations)
-    return [row | text for row, text in zip(rows, texts, strict=True)]
-
-
-def _messages(row: dict) -> dict:
-    question = prompts.user_message(row["question"], images=2)
-    return {"prompt": [question], "completion": [{"role": "assistant", "content": row["answer"]}]}
+def _dataset(conversations: Sequence[Conversation], data_root: Path | str, data: Data) -> Dataset:
+    messages = [
+        {
+            "prompt": [prompts.user_message(talk.question, images=2)],
+            "completion": [{"role": "assistant", "content": talk.answer}],
+        }
+        for talk in conversations
+    ]
+    return training.dataset_of([talk.pair for talk in conversations], data_root, data, messages)
 
 
 class StepwiseTrainer(ResumeMixin, SFTTrainer):
@@ -140,11 +130,14 @@ class ByLength(Sampler):
             yield from sorted(rows[start : start + self.step], key=self.lengths.__getitem__)
 
 
-def _count_tokens(row: dict, data: Data, processor: PairProcessor) -> int:
+def _count_tokens(talk: Conversation, data_root: Path | str, data: Data, processor: PairProcessor) -> int:
     """The tokens of a conversation without those that all conversations share."""
-    paths = (Path(row["folder"], row[name]) for name in ("reference", "test"))
-    visual = sum(tokens(view_size(path, data.min_pixels, data.max_pixels)) for path in paths)
-    return visual + len(processor.tokenizer(row["question"] + row["answer"])["input_ids"])
+    folder = find_dataset(data_root, talk.pair.test.dataset)
+    sizes = (
+        view_size(folder / path, data.min_pixels, data.max_pixels)
+        for path in (talk.pair.reference, talk.pair.test.image)
+    )
+    return sum(map(tokens, sizes)) + len(processor.tokenizer(talk.question + talk.answer)["input_ids"])
 
 
 class _Columns:

@@ -18,8 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ladlib.alarms import Alarms, Stopped
 from ladlib.config import Data, Grpo, Lora, Model, Profile, Sft
-from ladlib.data import find_dataset
-from ladlib.data.images import view
+from ladlib.data.pairing import pair_images
 from ladlib.errors import UserError
 from ladlib.models import PairProcessor, best_device, count_parameters, fingerprint, load_model, load_processor
 from ladlib.progress import Progress
@@ -101,34 +100,20 @@ def accumulation(whole: int, micro: int, what: str) -> int:
     return whole // (micro * devices)
 
 
-def rows_of(pairs: Sequence[Pair], root: Path | str) -> list[dict]:
-    """A row for each pair: its fields, and the folder of its images."""
-    folders = {dataset: find_dataset(root, dataset) for dataset in sorted({pair.test.dataset for pair in pairs})}
-    return [
-        {
-            "id": pair.id, "category": pair.test.category, "label": pair.test.label,
-            "reference": pair.reference, "test": pair.test.image, "folder": str(folders[pair.test.dataset]),
-        }
-        for pair in pairs
-    ]  # fmt: skip
-
-
-def lazy_rows(rows: list[dict], data: Data, complete: Callable[[dict], dict]) -> Dataset:
-    """``rows`` with an ``images`` column, [reference image, test image], and the columns that ``complete`` adds.
+def dataset_of(pairs: Sequence[Pair], root: Path | str, data: Data, messages: Sequence[dict]) -> Dataset:
+    """A row per pair: its fields, ``images`` [reference image, test image], and the columns of its ``messages``.
 
     Images are opened, at their final size, when a row is read.
     """
+    rows = [{"id": pair.id, "category": pair.test.category, "label": pair.test.label, "reference": pair.reference,
+             "test": pair.test.image, "number": number} for number, pair in enumerate(pairs)]  # fmt: skip
 
     def read(batch: dict[str, list]) -> dict[str, list]:
-        stored = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        whole = [row | {"images": _images(row, data)} | complete(row) for row in stored]
-        return {key: [row[key] for row in whole] for key in whole[0]}
+        numbers = batch.pop("number")
+        columns = {key: [messages[number][key] for number in numbers] for key in messages[0]}
+        return batch | {"images": [pair_images(pairs[number], root, data) for number in numbers]} | columns
 
     return Dataset.from_list(rows).with_transform(read)
-
-
-def _images(row: dict, data: Data) -> list:
-    return [view(Path(row["folder"], row[name]), data.min_pixels, data.max_pixels) for name in ("reference", "test")]
 
 
 def state_dir(folder: Path) -> Path:
@@ -147,13 +132,14 @@ def training_fingerprint(profile: Profile, stage: Sft | Grpo, model: str, seed: 
     }  # fmt: skip
 
 
-def fit_and_save(trainer: Trainer, folder: Path, inputs: dict) -> Path:
+def fit_and_save(trainer: Trainer, folder: Path, inputs: dict, log: "StepLog") -> Path:
     """Train, then write the model (or its adapter) and tokenizer into ``folder``, completely or not at all.
 
-    Resumes a killed training of the same :func:`training_fingerprint` with its optimizer, schedule, order and random
-    state.
+    Resumes a killed training of the same ``inputs``, a :func:`training_fingerprint`, with its optimizer, schedule,
+    order and random state.
     """
     trainer.remove_callback(PrinterCallback)  # prints a dictionary per step
+    trainer.add_callback(log)
     states = state_dir(folder)
     with trainer.accelerator.main_process_first():
         last = _last_state(states, inputs)
@@ -253,7 +239,8 @@ class StepLog(TrainerCallback):
             self.progress.tell(state.global_step, f"{name} {row[name]:.3f}")
         if self.alarms.stop and not self.alarms.is_good:
             control.should_save = False
-        self.alarms.halt(new, state.global_step)
+        if self.alarms.stop and new:
+            raise Stopped(f"{self.alarms.title} stopped at step {state.global_step}: {new[0]}")
 
 
 def _truncate(path: Path, step: int) -> None:

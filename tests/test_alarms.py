@@ -7,7 +7,7 @@ import pytest
 from tiny import tiny_base, tiny_profile, write_data
 
 from ladlib import alarms, grpo, sft
-from ladlib.alarms import ALARM_STEPS, Alarms, Stopped, alarms_of
+from ladlib.alarms import ALARM_STEPS, Alarms, alarms_of
 from ladlib.errors import UserError
 from ladlib.models import load_model
 from ladlib.runs import RELEASED, RunFolder, read_jsonl, stored
@@ -73,14 +73,6 @@ def test_of_the_released_trainings_only_those_without_reward_spread_raise_an_ala
     assert all("nothing to learn from" in text for text in texts)
     assert not texts or arm.startswith(("format_only", "unbalanced"))
     assert texts or not arm.startswith("unbalanced")  # which learned to answer yes
-
-
-def test_an_alarm_stops_only_where_the_profile_asks():
-    Alarms("SFT").halt(["the loss"], 7)
-    watch = Alarms("SFT", stop=True)
-    watch.halt([], 3)
-    with pytest.raises(Stopped, match="SFT stopped at step 7: the loss"):
-        watch.halt(["the loss"], 7)
 
 
 @pytest.fixture

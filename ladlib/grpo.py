@@ -112,10 +112,10 @@ def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig
     if grpo.prompts_per_step % devices:
         message = f"grpo.prompts_per_step {grpo.prompts_per_step} is no multiple of {devices} devices."
         raise UserError(message, "Change it in the profile.")
-    completions = grpo.prompts_per_step * grpo.group_size
+    completions, micro = grpo.prompts_per_step * grpo.group_size, grpo.micro_batch_size
     return GRPOConfig(
         **training.common_arguments(profile, grpo, folder, seed, policy),
-        gradient_accumulation_steps=training.accumulation(completions, grpo.micro_batch_size, "prompts_per_step * group_size ="),
+        gradient_accumulation_steps=training.accumulation(completions, micro, "prompts_per_step * group_size ="),
         num_generations=grpo.group_size, max_completion_length=grpo.max_completion_tokens,
         temperature=grpo.temperature, top_p=1.0, top_k=0,
         beta=grpo.beta, use_bias_correction_kl=True, epsilon=grpo.epsilon, num_iterations=1,

@@ -194,9 +194,9 @@ def bench(
 
     session = start(profile, data, f"{RUNS}/bench-{load_profile(profile).name}")
     if what == "grpo":
-        grpo.bench(session.profile, session.data, repeats, steps, 0, model)
+        grpo(session.profile, session.data, repeats, steps, 0, model)
     else:
-        evaluation.bench(session.profile, session.data, repeats, model, steps)
+        evaluation(session.profile, session.data, repeats, model, steps)
 
 
 @app.command(epilog=examples("pretrain base", "pretrain large --out results/runs/pretrain-large"))

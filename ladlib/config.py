@@ -141,7 +141,7 @@ class Endpoint(Record):
         parts = urlsplit(url)
         if url and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("an address begins with http:// or https://")
-        if parts.username or parts.password or parts.query:
+        if "@" in url or parts.query:
             raise ValueError("an address holds no key, since it is stored; give the key in the environment")
         return url.rstrip("/")
 

@@ -1,36 +1,41 @@
-"""Evaluation: one greedy answer to every pair of MVTec LOCO AD, one record a pair, kept as it is made.
+"""Evaluation: one greedy answer to every test pair of MVTec LOCO AD, one record for each, appended as it is made.
 
-    evaluate(load_profile("toy"), Path("data"), RunFolder("results/runs/toy"), seed=0, arm="base", model="toy-base")
+    evaluate(load_profile("toy"), Path("data"), RunFolder("results/runs/toy"), 0, arm="base", model="toy-base")
 
-The paper does not say how it decodes or which normal image stands beside a test image. Here decoding is
-greedy, the pairing is fixed and committed, and P(yes) is read after the model's own rationale: the two
-answers' probabilities after ``<answer>`` (:mod:`ladlib.likelihood`).
+The answers come from a model on this machine, from a server, or from a file of stored answers; pairs, images, records
+and the rules of resuming are the same. The paper does not say how it decodes or which normal image stands beside a
+test image: here decoding is greedy and the pairing is fixed and committed.
 
-Where the profile names several processes (``parallel.processes``), each has a copy of the model on a device of its own
-and judges batches as they come; this process alone writes, in the order of the batches, so that the file is the same.
+With ``variant`` some of the pairs are judged again with one thing changed. ``blind`` (the reference image in both
+places) and ``swapped`` (the images change places, the question stays) are baselines; the reference image and the
+wording are choices that the paper leaves open.
+
+No torch at module level: stored answers and a server need none.
 """
 
+import argparse
+import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby, zip_longest
 from pathlib import Path
 
-import torch
-from PIL import Image
-from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+import yaml
 
-from ladlib import decoding, prompts
-from ladlib.config import Data, Profile, load_profile
-from ladlib.data.images import view, view_size
-from ladlib.generations import Completion, Generations
-from ladlib.likelihood import probabilities_of_yes
-from ladlib.models import STOP_TOKENS, PairProcessor, decode, fingerprint, load_model, load_processor
+from ladlib import prompts
+from ladlib.config import Profile, load_profile
+from ladlib.data.images import sha256, view, view_size
+from ladlib.errors import UserError
+from ladlib.generations import Answers, Images, Task, matches, plan
 from ladlib.parsing import parse_answer
-from ladlib.processes import count_processes, divided
+from ladlib.processes import count_processes
 from ladlib.progress import Progress
-from ladlib.records import Answer, Generation, Pair
-from ladlib.runs import RunFolder
+from ladlib.records import Answer, Completion, Generation
+from ladlib.runs import RunFolder, find, read_jsonl, write_text
 
 
 @dataclass(frozen=True)
@@ -44,135 +49,253 @@ class Verdict:
 
 
 def inspect(reference: Path, test: Path, model: str = "", profile: str | Profile = "toy") -> Verdict:
-    """Judge one image of any size and format against a normal one. Raises :class:`UserError` for a bad image."""
+    """The verdict on one image of any size and format. Raises :class:`UserError` for a bad image."""
+    from ladlib import generate
+
     start = time.perf_counter()
     profile = load_profile(profile) if isinstance(profile, str) else profile
     images = [view(Path(path), profile.data.min_pixels, profile.data.max_pixels) for path in (reference, test)]
-    judge, processor = load(profile, model)
-    (found,) = answer(
-        judge, processor, [images], profile.evaluate.max_new_tokens, shared_prefix=profile.evaluate.shared_prefix
-    )
-    return Verdict(parse_answer(found.text), found.p_yes, found.text, time.perf_counter() - start)
+    (completion,) = generate.answer(*generate.load(profile, model), [images], profile.evaluate.max_new_tokens)
+    seconds = time.perf_counter() - start
+    return Verdict(parse_answer(completion.text), completion.p_yes, completion.text, seconds)
 
 
 def evaluate(
-    profile: Profile,
-    data_root: Path | str,
-    run: RunFolder,
-    seed: int,
-    *,
-    arm: str,
-    model: str,
-    limit: int | None = None,
-) -> Path:
-    """Let ``model`` judge the test pairs of MVTec LOCO AD below ``data_root``; the file of its generations.
+    profile: Profile, data_root: Path | str, run: RunFolder, seed: int, *, arm: str, model: str = "",
+    variant: str = "", stored: Path | str = "", endpoint: bool = False, limit: int | None = None,
+) -> Path | None:  # fmt: skip
+    """Judge the test pairs of MVTec LOCO AD below ``data_root``; the file of the records.
 
-    ``limit`` test images per category and kind of anomaly (the profile's where None; 0 = all). Records that
-    the same model made of the same images before are kept. Raises :class:`UserError` for data or a model
-    that is not there.
+    The answers are those of ``model`` (the profile's base where ""), of the profile's endpoint, or of ``stored``, a
+    file of generations that must fit in every pair, image and size. ``limit`` test images for each category and kind
+    of anomaly (the profile's where None; 0 = all). With ``variant`` ("blind", "swapped", "reference", "wording",
+    "all") the file is ``run.sensitivity``, beside evaluation's own answers to the same pairs; None where the profile
+    wants none of it.
+
+    Records of the same model, prompt and images are kept, others removed. Answers of an endpoint cost money, so
+    there, as for data or a model that are not there, this raises :class:`UserError`.
     """
-    inputs, model = model_inputs(profile, model), model or profile.model.base
-    kept = Generations.open(profile, data_root, run, seed, arm=arm, inputs=inputs, limit=limit)
-    if kept.left:
-        left = {one.id for one in kept.left}
-        batches = make_batches(kept.pairs, left, kept.folder, profile.data, profile.evaluate.batch_size)
-        progress, done = Progress(arm, "batch", len(batches)), len(kept.pairs) - len(left)
-        count = count_processes(profile.parallel)
-        judged = divided(partial(_make_judge, kept, model), batches, count, ahead=partial(_open, kept))
-        for number, records in enumerate(judged, 1):
-            for record in records:
-                if record.id in left:
-                    kept.keep(record)
-                    done += 1
-            progress.tell(number, f"{done} of {len(kept.pairs)} pairs")
-    return kept.path
+    if variant and not profile.evaluate.sensitivity:
+        return None
+    if endpoint and not profile.endpoint.url:
+        raise UserError("The profile names no endpoint.", "Give its address as endpoint.url, or large_endpoint=URL.")
+    path = run.sensitivity(arm, seed) if variant else run.generations(arm, seed)
+    records = _read_stored(Path(stored), arm) if stored else {}
+    with _main_process_first():
+        answers = Answers.open(
+            profile, data_root, path, arm, seed, plan(profile, data_root, variant, limit),
+            _inputs(profile, model, stored, endpoint),
+        )  # fmt: skip
+    if not answers.pending:
+        return path
+    if stored:
+        _replay(answers, records, Path(stored))
+    elif endpoint:
+        _ask(answers)
+    elif not _is_distributed() and count_processes(profile.parallel) > 1:
+        _launch(data_root, run, profile, seed=seed, arm=arm, model=model, variant=variant, limit=limit)
+    else:
+        _generate(answers, model)
+    return path
 
 
-def load(profile: Profile, model: str = "") -> tuple[Qwen2_5_VLForConditionalGeneration, PairProcessor]:
-    """The model (the profile's base where "") ready to answer, and its processor."""
+def _inputs(profile: Profile, model: str, stored: Path | str, endpoint: bool) -> dict:
+    """What every answer depends on beside the images."""
+    values = {"question": prompts.QUESTION, "max_new_tokens": profile.evaluate.max_new_tokens}
+    values |= profile.data.model_dump(include={"min_pixels", "max_pixels"})
+    if stored:
+        return {"replay": sha256(find(Path(stored)))} | values
+    if endpoint:
+        named = profile.endpoint
+        return {"model": named.model or profile.model.large, "label": named.label, "extra": named.extra} | values
+    from ladlib.models import fingerprint
+
     name = model or profile.model.base
-    return load_model(name, profile.model).eval(), load_processor(name, profile.data, profile.model.revision)
+    return {"model": fingerprint(name, profile.model.revision), "dtype": profile.model.dtype} | values
 
 
-def make_batches(pairs: Sequence[Pair], left: Collection[str], folder: Path, data: Data, size: int) -> list[list[Pair]]:
-    """Batches of ``size`` pairs whose images are of like size, so that little is padded: those with a pair ``left``.
+# Who answers
 
-    Pairs with the same reference image stand together, so that :mod:`ladlib.decoding` reads it once.
-    A batch is judged whole, whatever of it is left: a numeric type with few digits lets an answer hang on its
-    neighbours in the batch, and it shall not hang on when a run was killed.
+
+def _generate(answers: Answers, model: str) -> None:
+    """A model on this machine. Of several processes each answers some batches, and the first of them writes all."""
+    from ladlib import generate
+
+    batches = make_batches(answers)
+    rank, ranks, gather = 0, 1, list
+    if _is_distributed():
+        from accelerate import PartialState
+        from accelerate.utils import gather_object as gather
+
+        rank, ranks = PartialState().process_index, PartialState().num_processes
+    pending, done = {task.key for task in answers.pending}, len(answers.tasks) - len(answers.pending)
+    progress, loaded = Progress(answers.arm, "batch", len(batches)), generate.load(answers.profile, model)
+    own = batches[rank::ranks]
+    own += [[]] * (-(-len(batches) // ranks) - len(own))  # every process takes part in every gathering
+    for number, (batch, images) in enumerate(_prefetched(own, answers), 1):
+        for task, record in gather(_answer_batch(answers, *loaded, batch, images)):
+            if rank == 0 and task.key in pending:
+                answers.append(record)
+                done += 1
+        progress.tell(min(number * ranks, len(batches)), f"{done} of {len(answers.tasks)} pairs")
+
+
+def make_batches(answers: Answers) -> list[list[Task]]:
+    """Batches of one variant whose images are of like size, so that little is padded: those with a pending task.
+
+    Pairs with the same reference image stand together, so that :mod:`ladlib.fast.decode` reads it once. A batch is
+    judged whole, whatever of it is pending: a numeric type with few digits lets an answer depend on its neighbours
+    in the batch, and it must not depend on when a run was killed.
     """
+    data, size, pending = answers.profile.data, answers.profile.evaluate.batch_size, set(answers.pending)
 
-    def sizes(one: Pair) -> tuple:
-        paths = (folder / one.reference, folder / one.test.image)
-        return *(view_size(path, data.min_pixels, data.max_pixels) for path in paths), one.reference, one.id
+    def order(task: Task) -> tuple:
+        paths = (answers.folder / path for path in (task.pair.reference, task.pair.test.image))
+        return *(view_size(path, data.min_pixels, data.max_pixels) for path in paths), task.pair.reference, task.pair.id
 
-    ordered = sorted(pairs, key=sizes)
-    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-    return [batch for batch in batches if any(one.id in left for one in batch)]
-
-
-def render_prompt(processor: PairProcessor, question: str = prompts.QUESTION) -> str:
-    """The task's prompt in the chat template, each image one placeholder."""
-    return prompts.prompt_text(processor, question, images=2)
+    batches = []
+    for _, of_variant in groupby(answers.tasks, key=lambda task: task.variant):
+        ordered = sorted(of_variant, key=order)
+        batches += [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return [batch for batch in batches if pending.intersection(batch)]
 
 
-@torch.inference_mode()
-def answer(
-    model: Qwen2_5_VLForConditionalGeneration, processor: PairProcessor, images: Sequence[Sequence[Image.Image]],
-    max_new_tokens: int, question: str = prompts.QUESTION, *, shared_prefix: bool = False,
-) -> list[Completion]:  # fmt: skip
-    """Greedy answers to a batch of (reference image, test image), already resized.
-
-    By plain ``generate``, or, with the same texts, by :mod:`ladlib.decoding` where ``shared_prefix``.
-    """
-    if shared_prefix:
-        return decoding.answer(model, processor, images, max_new_tokens, question)
-    texts = [render_prompt(processor, question)] * len(images)
-    inputs = processor(text=texts, images=[list(two) for two in images], padding=True, return_tensors="pt")
-    inputs = inputs.to(model.device)
-    output = model.generate(**inputs, max_new_tokens=max_new_tokens)
-    rows = [_own_tokens(processor.tokenizer, ids) for ids in output[:, inputs["input_ids"].shape[1] :].tolist()]
-    decoded = [decode(processor.tokenizer, row) for row in rows]
-    yes = probabilities_of_yes(model, processor, inputs, rows)
-    prompts_ = inputs["attention_mask"].sum(dim=1).tolist()
-    return [
-        Completion(text, finish, p, prompt, len(row))
-        for (text, finish), p, prompt, row in zip(decoded, yes, prompts_, rows, strict=True)
-    ]
+def _prefetched(batches: Sequence[list[Task]], answers: Answers) -> Iterator[tuple[list[Task], list[Images]]]:
+    """Each batch with its images, which were opened while the one before it was answered."""
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(answers.images, batches[0])
+        for batch, following in zip_longest(batches, batches[1:], fillvalue=[]):
+            images, upcoming = upcoming.result(), pool.submit(answers.images, following)
+            yield batch, images
 
 
-def _own_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
-    """A row of the batch without the padding after its end of turn."""
-    stops = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
-    end = next((place for place, token in enumerate(ids) if token in stops), len(ids) - 1)
-    return ids[: end + 1]
+def _answer_batch(
+    answers: Answers, model, processor, batch: Sequence[Task], images: Sequence[Images]
+) -> list[tuple[Task, Generation]]:
+    from ladlib import generate
 
-
-def _judge(
-    kept: Generations, model: Qwen2_5_VLForConditionalGeneration, processor: PairProcessor, batch: Sequence[Pair]
-) -> list[Generation]:
-    start, prompt = time.perf_counter(), render_prompt(processor)
-    images = _open(kept, batch)
-    settings = kept.profile.evaluate
-    completions = answer(model, processor, images, settings.max_new_tokens, shared_prefix=settings.shared_prefix)
+    if not batch:
+        return []
+    start, variant, settings = time.perf_counter(), batch[0].variant, answers.profile.evaluate
+    shown = [[views[name] for name in variant.images] for views in images]
+    completions = generate.answer(
+        model, processor, shown, settings.max_new_tokens, variant.question, shared_prefix=settings.shared_prefix
+    )
+    prompt = generate.render_prompt(processor, variant.question)
     seconds = (time.perf_counter() - start) / len(batch)
     return [
-        kept.record(one, seen, prompt, found, seconds)
-        for one, seen, found in zip(batch, images, completions, strict=True)
+        (task, answers.record(task, views, prompt, completion, seconds))
+        for task, views, completion in zip(batch, images, completions, strict=True)
     ]
 
 
-def _open(kept: Generations, batch: Sequence[Pair]) -> list[list[Image.Image]]:
-    """What a batch shows; opened once, it lies ready (:func:`ladlib.data.images.view`)."""
-    return [kept.views(one) for one in batch]
+def _is_distributed() -> bool:
+    """Whether this process is one of those that accelerate started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def _make_judge(kept: Generations, model: str) -> Callable[[Sequence[Pair]], list[Generation]]:
-    """What makes the records of a batch, with the model loaded."""
-    return partial(_judge, kept, *load(kept.profile, model))
+def _main_process_first() -> AbstractContextManager:
+    if not _is_distributed():
+        return nullcontext()
+    from accelerate import PartialState
+
+    return PartialState().main_process_first()
 
 
-def model_inputs(profile: Profile, model: str) -> dict:
-    """What an answer depends on beside the prompt and the images."""
-    name = model or profile.model.base
-    return {"model": fingerprint(name, profile.model.revision), "dtype": profile.model.dtype}
+def _launch(data_root: Path | str, run: RunFolder, profile: Profile, **options: object) -> None:
+    """The same call in several processes, each with a copy of the model on a device of its own."""
+    from ladlib import launch
+
+    file = run.root / "profile.yaml"  # with the notebook's overrides
+    write_text(file, yaml.safe_dump(profile.model_dump(), sort_keys=False))
+    options |= {"profile": file, "data": data_root, "run": run.root}
+    given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    launch.start("ladlib.evaluate", given, profile.parallel, "evaluation")
+
+
+def _ask(answers: Answers) -> None:
+    """The server at the profile's endpoint."""
+    from ladlib import endpoint
+
+    named, question = answers.profile.endpoint, prompts.QUESTION
+    model = named.model or answers.profile.model.large
+    served = f"{model}, {named.label or 'quantisation and engine not stated'}"
+    fields = {"model": model, "temperature": 0, "max_tokens": answers.profile.evaluate.max_new_tokens}
+    fields |= {"logprobs": True, "top_logprobs": endpoint.TOP_LOGPROBS} | named.extra
+    if not fields["logprobs"]:
+        del fields["top_logprobs"]
+
+    def body(task: Task) -> dict:
+        (views,) = answers.images([task])
+        return fields | {"messages": [endpoint.message(question, list(views.values()))]}
+
+    def keep(task: Task, completion: Completion, seconds: float) -> None:
+        (views,) = answers.images([task])
+        answers.append(answers.record(task, views, question, completion, seconds, served))
+
+    endpoint.ask_all(
+        named, [endpoint.Request(task, task.pair.id, partial(body, task)) for task in answers.pending], keep,
+        title=answers.arm, noun="pair", total=len(answers.tasks),
+        unanswered=answers.path.with_suffix(".unanswered.jsonl"),
+    )  # fmt: skip
+    rows = read_jsonl(answers.path)
+    print(f"{answers.arm}: {len(rows)} answers, {sum(row['refused'] for row in rows)} of them refusals")
+
+
+def _read_stored(file: Path, arm: str) -> dict[str, Generation]:
+    """The records of ``file`` by id."""
+    from ladlib.report.stored import read_records
+
+    if not find(file):
+        raise UserError(f"There is no file {file}.", "Give a generations jsonl with stored predictions.")
+    records = read_records(file)
+    if other := {one.arm for one in records} - {arm}:
+        raise UserError(f"{file} holds answers of the arm {min(other)}, not of {arm}.", "Give the file of that arm.")
+    by_id = {one.id: one for one in records}
+    if len(by_id) < len(records):
+        raise UserError(f"{file} answers {len(records) - len(by_id)} pairs twice.", "Keep one line for each pair.")
+    return by_id
+
+
+def _replay(answers: Answers, records: Mapping[str, Generation], file: Path) -> None:
+    """Stored answers to the very same questions: the run's own pairs, the same bytes, the same size as seen."""
+    if missing := [task.pair.id for task in answers.pending if task.pair.id not in records]:
+        what = f"{file} lacks {len(missing)} of {len(answers.tasks)} pairs, first {missing[0]}."
+        raise UserError(what, "Give predictions for all pairs that this run judges.")
+    fitting = [_fitting(answers, task, records[task.pair.id], file) for task in answers.pending]
+    for record in fitting:
+        answers.append(record.model_copy(update={"seed": answers.seed, "answer": parse_answer(record.text)}))
+    print(f"{answers.arm}: {len(fitting)} stored answers taken over from {file.name}")
+
+
+def _fitting(answers: Answers, task: Task, record: Generation, file: Path) -> Generation:
+    if not matches(record.model_dump(mode="json"), task.pair, answers.folder):
+        raise UserError(f"{file}: {record.id} was judged from other images.", "Give the datasets it was made from.")
+    data, paths = answers.profile.data, (task.pair.reference, task.pair.test.image)
+    sizes = tuple(view_size(answers.folder / path, data.min_pixels, data.max_pixels) for path in paths)
+    if record.pixels != sizes:
+        what = f"{file}: {record.id} was seen at {record.pixels}, this run sees it at {sizes}."
+        raise UserError(what, "Set data.min_pixels and max_pixels to those it was made with.")
+    if record.p_yes is None and not record.served:
+        what = f"{file}: {record.id} says neither p_yes nor what served it."
+        raise UserError(what, "Name the model there as `served`.")
+    return record
+
+
+def main() -> None:
+    """Evaluate as one of the processes that accelerate started."""
+    parser = argparse.ArgumentParser(prog="python -m ladlib.evaluate")
+    for name in ("profile", "data", "run", "arm", "model", "variant"):
+        parser.add_argument(f"--{name}", default="")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, default=None)
+    given = vars(parser.parse_args())
+    from ladlib import launch
+
+    with launch.as_rank():
+        evaluate(load_profile(given.pop("profile")), given.pop("data"), RunFolder(given.pop("run")),
+                 given.pop("seed"), **given)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,18 +1,18 @@
-"""The generations file of one arm: the pairs it is to hold, those it holds already, one record an answer.
+"""The records of one arm: the pairs that are judged, those that have a record already, one record for each answer.
 
-    generations = Generations.open(profile, Path("data"), run, 0, arm="base", inputs={"model": "toy-base"})
-    for one in generations.left:
-        generations.keep(generations.record(one, generations.views(one), prompt, completion, seconds))
+    answers = Answers.open(profile, data_root, path, "base", 0, plan(profile, data_root), inputs={"model": "toy-base"})
+    for task in answers.pending:
+        answers.append(answers.record(task, sizes, prompt, completion, seconds))
 
-Whoever answers, a model on this machine (:mod:`ladlib.evaluate`) or one behind an address
-(:mod:`ladlib.endpoint`), the pairs, their images, the records and the rules of going on are these.
+Whoever answers, a model on this machine, a server or a file, these are the same. No torch.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -20,151 +20,193 @@ from ladlib import prompts
 from ladlib.config import Profile
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.images import sha256, view
-from ladlib.data.pairing import pair
+from ladlib.data.pairing import pair, ranked, training_normals
 from ladlib.errors import UserError, read_json
 from ladlib.parsing import parse_answer
-from ladlib.records import Finish, Generation, Pair
-from ladlib.runs import DAMAGED, RunFolder, append_json, read_jsonl, write_text
+from ladlib.records import Completion, Factor, Generation, Pair, Seen, Variation
+from ladlib.runs import DAMAGED, append_json, read_jsonl, write_text
+
+REFERENCES = 3  # other reference images of a test image, for the variant "reference"
+Images = Mapping[Seen, Image.Image]  # reference and test image of a pair
+WORDINGS = ("short", "compare")  # of prompts.WORDINGS, for the variant "wording"
+
+
+class Variant(NamedTuple):
+    """How a pair is judged."""
+
+    factor: Factor = "none"  # what is changed
+    level: str = ""  # to what
+    images: tuple[Seen, Seen] = ("reference", "test")
+    question: str = prompts.QUESTION
+    reference: int = 0  # index in the ranking of reference images; 0 is evaluation's
+
+
+class Task(NamedTuple):
+    """A pair to be judged."""
+
+    pair: Pair
+    variant: Variant = Variant()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.pair.id, self.variant.factor, self.variant.level
 
 
 @dataclass(frozen=True)
-class Completion:
-    """What a model answered to one pair."""
-
-    text: str
-    finish: Finish
-    p_yes: float | None  # None: whoever serves the model does not tell
-    prompt_tokens: int
-    completion_tokens: int  # the end of the turn included
-    refused: bool = False
-
-
-@dataclass(frozen=True)
-class Generations:
-    """The generations of one arm and seed on the test pairs of MVTec LOCO AD."""
+class Answers:
+    """The records of one arm and seed: those that are wanted, those that are pending, and where they go."""
 
     profile: Profile
     arm: str
     seed: int
     path: Path
     folder: Path  # of the dataset: what the paths of pairs are relative to
-    pairs: tuple[Pair, ...]
-    left: tuple[Pair, ...]  # those of ``pairs`` that had no record when the file was opened
+    tasks: tuple[Task, ...]
+    pending: tuple[Task, ...]  # those that had no record when the file was opened
 
     @classmethod
     def open(
-        cls, profile: Profile, data_root: Path | str, run: RunFolder, seed: int, *, arm: str,
-        inputs: Mapping[str, object], limit: int | None = None,
-    ) -> "Generations":  # fmt: skip
-        """Find the pairs below ``data_root`` and those that ``run`` has answers to, made with the same ``inputs``.
-
-        ``limit`` test images per category and kind of anomaly (the profile's where None; 0 = all). Answers made
-        with other inputs, or to other images, are removed; those of an endpoint cost money, so there this raises
-        :class:`UserError`, as it does for data that are not there.
-        """
-        folder, path = find_dataset(data_root, "mvtec_loco"), run.generations(arm, seed)
-        pairs = pair(read_dataset(data_root, "mvtec_loco"), profile.data.reference_seed)
-        pairs = select(pairs, profile.evaluate.limit if limit is None else limit)
-        known = {one.id: one for one in pairs}
-        kept = resume(
-            path,
-            dict(inputs) | inputs_of(profile),
-            lambda row: row["id"] not in known or holds(row, known[row["id"]], folder),
-        )
-        done = {row["id"] for row in kept} & set(known)
+        cls, profile: Profile, data_root: Path | str, path: Path, arm: str, seed: int, tasks: Sequence[Task],
+        inputs: dict,
+    ) -> "Answers":  # fmt: skip
+        """What of ``tasks`` is pending; the file is left with the records that were made with ``inputs``."""
+        folder, known = find_dataset(data_root, "mvtec_loco"), {task.key: task.pair for task in tasks}
+        rows = resume(path, inputs, lambda row: _key(row) not in known or matches(row, known[_key(row)], folder))
+        done = {_key(row) for row in rows} & set(known)
         if done:
-            print(f"{arm}: {len(done)} of {len(pairs)} pairs were judged before")
-        left = tuple(one for one in pairs if one.id not in done)
-        return cls(profile, arm, seed, path, folder, tuple(pairs), left)
+            print(f"{arm}: {len(done)} of {len(known)} pairs were judged before")
+        pending = tuple(task for task in tasks if task.key not in done)
+        return cls(profile, arm, seed, path, folder, tuple(tasks), pending)
 
-    def views(self, one: Pair) -> list[Image.Image]:
-        """Reference and test image as every model sees them."""
-        band = self.profile.data.min_pixels, self.profile.data.max_pixels
-        return [view(self.folder / path, *band) for path in (one.reference, one.test.image)]
+    def images(self, tasks: Sequence[Task]) -> list[Images]:
+        """Reference and test image of each as every model sees them; opened once, they lie ready."""
+        data = self.profile.data
+        files = [{"reference": task.pair.reference, "test": task.pair.test.image} for task in tasks]
+        return [
+            {name: view(self.folder / path, data.min_pixels, data.max_pixels) for name, path in paths.items()}
+            for paths in files
+        ]
 
     def record(
-        self, one: Pair, seen: Sequence[Image.Image], prompt: str, found: Completion, seconds: float, served: str = ""
+        self, task: Task, images: Images, prompt: str, completion: Completion, seconds: float, served: str = ""
     ) -> Generation:
-        """What is kept of an answer to ``one``, given to ``prompt`` with the images ``seen``."""
-        return Generation(
-            **one.test.model_dump(include={"id", "dataset", "category", "anomaly", "defect"}), label=one.test.label,
-            arm=self.arm, seed=self.seed, reference=one.reference, test=one.test.image,
-            answer=parse_answer(found.text), prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
-            images_sha256=image_hashes(one, self.folder), pixels=tuple(image.size for image in seen),
-            seconds=seconds, served=served, **asdict(found),
+        """What is stored of an answer to ``task``, given to ``prompt``."""
+        test, variant = task.pair.test, task.variant
+        changed = {"factor": variant.factor, "level": variant.level, "shown": variant.images}
+        is_variation = self.path.parent.name == "sensitivity"
+        return (Variation if is_variation else Generation)(
+            **test.model_dump(include={"id", "dataset", "category", "anomaly", "defect"}), label=test.label,
+            arm=self.arm, seed=self.seed, reference=task.pair.reference, test=test.image,
+            answer=parse_answer(completion.text), prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
+            images_sha256=file_hashes(task.pair, self.folder), pixels=tuple(one.size for one in images.values()),
+            seconds=seconds, served=served, **asdict(completion), **(changed if is_variation else {}),
         )  # fmt: skip
 
-    def keep(self, record: Generation) -> None:
-        """Append ``record`` and have it on disk before returning."""
+    def append(self, record: Generation) -> None:
+        """Have ``record`` on disk before returning."""
         append_json(self.path, record.model_dump(mode="json"))
 
 
-def select(pairs: Sequence[Pair], limit: int) -> list[Pair]:
+# Which pairs
+
+
+def plan(profile: Profile, data_root: Path | str, variant: str = "", limit: int | None = None) -> list[Task]:
+    """The pairs to be judged, and how. A category with few training images lowers the other references for all."""
+    samples, seed = read_dataset(data_root, "mvtec_loco"), profile.data.reference_seed
+    pairs = pair(samples, seed)
+    if not variant:
+        return [Task(one) for one in subsample(pairs, profile.evaluate.limit if limit is None else limit)]
+    normals, chosen = training_normals(samples), balanced_subsample(pairs, profile.evaluate.sensitivity)
+    rankings = [
+        ranked(one.test.image, normals[one.test.dataset, one.test.category], seed, 1 + REFERENCES) for one in chosen
+    ]
+    return [
+        Task(Pair(test=one.test, reference=ranking[how.reference]), how)
+        for how in variants(variant, min(map(len, rankings), default=1) - 1)
+        for one, ranking in zip(chosen, rankings, strict=True)
+    ]
+
+
+def variants(name: str = "all", references: int = REFERENCES) -> list[Variant]:
+    """Evaluation's own, then those with the factor ``name``. Raises :class:`UserError` for an unknown one."""
+    every = [
+        Variant("blind", images=("reference", "reference")),
+        Variant("swapped", images=("test", "reference")),
+        *(Variant("reference", str(1 + index), reference=index) for index in range(1, 1 + references)),
+        *(Variant("wording", wording, question=prompts.WORDINGS[wording]) for wording in WORDINGS),
+    ]
+    names = dict.fromkeys(["all", "blind", "swapped", "reference", "wording"])
+    if name not in names:
+        raise UserError(f"There is no variant {name!r}.", f"Use one of {', '.join(names)}.")
+    return [Variant(), *(variant for variant in every if name in ("all", variant.factor))]
+
+
+def subsample(pairs: Sequence[Pair], limit: int) -> list[Pair]:
     """At most ``limit`` pairs of each category and kind of anomaly, always the same ones; all where 0.
 
     Chosen by the hash of the test image's id, since the first files of a folder often share a defect.
     """
-    if not limit:
-        return list(pairs)
-    ranked = sorted(pairs, key=lambda one: hashlib.sha256(one.id.encode()).digest())
-    taken: dict[tuple[str, str], list[str]] = {}
-    for one in ranked:
-        ids = taken.setdefault((one.test.category, one.test.anomaly), [])
-        if len(ids) < limit:
-            ids.append(one.id)
-    chosen = {identifier for ids in taken.values() for identifier in ids}
-    return [one for one in pairs if one.id in chosen]
+    chosen = {one.id for rank, one in _ranked_in_strata(pairs) if rank < limit}
+    return [one for one in pairs if one.id in chosen or not limit]
 
 
-def image_hashes(one: Pair, folder: Path) -> tuple[str, str]:
+def balanced_subsample(pairs: Sequence[Pair], size: int) -> list[Pair]:
+    """At most ``size`` good and logical ``pairs``: each category and kind gives one in turn, always the same."""
+    turns = _ranked_in_strata([one for one in pairs if one.test.anomaly != "structural"])
+    ordered = sorted(turns, key=lambda turn: (turn[0], turn[1].test.category, turn[1].test.anomaly))
+    return [one for _, one in ordered[:size]]
+
+
+def _ranked_in_strata(pairs: Sequence[Pair]) -> Iterator[tuple[int, Pair]]:
+    """Each pair with its rank in its category and kind, by the hash of its id."""
+    counts: dict[tuple[str, str], int] = {}
+    for one in sorted(pairs, key=lambda one: hashlib.sha256(one.id.encode()).digest()):
+        stratum = one.test.category, one.test.anomaly
+        counts[stratum] = counts.get(stratum, -1) + 1
+        yield counts[stratum], one
+
+
+# Which records are kept
+
+
+def file_hashes(one: Pair, folder: Path) -> tuple[str, str]:
     """SHA-256 of the files of reference and test image."""
     return sha256(folder / one.reference), sha256(folder / one.test.image)
 
 
-def holds(row: Mapping, one: Pair, folder: Path) -> bool:
+def matches(row: Mapping, one: Pair, folder: Path) -> bool:
     """Whether the record ``row`` is of the pair ``one``: same reference image, same label, same bytes."""
-    if (row["reference"], row["label"]) != (one.reference, one.test.label):
-        return False
-    return tuple(row["images_sha256"]) == image_hashes(one, folder)
+    same = (row["reference"], row["label"]) == (one.reference, one.test.label)
+    return same and tuple(row["images_sha256"]) == file_hashes(one, folder)
 
 
-def inputs_of(profile: Profile) -> dict:
-    """What every answer depends on beside the model and the images."""
-    values = {"question": prompts.QUESTION, "max_new_tokens": profile.evaluate.max_new_tokens}
-    return values | profile.data.model_dump(include={"min_pixels", "max_pixels"})
+def _key(row: Mapping) -> tuple[str, str, str]:
+    return row["id"], row.get("factor", "none"), row.get("level", "")
 
 
-def resume(path: Path, inputs: dict, still_holds: Callable[[dict], bool]) -> list[dict]:
-    """The records in ``path`` that were made with ``inputs`` and still hold; ``path`` is left with these.
+def resume(path: Path, inputs: dict, still_matches: Callable[[dict], bool]) -> list[dict]:
+    """The records in ``path`` that were made with ``inputs`` and still match; ``path`` is left with these.
 
-    Records of another model, prompt or image are removed, and so is a line cut off while being written.
+    Records of another model, prompt or image are removed, and so is a line cut off while being written. Raises
+    :class:`UserError` for what is no record, and rather than throw away answers of an endpoint.
     """
     note = path.with_suffix(".inputs.json")
     made = read_json(note, DAMAGED) if note.exists() else {}
     rows = read_jsonl(path)
-    _refuse_foreign(rows, path)
-    fits = [made == inputs and still_holds(row) for row in rows]
-    kept = [row for row, fit in zip(rows, fits, strict=True) if fit]
-    _refuse_to_lose([row for row, fit in zip(rows, fits, strict=True) if not fit], made, path)
-    if path.is_file():
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
-    if made != inputs:
-        write_text(note, json.dumps(inputs, indent=2) + "\n")
-    return kept
-
-
-def _refuse_foreign(rows: Sequence[Mapping], path: Path) -> None:
-    """What is no record at all is not overwritten: the file may be somebody's."""
     for number, row in enumerate(rows, 1):
-        if lacking := [name for name in ("id", "reference", "label", "images_sha256") if name not in row]:
-            raise UserError(f"{path}, record {number} has no {lacking[0]}.", DAMAGED)
-
-
-def _refuse_to_lose(rows: Sequence[Mapping], made: Mapping, path: Path) -> None:
-    """Answers of an endpoint may have cost money; those replayed from a file are still in that file."""
-    bought = [row for row in rows if row.get("served")]
-    if bought and "replay" not in made:
+        if missing := [name for name in ("id", "reference", "label", "images_sha256") if name not in row]:
+            raise UserError(f"{path}, record {number} has no {missing[0]}.", DAMAGED)  # the file may be somebody's
+    fits = [made == inputs and still_matches(row) for row in rows]
+    bought = [row for row, fit in zip(rows, fits, strict=True) if not fit and row.get("served")]
+    if bought and "replay" not in made:  # those replayed are still in the file that they came from
         raise UserError(
             f"{path} holds {len(bought)} answers of {bought[0]['served']} with another model, setting or image.",
             "They are not thrown away: set the values back, or move the file elsewhere.",
         )
+    kept = [row for row, fit in zip(rows, fits, strict=True) if fit]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+    if path.is_file() and path.read_bytes() != text.encode():
+        write_text(path, text)
+    if made != inputs:
+        write_text(note, json.dumps(inputs, indent=2) + "\n")
+    return kept

@@ -23,7 +23,7 @@ from ladlib.data import find_dataset, read_dataset
 from ladlib.data.images import sha256, view
 from ladlib.data.pairing import pair, training_normals
 from ladlib.errors import UserError
-from ladlib.generations import select
+from ladlib.generations import subsample
 from ladlib.records import Detection, Sample
 from ladlib.runs import RunFolder, write_text
 
@@ -38,7 +38,7 @@ def detect(profile: Profile, data_root: Path | str, run: RunFolder) -> Path:
     Raises :class:`UserError` for data that are not there, or a category with a single training image.
     """
     samples = read_dataset(data_root, "mvtec_loco")
-    tests = [one.test for one in select(pair(samples, profile.data.reference_seed), profile.evaluate.limit)]
+    tests = [one.test for one in subsample(pair(samples, profile.data.reference_seed), profile.evaluate.limit)]
     folder, found = find_dataset(data_root, "mvtec_loco"), []
     for (_, category), normals in training_normals(samples).items():
         of_category = [one for one in tests if one.category == category]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ladlib.evaluate import Verdict
-    from ladlib.generations import Completion
+    from ladlib.records import Completion
     from ladlib.report.stored import Stored
 
 UNSET = (-1, "")  # an override of -1, -1.0 or "" leaves the profile's value
@@ -98,11 +98,11 @@ class Session:
 
     def load(self, arm: str) -> tuple:
         """(model, processor) of ``arm``; the last loaded one is kept in memory."""
-        from ladlib import evaluate
+        from ladlib import generate
 
         if arm not in self._models:
             self._models.clear()
-            self._models[arm] = evaluate.load(self.profile, self.model_name(arm))
+            self._models[arm] = generate.load(self.profile, self.model_name(arm))
         return self._models[arm]
 
     def train(self, stage: str) -> Path:
@@ -135,15 +135,14 @@ class Session:
         """
         import pandas as pd
 
-        from ladlib import endpoint, evaluate
+        from ladlib import evaluate
         from ladlib.records import Generation
-        from ladlib.replay import replay
 
         where = self.profile, self.data, self.run, self.seed
         if stored:
-            path = replay(*where, from_root(stored))
+            path = evaluate.evaluate(*where, arm=arm, stored=from_root(stored))
         elif arm == "large" and self.profile.endpoint.url:
-            path = endpoint.evaluate(*where)
+            path = evaluate.evaluate(*where, arm=arm, endpoint=True)
         else:
             path = evaluate.evaluate(*where, arm=arm, model=self.model_name(arm))
         self._outputs.append(path)
@@ -151,7 +150,7 @@ class Session:
 
     def answer(self, pairs: "Sequence[Sequence[Image.Image]]", arm: str = "sft_grpo") -> "list[Completion]":
         """One greedy completion for each (reference image, test image), which are resized as everywhere."""
-        from ladlib import evaluate
+        from ladlib import generate
         from ladlib.data.images import fit
 
         model, processor = self.load(arm)
@@ -159,7 +158,7 @@ class Session:
         images = [[fit(image, data.min_pixels, data.max_pixels) for image in pair] for pair in pairs]
         batches = [images[start : start + settings.batch_size] for start in range(0, len(images), settings.batch_size)]
         options = {"max_new_tokens": settings.max_new_tokens, "shared_prefix": settings.shared_prefix}
-        return [one for batch in batches for one in evaluate.answer(model, processor, batch, **options)]
+        return [one for batch in batches for one in generate.answer(model, processor, batch, **options)]
 
     def inspect(self, reference: Path | str, test: Path | str, arm: str = "sft_grpo") -> "Verdict":
         """Answer, P(anomalous) and rationale for two image files of any size."""

@@ -1,5 +1,6 @@
 """The records that pass from stage to stage, one for each stage. A field never changes its meaning."""
 
+from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 
@@ -109,6 +110,18 @@ class Written(Conversation):
     prompt_sha256: str  # of the words sent to the endpoint; "" by template
     images_sha256: tuple[str, str]  # reference, test: of the files' bytes
     reviewed: Literal["", "accept", "edit"] = ""  # what a person decided; "" = nothing yet
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model answered to one pair."""
+
+    text: str
+    finish: Finish
+    p_yes: float | None  # None: whoever serves the model does not report it
+    prompt_tokens: int
+    completion_tokens: int  # the end of the turn included
+    refused: bool = False
 
 
 class Generation(Record):

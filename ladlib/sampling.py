@@ -9,9 +9,8 @@ eight answers to one pair is right or wrong as a whole, and there is nothing to 
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -24,11 +23,6 @@ from ladlib.records import Pair
 from ladlib.runs import RunFolder, write_text
 from ladlib.sft_data import balanced_pairs
 from ladlib.toy.products import PRODUCTS, RuleKind
-
-if TYPE_CHECKING:  # torch is loaded only where a model answers: the report reads pass_frame
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    from ladlib.models import PairProcessor
 
 RULES: tuple[RuleKind, ...] = ("place", "count", "relation")
 KS = (1, 8)
@@ -49,16 +43,17 @@ def sample(
     """
     import torch
 
-    from ladlib import evaluate
+    from ladlib import generate
 
     pairs = pairs_by_rule(profile, data_root, per_rule)
-    policy, processor = evaluate.load(profile, model)
+    policy, processor = generate.load(profile, model)
     torch.manual_seed(seed)
     size = max(1, profile.evaluate.batch_size // profile.grpo.group_size)
     batches = [pairs[start : start + size] for start in range(0, len(pairs), size)]
     progress, lines = Progress(f"samples of {arm}", "batch", len(batches)), []
     for number, batch in enumerate(batches, 1):
-        groups = _draw(profile, data_root, policy, processor, [one for _, one in batch])
+        images = [pair_images(one, data_root, profile.data) for _, one in batch]
+        groups = generate.sample_texts(policy, processor, images, profile)
         for (rule, one), texts in zip(batch, groups, strict=True):
             lines.append(json.dumps(_row(arm, seed, rule, one, texts), ensure_ascii=False) + "\n")
         progress.tell(number)
@@ -85,26 +80,6 @@ def pairs_by_rule(profile: Profile, data_root: Path | str, per_rule: int) -> lis
 
 def _rule_of(one: Pair) -> RuleKind | None:
     return _RULE_OF.get((one.test.dataset, one.test.category))
-
-
-def _draw(
-    profile: Profile, data_root: Path | str, policy: "Qwen2_5_VLForConditionalGeneration", processor: "PairProcessor",
-    pairs: Sequence[Pair],
-) -> Iterator[list[str]]:  # fmt: skip
-    """The sampled texts of each of ``pairs``."""
-    from ladlib.evaluate import render_prompt
-    from ladlib.models import decode
-
-    grpo, texts = profile.grpo, [render_prompt(processor)] * len(pairs)
-    images = [pair_images(one, data_root, profile.data) for one in pairs]
-    inputs = processor(text=texts, images=images, padding=True, return_tensors="pt").to(policy.device)
-    tokens = policy.generate(  # inference mode is generate's own; vision tokens are banned by the model's settings
-        **inputs, do_sample=True, temperature=grpo.temperature, top_p=1.0, top_k=0,
-        max_new_tokens=grpo.max_completion_tokens, num_return_sequences=grpo.group_size,
-    )  # fmt: skip
-    rows = [decode(processor.tokenizer, row)[0] for row in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
-    for start in range(0, len(rows), grpo.group_size):
-        yield rows[start : start + grpo.group_size]
 
 
 def _row(arm: str, seed: int, rule: RuleKind, one: Pair, texts: list[str]) -> dict:

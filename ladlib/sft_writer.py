@@ -18,8 +18,8 @@ import io
 import json
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -27,11 +27,10 @@ from pydantic import ValidationError
 
 from ladlib.config import Profile
 from ladlib.data.pairing import pair_images
-from ladlib.endpoint.asking import Asking, Work, message
-from ladlib.endpoint.client import Client
+from ladlib.endpoint import Request, ask_all, message
 from ladlib.errors import UserError, read_text
 from ladlib.leakage import image_hashes
-from ladlib.records import Conversation, Prior, Record, Written
+from ladlib.records import Completion, Conversation, Prior, Record, Written
 from ladlib.runs import append_json, write_text
 from ladlib.sanitize import escape_csv
 from ladlib.sft_data import ABOUT, CAPTION
@@ -204,10 +203,9 @@ def write(
     }
     if pending:
         done = len(keys) - len(pending)
-        before = f"; {done} of {len(keys)} conversations were written before" if done else ""
-        print(f"sft data: {len(pending)} requests to {endpoint.url}{before}", flush=True)
-        with closing(Client(endpoint)) as client:
-            Asking(_work(pending, len(keys), root, profile, replies, max_tokens, client), client).all()
+        if done:
+            print(f"sft data: {done} of {len(keys)} conversations were written before", flush=True)
+        _ask(pending, len(keys), root, profile, replies, max_tokens)
         stored = _stored(replies)
     if failed := [stored[key] for key, prior in keys.items() if not _words_of(stored[key], prior)]:
         truncated, refused = sum(reply.finish == "length" for reply in failed), sum(reply.refused for reply in failed)
@@ -253,29 +251,27 @@ def _key(prior: Conversation, root: Path | str, profile: Profile) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _work(
-    pending: dict[str, Conversation], total: int, root: Path | str, profile: Profile, replies: Path, max_tokens: int,
-    client: Client,
-) -> Work[str, Reply]:  # fmt: skip
+def _ask(
+    pending: dict[str, Conversation], total: int, root: Path | str, profile: Profile, replies: Path, max_tokens: int
+) -> None:
     endpoint = profile.endpoint
     fixed = {"model": endpoint.model, "temperature": 0, "max_tokens": max_tokens} | endpoint.extra
 
-    def ask(key: str) -> Reply:
-        prior = pending[key]
-        prompt, images = prompt_of(prior), pair_images(prior.pair, root, profile.data)
-        completion, seconds = client.ask(fixed | {"messages": [message(prompt, images)]})
-        return Reply(
-            key=key, id=prior.pair.id, model=", ".join(filter(None, (endpoint.model, endpoint.label))),
-            prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(), images_sha256=image_hashes(prior.pair, root),
+    def body(prior: Conversation) -> dict:
+        return fixed | {"messages": [message(prompt_of(prior), pair_images(prior.pair, root, profile.data))]}
+
+    def keep(key: str, completion: Completion, seconds: float) -> None:
+        pair, prompt = pending[key].pair, prompt_of(pending[key])
+        reply = Reply(
+            key=key, id=pair.id, model=", ".join(filter(None, (endpoint.model, endpoint.label))),
+            prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(), images_sha256=image_hashes(pair, root),
             seconds=seconds, **{name: value for name, value in asdict(completion).items() if name != "p_yes"},
         )  # fmt: skip
+        append_json(replies, reply.model_dump(mode="json"))
 
-    return Work(
-        title="sft data", noun="conversation", total=total, left=list(pending),
-        name=lambda key: f"{pending[key].pair.id} ({pending[key].kind})", ask=ask,
-        keep=lambda reply: append_json(replies, reply.model_dump(mode="json")),
-        unanswered=replies.with_suffix(".unanswered.jsonl"),
-    )  # fmt: skip
+    requests = [Request(key, f"{one.pair.id} ({one.kind})", partial(body, one)) for key, one in pending.items()]
+    unanswered = replies.with_suffix(".unanswered.jsonl")
+    ask_all(endpoint, requests, keep, title="sft data", noun="conversation", total=total, unanswered=unanswered)
 
 
 def _stored(replies: Path) -> dict[str, Reply]:

@@ -8,9 +8,9 @@ Images and completions are taken at their longest.
 import math
 from dataclasses import dataclass
 
-from ladlib.conditions import conditions
 from ladlib.config import Profile, ToyData
 from ladlib.data.layout import published
+from ladlib.generations import variants
 from ladlib.sizes import Sizes
 
 IMAGES = 2  # a pair
@@ -95,8 +95,7 @@ def all_answers(profile: Profile) -> tuple[int, int]:
 def answers_again(profile: Profile) -> tuple[int, int]:
     """Answers under other conditions: those given in batches as evaluation's are, and those given one at a time."""
     pairs = profile.evaluate.sensitivity
-    alone = sum(one.batch_size == 1 for one in conditions(profile))
-    return (len(conditions(profile)) - alone) * pairs, alone * pairs
+    return len(variants()) * pairs, 0
 
 
 def _drawn(toy: ToyData) -> list[int]:

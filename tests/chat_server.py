@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(429, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}})
 
     def _429_with_a_time(self, number):
-        self._send(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.05"})
+        self._send(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.3"})
 
     def _429_for_a_day(self, number):
         self._send(429, {"error": {"message": "daily quota"}}, {"Retry-After": "86400"})
@@ -121,6 +121,17 @@ class Handler(BaseHTTPRequestHandler):
     def _401(self, number):
         self._send(401, {"error": {"message": f"Incorrect API key provided: {self.server.echo}"}})
 
+    def _escaped_key(self, number):
+        text = f'{{"choices": [{{"message": {{"content": "a {escaped(self)} b"}}}}]}}'
+        self._given()
+        self._write(200, text.encode(), "application/json")
+
+    def _escaped_error(self, number):
+        self._write(401, f'{{"error": {{"message": "a {escaped(self)} b"}}}}'.encode(), "application/json")
+
+    def _redirect(self, number):
+        self._send(307, {}, {"Location": "/elsewhere"})
+
     def _404(self, number):
         self._send(404, {"error": {"message": "The model does not exist."}})
 
@@ -145,6 +156,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def escaped(handler):
+    """The key that was sent, every letter in JSON's escapes."""
+    return "".join(f"\\u{ord(letter):04x}" for letter in handler.headers["Authorization"].removeprefix("Bearer "))
 
 
 def pair_of(body):

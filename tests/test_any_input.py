@@ -24,13 +24,13 @@ from ladlib.config import Profile, load_profile
 from ladlib.data import mmad, visa
 from ladlib.data.images import open_image
 from ladlib.data.readers import read_defects
-from ladlib.endpoint import reply
 from ladlib.errors import UserError
 from ladlib.parameters import convert
 from ladlib.records import leads_outside
 from ladlib.report.stored import read_records
 from ladlib.report.tables import csv as as_csv
 from ladlib.report.tables import markdown, readable
+from ladlib.response import parse_response
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sanitize import escape_csv, escape_terminal, strip_control
@@ -181,7 +181,7 @@ def test_any_parameter_is_of_its_kind_or_told(text, default):
 @given(BYTES.map(lambda data: data.decode(errors="replace")))
 def test_any_body_of_a_server_is_a_completion_or_none(body):
     try:
-        found = reply.read(body)
+        found = parse_response(body)
     except ValueError:
         return
     assert found.p_yes is None or 0 <= found.p_yes <= 1

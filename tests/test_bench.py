@@ -5,12 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from PIL import Image
-from tiny import narrow_3b, tiny_profile, write_data
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
-from ladlib import evaluate
 from ladlib.bench import clock as clocks
 from ladlib.bench import evaluation, growth, supervised
 from ladlib.bench import grpo as policy
@@ -18,8 +12,14 @@ from ladlib.bench.clock import Clock
 from ladlib.bench.cost import judging_operations, step_of
 from ladlib.bench.evaluation import ALONE, OURS, PADDED, apart
 from ladlib.bench.timing import alternate, show
+from PIL import Image
+from tiny import narrow_3b, tiny_profile, write_data
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ladlib import evaluate
 from ladlib.config import load_profile
-from ladlib.generations import Completion
+from ladlib.records import Completion
 from ladlib.sizes import sizes_of
 
 

@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_processor, tiny_profile
 from transformers.cache_utils import DynamicCache
 
-from ladlib import decoding, evaluate, prompts
+from ladlib import decoding, generate, prompts
 from ladlib.config import ToyData, load_profile
 from ladlib.data import read_dataset
 from ladlib.data.images import view
@@ -15,7 +15,7 @@ from ladlib.data.pairing import pair
 from ladlib.decoding.cache import keep, with_room
 from ladlib.decoding.prompt import distinct, lay_out
 from ladlib.decoding.rows import LOOK, padded, read_again
-from ladlib.likelihood import beginnings
+from ladlib.generate import beginnings
 from ladlib.models import VISION_TOKENS
 from ladlib.toy.datasets import write_datasets
 
@@ -36,12 +36,12 @@ def pairs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny():
-    return evaluate.load(tiny_profile())
+    return generate.load(tiny_profile())
 
 
 @pytest.fixture(scope="module")
 def toy():
-    return evaluate.load(load_profile("toy"))
+    return generate.load(load_profile("toy"))
 
 
 def same(found, expected):
@@ -83,16 +83,16 @@ def counted(module, argument: str):
 
 @pytest.mark.slow
 def test_a_trained_models_answers_are_those_of_one_pair_at_a_time(toy, pairs):
-    alone = [evaluate.answer(*toy, [two], 160)[0] for two in pairs]
+    alone = [generate.answer(*toy, [two], 160)[0] for two in pairs]
     assert len({one.completion_tokens for one in alone}) > 5, "answers must end at different times"
     same(decoding.answer(*toy, pairs, 160), alone)
 
 
 def test_a_batch_is_answered_as_generate_answers_it(toy, pairs):
     few = pairs[::5]
-    found = evaluate.answer(*toy, few, 160, shared_prefix=True)
+    found = generate.answer(*toy, few, 160, shared_prefix=True)
     assert {one.finish for one in found} == {"stop"}
-    same(found, evaluate.answer(*toy, few, 160))
+    same(found, generate.answer(*toy, few, 160))
 
 
 @pytest.mark.parametrize("question", [prompts.QUESTION, prompts.WORDINGS["short"]], ids=["task", "short"])
@@ -101,13 +101,13 @@ def test_answers_cut_off_at_the_limit_are_those_of_generate(tiny, pairs, longest
     few = [*pairs[:3], *pairs[-2:]]
     found = decoding.answer(*tiny, few, longest, question)
     assert {one.finish for one in found} == {"length"}
-    same(found, evaluate.answer(*tiny, few, longest, question))
+    same(found, generate.answer(*tiny, few, longest, question))
 
 
 def test_the_device_may_be_asked_now_and_then_only_which_rows_have_ended(toy, pairs, monkeypatch):
-    found = evaluate.answer(*toy, pairs, 64, shared_prefix=True)
+    found = generate.answer(*toy, pairs, 64, shared_prefix=True)
     monkeypatch.setitem(LOOK, "cpu", 8)
-    seldom = evaluate.answer(*toy, pairs, 64, shared_prefix=True)
+    seldom = generate.answer(*toy, pairs, 64, shared_prefix=True)
     assert len({one.completion_tokens for one in found}) > 8  # of many lengths, not all of them multiples of 8
     same(seldom, found)
 
@@ -115,7 +115,7 @@ def test_the_device_may_be_asked_now_and_then_only_which_rows_have_ended(toy, pa
 def test_images_of_unequal_size_are_padded_and_change_nothing(tiny, pairs):
     (reference, test), small = pairs[0], pairs[1][1].resize((84, 112))
     mixed = [[reference, test], [small, test], [reference, small], [small, small]]
-    same(decoding.answer(*tiny, mixed, 6), [evaluate.answer(*tiny, [two], 6)[0] for two in mixed])
+    same(decoding.answer(*tiny, mixed, 6), [generate.answer(*tiny, [two], 6)[0] for two in mixed])
 
 
 @pytest.mark.parametrize("word", ["yes", "no"])
@@ -127,7 +127,7 @@ def test_p_yes_is_read_where_an_answer_begins_with_its_tag_and_where_it_has_none
         (beginnings(processor.tokenizer).after[word][0],),
     ):
         with forced(model, *tokens):
-            same(decoding.answer(*tiny, pairs[:2], 3), evaluate.answer(*tiny, pairs[:2], 3))
+            same(decoding.answer(*tiny, pairs[:2], 3), generate.answer(*tiny, pairs[:2], 3))
             assert decoding.answer(*tiny, pairs[:1], 3)[0].p_yes == pytest.approx(float(word == "yes"))
 
 

@@ -1,23 +1,21 @@
-"""Evaluation with a tiny random model, on a tiny MVTec LOCO AD."""
+"""Evaluation with a tiny random model on a tiny MVTec LOCO AD: records, resuming, variants, stored answers."""
 
+import gzip
 import json
-import math
+from collections import Counter
 
 import pytest
-import torch
+from chat_server import ChatServer
+from layouts import write_pairs
 from tiny import tiny_base, tiny_profile, write_data
 
-from ladlib import evaluate
+from ladlib import evaluate, generate, prompts
+from ladlib.config import load_profile
 from ladlib.data import read_dataset
-from ladlib.data.images import view
-from ladlib.data.pairing import pair
-from ladlib.endpoint.asking import message
+from ladlib.data.pairing import pair, ranked
 from ladlib.errors import UserError
-from ladlib.generations import select
-from ladlib.likelihood import beginnings
-from ladlib.models import VISION_TOKENS
-from ladlib.prompts import QUESTION
-from ladlib.records import Generation
+from ladlib.generations import balanced_subsample, plan, subsample
+from ladlib.records import Generation, Pair, Sample, Variation
 from ladlib.runs import RunFolder, read_jsonl
 
 
@@ -28,152 +26,268 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def profile():
-    return tiny_profile(evaluate__max_new_tokens=12, evaluate__batch_size=2, evaluate__limit=0)
+    changes = {"max_new_tokens": 12, "batch_size": 2, "limit": 0, "sensitivity": 4}
+    return tiny_profile(model__dtype="float32", **{f"evaluate__{name}": value for name, value in changes.items()})
+
+
+def run_base(profile, data, folder, **options):
+    return evaluate.evaluate(profile, data, RunFolder(folder), 0, arm="base", model=tiny_base(), **options)
 
 
 @pytest.fixture(scope="module")
-def loaded(profile):
-    return evaluate.load(profile)
+def whole(data, profile, tmp_path_factory):
+    """The file of a whole evaluation and that of its variants. Nobody changes them."""
+    folder = tmp_path_factory.mktemp("whole")
+    return [run_base(profile, data, folder, variant=variant) for variant in ("", "all")]
 
 
-def images(data, profile, count=4):
-    folder = data / "mvtec_loco_anomaly_detection"
-    pairs = pair(read_dataset(data, "mvtec_loco"), 0)[:count]
-    paths = [(folder / one.reference, folder / one.test.image) for one in pairs]
-    return [[view(path, profile.data.min_pixels, profile.data.max_pixels) for path in two] for two in paths]
-
-
-def force(model, token: int):
-    """Make the model's most likely next token ``token``, whatever came before."""
-    return model.lm_head.register_forward_hook(
-        lambda module, args, output: output.index_fill(-1, torch.tensor([token]), 1e4)
-    )
-
-
-def timeless(text: str) -> list[dict]:
+def timeless(path) -> list[dict]:
     """Records without what may differ between two runs: the time, and digits that depend on the batch."""
-    rows = [json.loads(line) for line in text.splitlines()]
-    return [row | {"seconds": 0, "p_yes": round(row["p_yes"], 4)} for row in rows]
+    return [row | {"seconds": 0, "p_yes": round(row["p_yes"], 4)} for row in read_jsonl(path)]
 
 
-@pytest.mark.slow
-def test_two_processes_with_a_copy_of_the_model_each_write_the_file_of_one(data, profile, tmp_path):
-    alone, shared = tmp_path / "alone", tmp_path / "shared"
-    parallel = profile.parallel.model_copy(update={"processes": 2})
-    several = profile.model_copy(update={"parallel": parallel})
-    files = [
-        evaluate.evaluate(one, data, RunFolder(folder), 0, arm="base", model=tiny_base())
-        for one, folder in ((profile, alone), (several, shared))
-    ]
-    one, other = (timeless(path.read_text()) for path in files)
-    assert len(one) > 4 and one == other
+@pytest.fixture
+def asked(monkeypatch):
+    """How many pairs the model is asked about."""
+    seen, answer = [], generate.answer
+
+    def watch(model, processor, images, *args, **options):
+        seen.extend(images)
+        return answer(model, processor, images, *args, **options)
+
+    monkeypatch.setattr(generate, "answer", watch)
+    return seen
 
 
-def test_each_test_pair_gets_one_whole_record(data, profile, tmp_path):
-    path = evaluate.evaluate(profile, data, RunFolder(tmp_path), 0, arm="base", model=tiny_base())
-    records = [Generation.model_validate(row) for row in read_jsonl(path)]
-    assert sorted(one.id for one in records) == sorted(
-        sample.id for sample in read_dataset(data, "mvtec_loco") if sample.split == "test"
-    )
+def test_each_test_pair_gets_one_whole_record(data, whole):
+    records = [Generation.model_validate(row) for row in read_jsonl(whole[0])]
+    expected = sorted(sample.id for sample in read_dataset(data, "mvtec_loco") if sample.split == "test")
+    assert sorted(one.id for one in records) == expected
     for one in records:
-        assert 0 <= one.p_yes <= 1
-        assert one.completion_tokens <= 12
+        assert 0 <= one.p_yes <= 1 and one.completion_tokens <= 12 and "/train/good/" in one.reference
         assert all(side % 28 == 0 for size in one.pixels for side in size)
-        assert "/train/good/" in one.reference
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_stopped(data, profile, tmp_path, monkeypatch):
-    run = RunFolder(tmp_path)
-    path = evaluate.evaluate(profile, data, run, 0, arm="base", model=tiny_base())
-    whole = path.read_text(encoding="utf-8")
-    lines = whole.splitlines(keepends=True)
+@pytest.mark.parametrize("index", [0, 1], ids=["evaluation", "variants"])
+def test_an_interrupted_evaluation_resumes_and_repeats_nothing(data, profile, whole, tmp_path, asked, index):
+    variant, lines = ("", "all")[index], whole[index].read_text(encoding="utf-8").splitlines(keepends=True)
+    path = run_base(profile, data, tmp_path, variant=variant)
     path.write_text("".join(lines[:2]) + lines[2][:40], encoding="utf-8")  # cut off in the third record
-    judged = []
-    judge = evaluate._judge
-    monkeypatch.setattr(evaluate, "_judge", lambda *args: judged.extend(args[-1]) or judge(*args))
-    evaluate.evaluate(profile, data, run, 0, arm="base", model=tiny_base())
-    left = {json.loads(line)["id"] for line in lines[2:]}
-    assert left <= {one.id for one in judged} and len(judged) < len(lines)  # whole batches, and no batch in vain
-    assert timeless(whole) == timeless(path.read_text(encoding="utf-8"))
-    judged.clear()
-    evaluate.evaluate(profile, data, run, 0, arm="base", model=tiny_base())
-    assert not judged
+    asked.clear()
+    run_base(profile, data, tmp_path, variant=variant)
+    assert len(lines) - 2 <= len(asked) <= len(lines)  # whole batches
+    assert timeless(path) == timeless(whole[index])
+    asked.clear()
+    run_base(profile, data, tmp_path, variant=variant)
+    assert not asked
 
 
 def test_records_of_another_setting_or_image_are_made_again(data, profile, tmp_path):
-    run = RunFolder(tmp_path)
-    path = evaluate.evaluate(profile, data, run, 0, arm="base", model=tiny_base(), limit=1)
+    path = run_base(profile, data, tmp_path, limit=1)
     shorter = tiny_profile(evaluate__max_new_tokens=3, evaluate__limit=1)
-    evaluate.evaluate(shorter, data, run, 0, arm="base", model=tiny_base())
+    run_base(shorter, data, tmp_path)
     rows = read_jsonl(path)
     assert len(rows) == 3 and all(row["completion_tokens"] <= 3 for row in rows)
-    changed = [{**rows[0], "text": "kept"}, {**rows[1], "text": "old", "images_sha256": ["0", "0"]}, rows[2]]
+    changed = [rows[0] | {"text": "kept"}, rows[1] | {"text": "old", "images_sha256": ["0", "0"]}, rows[2]]
     path.write_text("".join(json.dumps(row) + "\n" for row in changed), encoding="utf-8")
-    evaluate.evaluate(shorter, data, run, 0, arm="base", model=tiny_base())
+    run_base(shorter, data, tmp_path)
     texts = {row["id"]: row["text"] for row in read_jsonl(path)}
     assert texts[rows[0]["id"]] == "kept" and texts[rows[1]["id"]] == rows[1]["text"]
 
 
-def test_a_limit_takes_the_same_few_of_each_category_and_kind(data):
-    pairs = pair(read_dataset(data, "mvtec_loco"), 0)
-    chosen = select(pairs, 1)
-    assert sorted(one.test.anomaly for one in chosen) == ["good", "logical", "structural"]
-    assert chosen == [one for one in select(list(reversed(pairs)), 1)[::-1]]
-    assert select(pairs, 0) == pairs
+def test_a_file_of_something_else_is_refused_and_left_as_it_is(data, profile, tmp_path):
+    path = RunFolder(tmp_path).generations("base", 0)
+    path.parent.mkdir()
+    path.write_text('{"mine": 1}\n')
+    with pytest.raises(UserError, match="record 1 has no id"):
+        run_base(profile, data, tmp_path)
+    assert path.read_text() == '{"mine": 1}\n'
 
 
-def test_the_size_of_the_batch_changes_nothing(data, profile, loaded):
-    pairs = images(data, profile)
-    assert len({tuple(image.size for image in two) for two in pairs}) > 1, "prompts must differ in length"
-    together = evaluate.answer(*loaded, pairs, 12)
-    alone = [evaluate.answer(*loaded, [two], 12)[0] for two in pairs]
-    assert [one.text for one in together] == [one.text for one in alone]
-    assert [one.prompt_tokens for one in together] == [one.prompt_tokens for one in alone]
-    assert [one.p_yes for one in together] == pytest.approx([one.p_yes for one in alone], abs=1e-4)
+@pytest.mark.slow
+def test_two_processes_with_a_copy_of_the_model_each_write_the_file_of_one(data, profile, whole, tmp_path):
+    several = profile.model_copy(update={"parallel": profile.parallel.model_copy(update={"processes": 2})})
+    assert timeless(run_base(several, data, tmp_path)) == timeless(whole[0])
 
 
-def test_a_model_that_wants_an_image_token_does_not_get_it(data, profile, loaded):
-    model, processor = loaded
-    hook = force(model, processor.image_token_id)
-    try:
-        (found,) = evaluate.answer(model, processor, images(data, profile, 1), 8)
-    finally:
-        hook.remove()
-    assert not any(token in found.text for token in VISION_TOKENS)
-
-
-def test_p_yes_follows_the_logits_after_the_answer_tag(data, profile, loaded):
-    model, processor = loaded
-    first = beginnings(processor.tokenizer).after
-    for word, expected in (("yes", 1.0), ("no", 0.0)):
-        hook = force(model, first[word][0])
-        try:
-            (found,) = evaluate.answer(model, processor, images(data, profile, 1), 2)
-        finally:
-            hook.remove()
-        assert found.p_yes == pytest.approx(expected)
-        assert found.finish == "length" and not math.isnan(found.p_yes)
-
-
-def test_a_server_with_the_models_own_template_gives_it_the_prompt_of_the_local_arms(data, profile, loaded):
-    _, processor = loaded
-    (two,) = images(data, profile, 1)
-    turn = message(QUESTION, two)
-    # As vLLM does: a template sees that there is an image, not which.
-    parts = [{"type": "image"} if part["type"] == "image_url" else part for part in turn["content"]]
-    seen = [turn | {"content": parts}]
-    rendered = processor.tokenizer.apply_chat_template(seen, tokenize=False, add_generation_prompt=True)
-    assert rendered == evaluate.render_prompt(processor)
-
-
-def test_inspect_takes_images_of_any_size_and_answers(data, profile):
+def test_inspect_takes_images_of_any_size_and_refuses_what_is_none(data, profile, tmp_path):
     files = sorted((data / "mvtec_loco_anomaly_detection").glob("*/test/good/*.png"))
     verdict = evaluate.inspect(files[0], files[1], tiny_base(), profile)
-    assert verdict.answer in ("yes", "no", None)
-    assert 0 <= verdict.p_yes <= 1 and verdict.seconds > 0
-
-
-def test_inspect_of_a_file_that_is_no_image_is_one_line(tmp_path, profile):
+    assert verdict.answer in ("yes", "no", None) and 0 <= verdict.p_yes <= 1 and verdict.seconds > 0
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(UserError, match="does not decode"):
         evaluate.inspect(tmp_path / "a.png", tmp_path / "a.png", tiny_base(), profile)
+
+
+# Which pairs
+
+
+def test_a_limit_takes_the_same_few_of_each_category_and_kind(data):
+    pairs = pair(read_dataset(data, "mvtec_loco"), 0)
+    chosen = subsample(pairs, 1)
+    assert sorted(one.test.anomaly for one in chosen) == ["good", "logical", "structural"]
+    assert chosen == subsample(list(reversed(pairs)), 1)[::-1] and subsample(pairs, 0) == pairs
+
+
+def test_the_subsample_is_even_over_category_and_kind_and_keeps_its_pairs_when_it_grows():
+    def made(category, anomaly, number):
+        name = f"{category}/test/{anomaly}/{number}"
+        known = {"dataset": "mvtec_loco", "category": category, "split": "test", "anomaly": anomaly}
+        return Pair(test=Sample(id=name, image=f"{name}.png", **known), reference="r.png")
+
+    kinds = ("good", "logical", "structural")
+    pairs = [made(category, kind, n) for category in "abc" for kind in kinds for n in range(20)]
+    few, more = balanced_subsample(pairs, 12), balanced_subsample(list(reversed(pairs)), 60)
+    assert set(Counter((one.test.category, one.test.anomaly) for one in few).values()) == {2}
+    assert "structural" not in {one.test.anomaly for one in more} and more[:12] == few
+
+
+# Variants
+
+
+def test_every_pair_is_judged_once_under_every_variant_which_changes_one_thing(data, whole):
+    records = [Variation.model_validate(row) for row in read_jsonl(whole[1])]
+    counts = Counter((one.id, one.factor, one.level) for one in records)
+    assert len(records) == 4 * 7 and set(counts.values()) == {1}  # usual, blind, swapped, 2 references, 2 wordings
+    assert not any(one.anomaly == "structural" for one in records)
+    usual = {one.id: one for one in records if one.factor == "none"}
+    shown = {"blind": ("reference", "reference"), "swapped": ("test", "reference")}
+    for one in records:
+        first = usual[one.id]
+        assert one.shown == shown.get(one.factor, ("reference", "test"))
+        assert (one.reference != first.reference) == (one.factor == "reference")
+        assert (one.prompt_sha256 != first.prompt_sha256) == (one.factor == "wording")
+        assert one.label == first.label and one.images_sha256[1] == first.images_sha256[1]
+
+
+def test_the_model_gets_the_images_that_a_variant_names(data, profile, tmp_path, asked):
+    path = run_base(profile.model_copy(update={"evaluate": profile.evaluate.model_copy(update={"sensitivity": 1})}),
+                    data, tmp_path, variant="all")  # fmt: skip
+    given = {
+        row["factor"]: [image.tobytes() for image in two] for row, two in zip(read_jsonl(path), asked, strict=True)
+    }
+    reference, test = given["none"]
+    assert given["blind"] == [reference, reference] and given["swapped"] == [test, reference]
+    assert given["reference"][0] != reference and given["reference"][1] == test
+    assert given["wording"] == [reference, test]
+
+
+def test_one_variant_comes_beside_the_usual_answers_and_none_where_the_profile_wants_none(data, profile, tmp_path):
+    assert {task.variant.factor for task in plan(profile, data, "blind")} == {"none", "blind"}
+    with pytest.raises(UserError, match="no variant 'upside down'"):
+        plan(profile, data, "upside down")
+    off = profile.model_copy(update={"evaluate": profile.evaluate.model_copy(update={"sensitivity": 0})})
+    assert run_base(off, data, tmp_path, variant="all") is None and not list(tmp_path.iterdir())
+
+
+def test_other_reference_images_stand_in_line_behind_the_one_of_evaluation(data):
+    samples = read_dataset(data, "mvtec_loco")
+    normals = [one.image for one in samples if one.split == "train"]
+    for one in pair(samples, 0):
+        line = ranked(one.test.image, normals, 0, 3)
+        assert line[0] == one.reference and sorted(line) == sorted(normals)
+
+
+def test_all_wordings_ask_for_the_same_form():
+    form = prompts.QUESTION[prompts.QUESTION.index("First output") :]
+    assert len({*prompts.WORDINGS.values(), prompts.QUESTION}) == 1 + len(prompts.WORDINGS)
+    assert all(text.endswith(form) for text in prompts.WORDINGS.values())
+
+
+# Stored answers: all that fit, or one line and nothing written
+
+PAIRS = 12
+
+
+def served_profile(**changes):
+    values = {"evaluate.limit": 0, "endpoint.label": "FP8, vLLM 0.11"}
+    return load_profile("smoke", **values | {name.replace("__", "."): value for name, value in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return write_pairs(tmp_path_factory.mktemp("pairs"), PAIRS // 2, PAIRS // 2)
+
+
+@pytest.fixture(scope="module")
+def stored(pairs, tmp_path_factory):
+    """What another machine stored."""
+    server, run = ChatServer(), RunFolder(tmp_path_factory.mktemp("elsewhere"))
+    profile = served_profile(endpoint__url=server.url, endpoint__concurrency=1)
+    path = evaluate.evaluate(profile, pairs, run, 0, arm="large", endpoint=True)
+    server.close()
+    return path
+
+
+def replay(pairs, run, file, seed=0, **options):
+    values = {name: options.pop(name) for name in list(options) if "__" in name}
+    return evaluate.evaluate(served_profile(**values), pairs, run, seed, arm="large", stored=file, **options)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path / "run")
+
+
+def changed(stored, folder, drop=False, twice=False, **fields):
+    """A copy of ``stored`` with its first line changed, left out or there twice."""
+    rows = read_jsonl(stored)
+    rows[:1] = [] if drop else [rows[0] | fields] * (2 if twice else 1)
+    path = folder / "changed.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["jsonl", "jsonl.gz"])
+def test_stored_answers_become_the_runs_own_records_once(stored, pairs, run, tmp_path, capsys, packed):
+    file = stored
+    if packed:
+        file = tmp_path / "large-seed0.jsonl.gz"
+        file.write_bytes(gzip.compress(stored.read_bytes()))
+    path = replay(pairs, run, file, seed=3)
+    assert path == run.generations("large", 3) and f"large: {PAIRS} stored answers" in capsys.readouterr().out
+    replay(pairs, run, file, seed=3)
+    assert read_jsonl(path) == [row | {"seed": 3} for row in read_jsonl(stored)]
+
+
+def test_a_corrected_file_replaces_the_one_before_and_its_texts_are_parsed_again(stored, pairs, run, tmp_path):
+    replay(pairs, run, stored)
+    row, *others = read_jsonl(
+        replay(pairs, run, changed(stored, tmp_path, text="<answer>yes or no</answer>", answer="yes"))
+    )
+    assert row["answer"] is None and len(others) == PAIRS - 1
+
+
+def test_a_limit_takes_the_chosen_pairs_and_leaves_the_others(stored, pairs, run):
+    assert len(read_jsonl(replay(pairs, run, stored, limit=2))) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"drop": True}, "lacks 1 of 12 pairs, first juice_bottle/test/"),
+        ({"twice": True}, "answers 1 pairs twice"),
+        ({"arm": "base"}, "holds answers of the arm base, not of large"),
+        ({"images_sha256": ["0", "0"]}, "was judged from other images"),
+        ({"reference": "juice_bottle/train/good/999.png"}, "was judged from other images"),
+        ({"pixels": [[28, 28], [28, 28]]}, "was seen at"),
+        ({"p_yes": None, "served": ""}, "says neither p_yes nor what served it"),
+        ({"finish": "tired"}, "finish"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_and_nothing_is_written(stored, pairs, run, tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        replay(pairs, run, changed(stored, tmp_path, **change))
+    assert not run.generations("large", 0).exists()
+
+
+def test_a_missing_file_and_other_image_sizes_are_one_line(stored, pairs, run, tmp_path):
+    with pytest.raises(UserError, match="There is no file"):
+        replay(pairs, run, tmp_path / "none.jsonl")
+    with pytest.raises(UserError, match="this run sees it at"):
+        replay(pairs, run, stored, data__min_pixels=15680, data__max_pixels=31360)
+
+
+def test_answers_that_were_paid_for_are_not_replaced_by_a_file(stored, pairs, tmp_path):
+    with pytest.raises(UserError, match="holds 12 answers of toy-large, FP8, vLLM 0.11"):
+        replay(pairs, RunFolder(stored.parents[1]), changed(stored, tmp_path, text="<answer>no</answer>"))

@@ -12,8 +12,8 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
+from ladlib import endpoint, response
 from ladlib.cli import app
-from ladlib.endpoint import client, reply
 from ladlib.evaluate import Verdict
 from ladlib.execution import Progress
 from ladlib.parsing import parse
@@ -107,15 +107,15 @@ def test_a_cell_that_prints_it_is_shown_as_text(text):
 
 def test_what_a_server_says_is_repeated_in_short_and_as_text():
     for text in HOSTILE.values():
-        told = client._short(text)
-        assert len(told) <= client.TOLD and told.isprintable()
+        told = endpoint.shorten(text)
+        assert len(told) <= endpoint.SHORT and told.isprintable()
 
 
 def test_a_text_of_many_tokens_is_looked_through_in_linear_time():
     def seconds(count):
-        tokens = [reply.Token(token="word ", logprob=-0.1) for _ in range(count)]
+        tokens = [response.Token(token="word ", logprob=-0.1) for _ in range(count)]
         start = time.process_time()
-        assert reply.share_of_yes(tokens) is None
+        assert response.share_of_yes(tokens) is None
         return time.process_time() - start
 
     assert seconds(24_000) < 10 * max(seconds(6_000), 0.05)
@@ -125,4 +125,4 @@ def test_a_text_of_many_tokens_is_looked_through_in_linear_time():
 def test_a_probability_that_is_none_is_not_told(value):
     tokens = f'{{"token": "<answer>", "logprob": 0}}, {{"token": "yes", "logprob": {value}, "top_logprobs": []}}'
     choice = f'{{"message": {{"content": "<answer>yes"}}, "logprobs": {{"content": [{tokens}]}}}}'
-    assert reply.read(f'{{"choices": [{choice}]}}').p_yes is None
+    assert response.parse_response(f'{{"choices": [{choice}]}}').p_yes is None

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ladlib import prompts
-from ladlib.likelihood import Beginnings, beginnings, shares_of_yes, up_to_answer
+from ladlib.generate import Beginnings, beginnings, shares_of_yes, up_to_answer
 from ladlib.models import STOP_TOKENS
 
 

@@ -19,7 +19,7 @@ from ladlib import evaluate, grpo, sft
 from ladlib.config import load_profile
 from ladlib.data import find_dataset
 from ladlib.data.images import view
-from ladlib.evaluate import render_prompt
+from ladlib.generate import render_prompt
 from ladlib.models import load_processor
 from ladlib.published_models import PUBLISHED
 from ladlib.runs import RunFolder, read_jsonl

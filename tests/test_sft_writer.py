@@ -16,9 +16,9 @@ from layouts import mmad_entry, write_ad, write_mmad, write_visa
 from test_cli import refused
 from typer.testing import CliRunner
 
+from ladlib import endpoint
 from ladlib.cli import app
 from ladlib.config import load_profile
-from ladlib.endpoint import client
 from ladlib.runs import read_jsonl
 from ladlib.sft_data import make_conversations, read_sft_file
 from ladlib.sft_writer import read_reply
@@ -47,8 +47,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(client, "PAUSE", 0.01)
-    for name in client.KEYS:
+    monkeypatch.setattr(endpoint, "PAUSE", 0.01)
+    for name in endpoint.KEYS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(chat_server, "pair_of", lambda body: json.dumps(body["messages"]))
     monkeypatch.setattr(chat_server, "completion", lambda number, body, server: choice({"content": fitting(body)}))

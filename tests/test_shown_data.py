@@ -5,11 +5,10 @@ import pytest
 from matplotlib.figure import Figure
 from tiny import tiny_base, tiny_profile, write_data
 
-from ladlib import evaluate
+from ladlib import generate
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.images import fit
 from ladlib.data.pairing import pair
-from ladlib.held_out import ask, judge
 from ladlib.report import conversations as shown
 from ladlib.report import samples
 from ladlib.sft_data import make_conversations
@@ -108,7 +107,7 @@ def test_cards_show_every_question_with_its_answers(data):
 def test_a_model_answers_each_question_and_judges_each_pair(data):
     profile = tiny_profile(data__sft_samples=3)
     asked = make_conversations(profile, data, 0)
-    model, processor = evaluate.load(profile, tiny_base())
-    assert len(ask(model, processor, asked, data, profile)) == 3
-    assert len(judge(model, processor, [asked[0].pair], data, profile)) == 1
-    assert judge(model, processor, [], data, profile) == []
+    model, processor = generate.load(profile, tiny_base())
+    assert len(generate.answer_questions(model, processor, asked, data, profile)) == 3
+    assert len(generate.answer_pairs(model, processor, [asked[0].pair], data, profile)) == 1
+    assert generate.answer_pairs(model, processor, [], data, profile) == []

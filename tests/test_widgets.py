@@ -12,9 +12,9 @@ from tiny import tiny_processor, tiny_profile
 
 from ladlib.data.images import view
 from ladlib.errors import UserError
-from ladlib.generations import Completion
 from ladlib.notebook import start
 from ladlib.parsing import TAGS
+from ladlib.records import Completion
 from ladlib.report import widgets
 from ladlib.report.interactive import Explorer, menu, processed
 from ladlib.rewards import accuracy_reward, explain_accuracy, explain_format, format_reward

@@ -34,8 +34,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from ladlib import prompts
 from ladlib.decoding.prompt import lay_out
 from ladlib.decoding.rows import begin
-from ladlib.generations import Completion
 from ladlib.models import PairProcessor
+from ladlib.records import Completion
 
 
 @torch.inference_mode()

@@ -18,9 +18,9 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from ladlib.decoding.cache import keep, taken, with_room
 from ladlib.decoding.prompt import Part, Prompt
-from ladlib.generations import Completion
-from ladlib.likelihood import beginnings, shares_of_yes, up_to_answer
+from ladlib.generate import beginnings, shares_of_yes, up_to_answer
 from ladlib.models import decode
+from ladlib.records import Completion
 
 ENDED = 0.25  # of the rows: to let some go is to copy the others, so it is not done for each by itself
 LOOK = defaultdict(lambda: 8, cpu=1)  # tokens from one look at which rows have ended to the next: a GPU waits for it
@@ -91,7 +91,7 @@ class Rows:
     def _p_yes(
         self, tokenizer: PreTrainedTokenizerBase, rows: torch.Tensor, tokens: Sequence[list[int]]
     ) -> list[float]:
-        """P(yes) as :mod:`ladlib.likelihood` has it, from the keys and values of what was written."""
+        """P(yes) as :mod:`ladlib.generate` has it, from the keys and values of what was written."""
         lasts = [self.prompts[number].last for number in self.numbers[rows].tolist()]
         again = [read_again(tokenizer, last, row) for last, row in zip(lasts, tokens, strict=True)]
         tails = [torch.tensor(tail, device=rows.device) for _, tail in again]

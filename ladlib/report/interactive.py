@@ -18,8 +18,8 @@ from PIL import Image, ImageColor
 
 from ladlib.data.images import FACTOR
 from ladlib.errors import UserError
-from ladlib.generations import Completion
 from ladlib.parsing import parse_answer
+from ladlib.records import Completion
 from ladlib.report.style import ORANGE, SKY, image_tag
 from ladlib.sanitize import escape_html
 

@@ -152,15 +152,15 @@ def rollouts(session: Any, arm: str = "sft_grpo", changes: bool = False) -> Expl
 
 def token_changes(session: Any, arm: str) -> Callable[[dict], list[Tokens]]:
     """A function from a group to its completions' tokens with their change of log-probability since SFT."""
-    from ladlib import evaluate, likelihood
+    from ladlib import generate
 
-    models = [evaluate.load(session.profile, session.model_name(name)) for name in ("sft", arm)]
+    models = [generate.load(session.profile, session.model_name(name)) for name in ("sft", arm)]
     pairs = {pair.id: pair for pair in session.training_pairs()}
 
     def changes(group: dict) -> list[Tokens]:
         images = pair_images(pairs[group["id"]], session.data, session.profile.data)
         texts = [one["text"] for one in group["completions"]]
-        before, after = (likelihood.token_log_probabilities(*model, images, texts) for model in models)
+        before, after = (generate.token_log_probabilities(*model, images, texts) for model in models)
         return [
             [(token, late - early) for (token, early), (_, late) in zip(old, new, strict=True)]
             for old, new in zip(before, after, strict=True)

@@ -1,0 +1,271 @@
+"""Answers from an OpenAI-compatible chat-completions server, for the large model that few can load. No torch.
+
+    ask_all(profile.endpoint, requests, keep, title="large", noun="pair", total=1136, unanswered=path)
+
+A request shows the words and, as PNG, exactly the pixels that every other arm sees. The chat template and settings
+from the model's repository lie with the server (vLLM: ``--generation-config vllm`` keeps Qwen's repetition penalty
+out of greedy decoding); quantisation and engine change answers, so the row in every table names them.
+
+The openai client sends and receives. Here is what it does not do: a deadline for the whole response, another attempt
+after a body that is no chat completion, a stop where the account is empty, and the key struck out of what servers say.
+"""
+
+import asyncio
+import base64
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, Omit, Timeout
+from PIL import Image
+from pydantic import ValidationError
+
+from ladlib.config import Endpoint
+from ladlib.errors import UserError
+from ladlib.progress import Progress
+from ladlib.prompts import Message, user_message
+from ladlib.records import Completion
+from ladlib.response import parse_response
+from ladlib.runs import append_json
+from ladlib.sanitize import escape_terminal
+
+KEYS = ("LADLIB_API_KEY", "OPENAI_API_KEY")  # environment variables, the first that is set
+PLACEHOLDER = 8  # characters: a shorter key, such as vLLM's "EMPTY", is none, and may well be a word of an answer
+ATTEMPTS = 8  # at one request: about a minute of pauses
+PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds: the most before the second attempt, and before any
+PATIENCE = 900.0  # seconds: asked to wait longer, the run stops instead
+TOP_LOGPROBS = 20  # alternatives listed for each token, for P(yes)
+TIMEOUT, CONNECT = 120.0, 15.0  # seconds: for a whole response, and for a connection
+IN_A_ROW = 10  # failed requests: then the endpoint is at fault, and no further one is sent
+SHORT = 200  # characters of what a server says that an error repeats
+BUSY = frozenset({408, 409, 425, 429})  # and everything from 500
+HINTS = {
+    401: f"Set the key in the environment, as {KEYS[0]}.",
+    402: "Top up the account, then run again.",
+    403: f"Check that the key in {KEYS[0]} may use this model.",
+    404: "Check endpoint.url, up to its version (…/v1), and endpoint.model.",
+}  # statuses after which no request would be answered
+
+
+class RequestFailed(Exception):
+    """A request that this endpoint does not answer; ``str`` of it says why."""
+
+
+class Busy(RequestFailed):
+    """A request that another attempt may bring an answer to."""
+
+
+class Request(NamedTuple):
+    """What is asked about one item."""
+
+    key: object  # handed to ``keep`` with the answer
+    name: str  # of the item, for people
+    body: Callable[[], dict]  # called when its turn comes, since images in base64 are large
+
+
+Keep = Callable[[object, Completion, float], None]  # takes a key, its answer, and the seconds of the request
+
+
+def ask_all(
+    settings: Endpoint, requests: Sequence[Request], keep: Keep, *, title: str, noun: str, total: int, unanswered: Path
+) -> None:
+    """Send ``requests``, several at a time; ``keep`` takes each answer as it comes, one at a time.
+
+    ``total`` counts the items that were answered before, too. Raises :class:`UserError` where no request can be
+    answered, and where at the end some were not: their names and reasons are in the file ``unanswered``. What was
+    answered has been kept in any case.
+    """
+    unanswered.unlink(missing_ok=True)
+    batch = BatchRequests(settings, keep, Progress(title, noun, total, total - len(requests)), unanswered)
+    server = f"{urlsplit(settings.url).netloc}; {settings.concurrency} at a time"
+    print(f"{title}: {len(requests)} requests to {server}, {f'key from {_key_name()}' if batch.key else 'no key'}")
+    try:
+        with ThreadPoolExecutor(1) as pool:  # a notebook's own thread has an event loop already
+            future = pool.submit(asyncio.run, batch.run(requests))
+            try:
+                future.result()
+            finally:
+                batch.is_stopped = True  # those under way end, and keep what they are given
+    except UserError as error:
+        raise UserError(f"{error.what} {batch.summary()}", error.hint) from None
+    if batch.failed:
+        what = f"{title}: {len(batch.failed)} of {total} {noun}s have no answer, first {batch.failed[0]}."
+        hint = f"The reasons are in {unanswered}; run again to ask for these alone."
+        raise UserError(f"{what} {batch.summary()}", hint)
+
+
+class BatchRequests:
+    """One call's requests. One thread does all of it, so no two answers are counted or kept at the same time."""
+
+    def __init__(self, settings: Endpoint, keep: Keep, progress: Progress, unanswered: Path) -> None:
+        self.settings, self.keep, self.progress, self.unanswered = settings, keep, progress, unanswered
+        self.key, self.failed = key(), []  # failed: "name: reason"
+        self.answered, self.in_a_row, self.retries = progress.begun, 0, 0
+        self.resume_at = 0.0  # on the clock of time.monotonic; nothing is sent before
+        self.is_stopped = False
+
+    def summary(self) -> str:
+        """How many items have an answer, as a sentence."""
+        return f"{self.answered} of {self.progress.total} {self.progress.unit}s are answered and kept."
+
+    async def run(self, requests: Sequence[Request]) -> None:
+        """Ask for all. Raises :class:`UserError` where the endpoint itself is at fault."""
+        async with AsyncOpenAI(
+            base_url=self.settings.url, api_key=self.key or "none", max_retries=0,
+            timeout=Timeout(TIMEOUT, connect=CONNECT), http_client=DefaultAsyncHttpxClient(follow_redirects=False),
+        ) as self.client:  # fmt: skip
+            pending = iter(requests)
+            workers = [self._work(pending) for _ in range(self.settings.concurrency)]
+            for error in filter(None, await asyncio.gather(*workers, return_exceptions=True)):
+                raise error
+
+    async def _work(self, pending: Iterator[Request]) -> None:
+        """Take requests until none are left or the run is stopped."""
+        try:
+            for request in pending:
+                try:
+                    if not (answer := await self._ask(request.body())):
+                        return
+                    self.keep(request.key, *answer)
+                    self.answered, self.in_a_row = self.answered + 1, 0
+                except RequestFailed as error:
+                    self._record_failure(request.name, str(error))
+                counts = {"asked again": self.retries, "without an answer": len(self.failed)}
+                note = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+                self.progress.tell(self.answered + len(self.failed), note)
+        except BaseException:
+            self.is_stopped = True
+            raise
+
+    def _record_failure(self, name: str, reason: str) -> None:
+        self.failed.append(f"{name}: {reason}")
+        append_json(self.unanswered, {"id": name, "reason": reason})
+        self.in_a_row += 1
+        if self.in_a_row == IN_A_ROW:
+            what = f"{self.settings.url} left {IN_A_ROW} {self.progress.unit}s in a row without an answer: {reason}."
+            raise UserError(what, "Fix the endpoint or its settings and run again: answers are not asked for twice.")
+
+    async def _ask(self, body: dict) -> tuple[Completion, float] | None:
+        """The answer and the seconds that its own request took, after as many attempts as needed; None once stopped.
+
+        Pauses double and are drawn at random ("full jitter": Brooker, "Exponential backoff and jitter", AWS 2015).
+        """
+        pause = 0.0
+        for attempt in range(ATTEMPTS):
+            until = time.monotonic() + random.uniform(0, pause)
+            while not self.is_stopped and (rest := max(until, self.resume_at) - time.monotonic()) > 0:
+                await asyncio.sleep(min(rest, 0.2))
+            if self.is_stopped:
+                return None
+            try:
+                return await self._ask_once(body)
+            except Busy as error:
+                reason, pause = str(error), min(LONGEST_PAUSE, PAUSE * 2**attempt)
+                self.retries += attempt < ATTEMPTS - 1
+        raise RequestFailed(reason)
+
+    async def _ask_once(self, body: dict) -> tuple[Completion, float]:
+        start, rejected = time.perf_counter(), None
+        fields = {name: value for name, value in body.items() if name not in ("model", "messages")}
+        try:
+            async with asyncio.timeout(TIMEOUT):  # the client's own limit is between two bytes
+                response = await self.client.chat.completions.with_raw_response.create(
+                    model=body["model"],
+                    messages=body["messages"],
+                    extra_body=fields,
+                    extra_headers=None if self.key else {"Authorization": Omit()},
+                )
+        except TimeoutError:
+            raise Busy(f"the response is not whole within {TIMEOUT:g} s") from None
+        except APIStatusError as error:
+            rejected = error  # read below: an error raised here would carry this one, which repeats what servers say
+        except APIConnectionError as error:
+            kind, text = type(error.__cause__ or error).__name__, self._redact(str(error.__cause__ or error))
+            if kind == "ConnectError" and self.answered == self.progress.begun:  # later, a server may come back
+                what = f"{self.settings.url} cannot be reached: {text}."
+                raise UserError(what, "Start the server, or correct the address.") from None
+            raise Busy(f"{kind}: {text}".rstrip(": ")) from None
+        completion = self._rejected(rejected) if rejected else self._parsed(response.text)
+        return completion, time.perf_counter() - start
+
+    def _parsed(self, text: str) -> Completion:
+        text = self._redact(text)
+        try:
+            completion = parse_response(text)
+        except ValueError as error:
+            problem = "is no chat completion" if isinstance(error, ValidationError) else str(error)
+            raise Busy(f"the response {problem}: {shorten(text)}") from None
+        return replace(completion, text=self._redact(completion.text))  # again: JSON may spell it in escapes
+
+    def _rejected(self, error: APIStatusError) -> Completion:
+        status, body = error.status_code, error.body
+        code, message = (body.get("code"), body.get("message")) if isinstance(body, dict) else ("", body)
+        message = self._redact(str(message or "").encode(errors="replace").decode())
+        text = f"HTTP {status}: {shorten(message)}"
+        if code == "content_filter":  # the prompt was turned away before the model saw it
+            return Completion(message, "stop", p_yes=None, prompt_tokens=0, completion_tokens=0, refused=True)
+        status = 402 if code == "insufficient_quota" else status
+        if status < 400 or status in HINTS:
+            hint = HINTS.get(status, "Give the address it leads to, if it is right.")
+            raise UserError(f"{self.settings.url}: {text}.", hint)
+        if status not in BUSY and status < 500:
+            raise RequestFailed(text)
+        seconds = retry_after(error.response.headers.get("Retry-After", ""))
+        if seconds > PATIENCE:
+            what = f"{self.settings.url} asks to wait {seconds / 60:.0f} minutes."
+            raise UserError(what, "Run again after that time.")
+        self.resume_at = max(self.resume_at, time.monotonic() + seconds)  # holds every request back
+        raise Busy(text)
+
+    def _redact(self, text: str) -> str:
+        return text.replace(self.key, "[key]") if len(self.key) >= PLACEHOLDER else text
+
+
+def _key_name() -> str:
+    return next((name for name in KEYS if os.environ.get(name, "").strip()), "")
+
+
+def key() -> str:
+    """The endpoint's key; "" where none is set. Raises :class:`UserError`, without it, for what cannot be one."""
+    value = os.environ.get(_key_name(), "").strip()
+    if not all("!" <= letter <= "~" for letter in value):
+        raise UserError(f"{_key_name()} holds characters that no key has.", "Set it without quotes or line ends.")
+    return value
+
+
+def retry_after(header: str) -> float:
+    """Seconds to wait by a Retry-After header (RFC 9110, 10.2.3), a number or a date; 0 where it is neither."""
+    with suppress(ValueError):
+        return max(0.0, float(header))
+    with suppress(ValueError, TypeError):  # no date, or one without a time zone
+        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
+    return 0.0
+
+
+def shorten(text: str) -> str:
+    """The beginning of what a server said, as one line that steers no terminal."""
+    return escape_terminal(text[: 4 * SHORT])[:SHORT]
+
+
+def message(question: str, images: Sequence[Image.Image]) -> Message:
+    """The user turn that every arm is given, each placeholder replaced by its image as PNG."""
+    turn, remaining = user_message(question, len(images)), iter(images)
+    parts = [_image_part(next(remaining)) if part["type"] == "image" else part for part in turn["content"]]
+    return turn | {"content": parts}
+
+
+def _image_part(image: Image.Image) -> dict:
+    file = BytesIO()
+    image.save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode("ascii")
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}

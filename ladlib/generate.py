@@ -1,0 +1,230 @@
+"""Greedy answers and P(yes) for a batch of pairs, by plain ``generate``.
+
+    model, processor = load(load_profile("toy"))
+    answer(model, processor, [[reference, test]], max_new_tokens=160)[0].p_yes
+
+P(yes) is read after the model's own rationale and ``<answer>``. A tokenizer may end the tag and begin the word with
+one token: Qwen2.5's writes "<answer>No" as "<", "answer", ">No", but "<answer>Yes" as "<", "answer", ">", "Yes". Read
+after a lone ">" only, a capital "No" would never be seen. So both ways of writing a word count: in the token that
+ends the tag, and in the token after it.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+
+from ladlib.config import Profile
+from ladlib.data.pairing import pair_images
+from ladlib.models import STOP_TOKENS, PairProcessor, decode, load_model, load_processor
+from ladlib.prompts import ANSWER_OPENING, QUESTION, prompt_text
+from ladlib.records import Answer, Completion, Conversation, Pair
+
+Model = Qwen2_5_VLForConditionalGeneration
+Images = Sequence[Image.Image]  # reference and test image, already resized
+FORMS: dict[Answer, tuple[str, ...]] = {"yes": ("yes", " yes", "Yes", " Yes"), "no": ("no", " no", "No", " No")}
+
+
+def load(profile: Profile, model: str = "") -> tuple[Model, PairProcessor]:
+    """The model (the profile's base where "") ready to answer, and its processor."""
+    name = model or profile.model.base
+    return load_model(name, profile.model).eval(), load_processor(name, profile.data, profile.model.revision)
+
+
+def render_prompt(processor: PairProcessor, question: str = QUESTION) -> str:
+    """The task's prompt in the chat template, each image one placeholder."""
+    return prompt_text(processor, question, images=2)
+
+
+@torch.inference_mode()
+def answer(
+    model: Model, processor: PairProcessor, images: Sequence[Images], max_new_tokens: int, question: str = QUESTION, *,
+    shared_prefix: bool = False,
+) -> list[Completion]:  # fmt: skip
+    """Greedy answers to a batch; by :mod:`ladlib.fast.decode`, with the same texts, where ``shared_prefix``."""
+    if shared_prefix:
+        from ladlib import decoding
+
+        return decoding.answer(model, processor, images, max_new_tokens, question)
+    inputs, rows = _generate(model, processor, [render_prompt(processor, question)] * len(images), images,
+                             max_new_tokens=max_new_tokens)  # fmt: skip
+    stops = processor.tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
+    rows = [up_to_stop(row, stops) for row in rows]
+    shares = probabilities_of_yes(model, processor, inputs, rows)
+    lengths = inputs["attention_mask"].sum(dim=1).tolist()
+    decoded = [decode(processor.tokenizer, row) for row in rows]
+    return [
+        Completion(text, finish, p_yes, length, len(row))
+        for (text, finish), p_yes, length, row in zip(decoded, shares, lengths, rows, strict=True)
+    ]
+
+
+def _generate(
+    model: Model, processor: PairProcessor, texts: Sequence[str], images: Sequence[Images], **settings: object
+) -> tuple[BatchFeature, list[list[int]]]:
+    """The processor's inputs, and the tokens written after each, with what pads them."""
+    inputs = processor(text=list(texts), images=[list(two) for two in images], padding=True, return_tensors="pt")
+    inputs = inputs.to(model.device)
+    return inputs, model.generate(**inputs, **settings)[:, inputs["input_ids"].shape[1] :].tolist()
+
+
+def up_to_stop(row: Sequence[int], stops: Sequence[int]) -> list[int]:
+    """A row without what was written after its end of turn."""
+    end = next((index for index, token in enumerate(row) if token in stops), len(row) - 1)
+    return list(row[: end + 1])
+
+
+def answer_questions(
+    model: Model, processor: PairProcessor, conversations: Sequence[Conversation], root: Path | str, profile: Profile
+) -> list[str]:
+    """Greedy answers to the conversations' own questions, each up to the end of its turn."""
+
+    def answers(batch: Sequence[Conversation]) -> list[str]:
+        texts = [prompt_text(processor, one.question, images=2) for one in batch]
+        images = [pair_images(one.pair, root, profile.data) for one in batch]
+        _, rows = _generate(model, processor, texts, images, max_new_tokens=profile.evaluate.max_new_tokens)
+        return [decode(processor.tokenizer, row)[0] for row in rows]
+
+    return _batched(conversations, profile, answers)
+
+
+def answer_pairs(
+    model: Model, processor: PairProcessor, pairs: Sequence[Pair], root: Path | str, profile: Profile
+) -> list[Completion]:
+    """Greedy answers to the task's question about ``pairs`` of any dataset."""
+    settings = profile.evaluate
+
+    def answers(batch: Sequence[Pair]) -> list[Completion]:
+        images = [pair_images(pair, root, profile.data) for pair in batch]
+        return answer(model, processor, images, settings.max_new_tokens, shared_prefix=settings.shared_prefix)
+
+    return _batched(pairs, profile, answers)
+
+
+def _batched(items: Sequence, profile: Profile, answers: Callable[[Sequence], list]) -> list:
+    size = profile.evaluate.batch_size
+    return [result for start in range(0, len(items), size) for result in answers(items[start : start + size])]
+
+
+def sample_texts(model: Model, processor: PairProcessor, images: Sequence[Images], profile: Profile) -> list[list[str]]:
+    """``grpo.group_size`` texts for each pair, drawn as GRPO draws them: same temperature, length, banned tokens."""
+    grpo = profile.grpo
+    _, rows = _generate(
+        model, processor, [render_prompt(processor)] * len(images), images, do_sample=True, top_p=1.0, top_k=0,
+        temperature=grpo.temperature, max_new_tokens=grpo.max_completion_tokens, num_return_sequences=grpo.group_size,
+    )  # fmt: skip
+    texts = [decode(processor.tokenizer, row)[0] for row in rows]
+    return [texts[start : start + grpo.group_size] for start in range(0, len(texts), grpo.group_size)]
+
+
+# P(yes)
+
+
+class Beginnings(NamedTuple):
+    """The tokens that an answer can begin with, without those that begin both answers (a lone space)."""
+
+    joined: dict[Answer, list[int]]  # these also end the tag
+    after: dict[Answer, list[int]]  # these follow a tag that has ended
+
+
+@torch.inference_mode()
+def probabilities_of_yes(
+    model: Model, processor: PairProcessor, inputs: BatchFeature, rows: Sequence[list[int]]
+) -> list[float]:
+    """P(yes) / (P(yes) + P(no)) for the word that follows each completion's first ``<answer>``, 0..1.
+
+    ``inputs`` are the processor's, one prompt a row; ``rows`` the completions' tokens. Where a completion has
+    no ``<answer>``, it is put after all of it.
+    """
+    openings = [up_to_answer(processor.tokenizer, row) for row in rows]
+    logits, ids = _read_on(model, processor, inputs, openings, keep=2)
+    return shares_of_yes(logits, ids[:, -1], beginnings(processor.tokenizer)).tolist()
+
+
+@torch.inference_mode()
+def token_log_probabilities(
+    model: Model, processor: PairProcessor, images: Images, texts: Sequence[str]
+) -> list[list[tuple[str, float]]]:
+    """The tokens of completions to one pair of ``images``, each with log pi(token | all before it), in nats.
+
+    A text is cut into tokens anew, which need not be those it was sampled as; the end of the turn is left out.
+    """
+    prompt = render_prompt(processor)
+    inputs = processor(text=[prompt] * len(texts), images=[list(images)] * len(texts), return_tensors="pt")
+    rows = [_ids(processor.tokenizer, text) for text in texts]
+    longest = max(map(len, rows), default=0)
+    logits, ids = _read_on(model, processor, inputs.to(model.device), rows, keep=longest + 1)
+    logs = logits[:, :-1].float().log_softmax(dim=-1).gather(2, ids[:, ids.shape[1] - longest :, None]).squeeze(2)
+    return [
+        [(processor.tokenizer.decode([token]), value) for token, value in zip(row, line[-len(row) :], strict=True)]
+        if row else []
+        for row, line in zip(rows, logs.tolist(), strict=True)
+    ]  # fmt: skip
+
+
+def _read_on(
+    model: Model, processor: PairProcessor, inputs: BatchFeature, rows: Sequence[list[int]], keep: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last ``keep`` positions' logits of each prompt with its row of tokens behind it, and the padded tokens."""
+    prompts = zip(inputs["input_ids"], inputs["attention_mask"], rows, strict=True)
+    sequences = [ids[mask.bool()].tolist() + row for ids, mask, row in prompts]
+    padded = processor.tokenizer.pad({"input_ids": sequences}, padding_side="left", return_tensors="pt")
+    padded = padded.to(model.device)
+    kinds = (padded["input_ids"] == processor.image_token_id).int()
+    pixels = {key: inputs[key] for key in ("pixel_values", "image_grid_thw")}
+    output = model(**padded, **pixels, mm_token_type_ids=kinds, use_cache=False, logits_to_keep=keep)
+    return output.logits, padded["input_ids"]
+
+
+def shares_of_yes(logits: torch.Tensor, endings: torch.Tensor, words: Beginnings) -> torch.Tensor:
+    """P(yes) / (P(yes) + P(no)) of a batch, ``[batch]``.
+
+    ``logits`` are ``[batch, 2, vocabulary]``: for the token that ends the tag, and for the one after it. ``endings``,
+    ``[batch]``, are the tokens that do end it. In logarithms, since both words may be too unlikely for a float.
+    """
+    tag, word = logits.double().log_softmax(dim=-1).unbind(dim=1)
+    ended = tag.gather(1, endings[:, None]).squeeze(1)
+    yes, no = (
+        torch.logaddexp(ended + word[:, words.after[one]].logsumexp(-1), tag[:, words.joined[one]].logsumexp(-1))
+        for one in ("yes", "no")
+    )
+    return (yes - no).sigmoid()
+
+
+def beginnings(tokenizer: PreTrainedTokenizerBase) -> Beginnings:
+    """What ``yes`` and ``no`` begin with in this tokenizer, found by writing them."""
+    tag = _ids(tokenizer, ANSWER_OPENING)
+    after = {word: {_ids(tokenizer, form)[0] for form in forms} for word, forms in FORMS.items()}
+    joined = {
+        word: {_ids(tokenizer, ANSWER_OPENING + form)[len(tag) - 1] for form in forms} - {tag[-1]}
+        for word, forms in FORMS.items()
+    }
+    return Beginnings(_unshared(joined), _unshared(after))
+
+
+def _unshared(tokens: dict[Answer, set[int]]) -> dict[Answer, list[int]]:
+    return {word: sorted(ids - (tokens["yes"] & tokens["no"])) for word, ids in tokens.items()}
+
+
+def up_to_answer(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> list[int]:
+    """The tokens of a completion up to the end of its first ``<answer>``, found by decoding.
+
+    A tag may be one token or several. White space in the token that ends it stays, a word in that token goes.
+    """
+    if ANSWER_OPENING not in decode(tokenizer, row)[0]:
+        stops = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
+        return [token for token in row if token not in stops] + _ids(tokenizer, ANSWER_OPENING)
+    last = bisect_left(range(len(row)), True, key=lambda end: ANSWER_OPENING in decode(tokenizer, row[: end + 1])[0])
+    head, _, rest = decode(tokenizer, row[: last + 1])[0].partition(ANSWER_OPENING)
+    if not rest.strip():
+        return row[: last + 1]
+    before = len(decode(tokenizer, row[:last])[0])
+    return row[:last] + _ids(tokenizer, (head + ANSWER_OPENING)[before:])
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -2,15 +2,10 @@
 
     evaluate(load_profile("toy"), Path("data"), RunFolder("results/runs/toy"), 0, arm="base", model="toy-base")
 
-The answers come from a model on this machine, from a server, or from a file of stored answers; pairs, images, records
-and the rules of resuming are the same. The paper does not say how it decodes or which normal image stands beside a
-test image: here decoding is greedy and the pairing is fixed and committed.
-
-With ``variant`` some of the pairs are judged again with one thing changed. ``blind`` (the reference image in both
-places) and ``swapped`` (the images change places, the question stays) are baselines; the reference image and the
-wording are choices that the paper leaves open.
-
-No torch at module level: stored answers and a server need none.
+The answers come from a model on this machine, a server, or a file; pairs, images, records and the rules of resuming
+are the same (:mod:`ladlib.generations`). With ``variant`` some pairs are judged again with one thing changed. The
+paper does not say how it decodes or which normal image stands beside a test image: here decoding is greedy and the
+pairing is fixed and committed. No torch at module level: stored answers and a server need none.
 """
 
 import argparse
@@ -26,13 +21,12 @@ from pathlib import Path
 
 import yaml
 
-from ladlib import prompts
+from ladlib import launch, prompts
 from ladlib.config import Profile, load_profile
 from ladlib.data.images import sha256, view, view_size
 from ladlib.errors import UserError
 from ladlib.generations import Answers, Images, Task, matches, plan
 from ladlib.parsing import parse_answer
-from ladlib.processes import count_processes
 from ladlib.progress import Progress
 from ladlib.records import Answer, Completion, Generation
 from ladlib.runs import RunFolder, find, read_jsonl, write_text
@@ -92,7 +86,7 @@ def evaluate(
         _replay(answers, records, Path(stored))
     elif endpoint:
         _ask(answers)
-    elif not _is_distributed() and count_processes(profile.parallel) > 1:
+    elif not _is_distributed() and launch.count_processes(profile.parallel) > 1:
         _launch(data_root, run, profile, seed=seed, arm=arm, model=model, variant=variant, limit=limit)
     else:
         _generate(answers, model)
@@ -204,8 +198,6 @@ def _main_process_first() -> AbstractContextManager:
 
 def _launch(data_root: Path | str, run: RunFolder, profile: Profile, **options: object) -> None:
     """The same call in several processes, each with a copy of the model on a device of its own."""
-    from ladlib import launch
-
     file = run.root / "profile.yaml"  # with the notebook's overrides
     write_text(file, yaml.safe_dump(profile.model_dump(), sort_keys=False))
     options |= {"profile": file, "data": data_root, "run": run.root}
@@ -290,11 +282,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=None)
     given = vars(parser.parse_args())
-    from ladlib import launch
-
     with launch.as_rank():
-        evaluate(load_profile(given.pop("profile")), given.pop("data"), RunFolder(given.pop("run")),
-                 given.pop("seed"), **given)  # fmt: skip
+        profile, run = load_profile(given.pop("profile")), RunFolder(given.pop("run"))
+        evaluate(profile, given.pop("data"), run, given.pop("seed"), **given)
 
 
 if __name__ == "__main__":

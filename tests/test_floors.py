@@ -15,15 +15,15 @@ FLOORS = {
     ),
     1: (
         "data", "toy", "prompts", "parsing", "sft_data", "leakage", "generations", "activations", "workload", "memory",
-        "hours", "plan", "conditions",
+        "hours", "plan",
     ),
     2: (
-        "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "models", "likelihood",
-        "neighbours", "decoding", "processes",
+        "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "models", "generate", "response",
+        "neighbours", "decoding",
     ),
     3: (
-        "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "replay", "report", "held_out", "sft_writer",
-        "sampling", "sensitivity", "launch", "fast", "export",
+        "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "report", "sft_writer",
+        "sampling", "launch", "fast", "export",
     ),
     4: (
         "execution", "parameters", "runner", "pipeline", "study", "cli_data", "verify", "cli", "doctor", "release",
@@ -33,8 +33,8 @@ FLOORS = {
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
-    "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "neighbours", "endpoint", "sft_writer",
-    "replay", "report", "notebook", "pipeline", "study", "verify", "cli", "exercises",
+    "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "neighbours", "endpoint", "evaluate", "response", "sft_writer",
+    "report", "notebook", "pipeline", "study", "verify", "cli", "exercises",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, zip_longest
@@ -75,7 +75,7 @@ def evaluate(
         raise UserError("The profile names no endpoint.", "Give its address as endpoint.url, or large_endpoint=URL.")
     path = run.sensitivity(arm, seed) if variant else run.generations(arm, seed)
     records = _read_stored(Path(stored), arm) if stored else {}
-    with _main_process_first():
+    with _process_state().main_process_first() if _is_distributed() else nullcontext():
         answers = Answers.open(
             profile, data_root, path, arm, seed, plan(profile, data_root, variant, limit),
             _inputs(profile, model, stored, endpoint),
@@ -118,10 +118,9 @@ def _generate(answers: Answers, model: str) -> None:
     batches = make_batches(answers)
     rank, ranks, gather = 0, 1, list
     if _is_distributed():
-        from accelerate import PartialState
         from accelerate.utils import gather_object as gather
 
-        rank, ranks = PartialState().process_index, PartialState().num_processes
+        rank, ranks = _process_state().process_index, _process_state().num_processes
     pending, done = {task.key for task in answers.pending}, len(answers.tasks) - len(answers.pending)
     progress, loaded = Progress(answers.arm, "batch", len(batches)), generate.load(answers.profile, model)
     own = batches[rank::ranks]
@@ -188,12 +187,11 @@ def _is_distributed() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def _main_process_first() -> AbstractContextManager:
-    if not _is_distributed():
-        return nullcontext()
+def _process_state():
+    import torch
     from accelerate import PartialState
 
-    return PartialState().main_process_first()
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _launch(data_root: Path | str, run: RunFolder, profile: Profile, **options: object) -> None:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from ladlib.bench.live_bytes import LiveBytes
 from peft import get_peft_model
 from tiny import tiny_base
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -19,6 +18,7 @@ from trl.kernels import chunked_logprob
 from trl.trainer import utils as trl_utils
 
 from ladlib.activations import inference_rates, rates
+from ladlib.bench import LiveBytes
 from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.memory import (

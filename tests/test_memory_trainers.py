@@ -8,11 +8,11 @@ more at its widths than at the 3B's; what must be exact is held exactly.
 from dataclasses import dataclass, field, replace
 
 import pytest
-from ladlib.bench.live_bytes import LiveBytes
 from tiny import TINY, tiny_processor, tiny_profile, write_data
 from trl.trainer import utils as trl_utils
 
 from ladlib import activations, grpo, memory, sft, training
+from ladlib.bench import LiveBytes
 from ladlib.sft_data import balanced_pairs, make_conversations
 from ladlib.sizes import sizes_of
 from ladlib.toy.pretrain_model import make_model

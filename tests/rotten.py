@@ -21,6 +21,7 @@ NESTED = "[" * 200_000
 LOCO, AD, VISA, MMAD = "mvtec_loco_anomaly_detection", "mvtec_anomaly_detection", "visa", "mmad"
 JUICE = f"{LOCO}/juice_bottle"
 CONFIG = f"{JUICE}/defects_config.json"
+GOOD, MASK = f"{JUICE}/test/good/000.png", f"{JUICE}/ground_truth/logical_anomalies/000/000.png"
 COLOURS = np.array(
     [[(200, 30, 40), (30, 200, 40)], [(20, 60, 220), (240, 240, 10)], [(0, 0, 0), (255, 255, 255)]], dtype=np.uint8
 )
@@ -66,28 +67,24 @@ def png(width: int, height: int, rows: bytes = b"", depth: int = 8, colour: int 
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
+DAMAGED = "does not decode"
 BAD_IMAGES = [
-    ("zero bytes", "a.png", b"", "does not decode"),
-    ("text", "a.png", b"no image", "does not decode"),
-    ("a web page", "a.jpg", b"<!doctype html><html>", "does not decode"),
-    ("the signature alone", "a.png", b"\x89PNG\r\n\x1a\n", "does not decode"),
-    ("half a png", "a.png", noise("PNG")[:4000], "does not decode"),
-    ("half a jpeg", "a.jpg", noise("JPEG")[:1500], "does not decode"),
-    ("half a tiff", "a.tif", noise("TIFF")[:4000], "does not decode"),
-    ("half a webp", "a.webp", noise("WEBP")[:1500], "does not decode"),
-    ("a broken checksum", "a.png", noise("PNG").replace(b"IDAT", b"IDAT\x00", 1), "does not decode"),
+    ("zero bytes", "a.png", b"", DAMAGED),
+    ("text", "a.png", b"no image", DAMAGED),
+    ("a web page", "a.jpg", b"<!doctype html><html>", DAMAGED),
+    ("the signature alone", "a.png", b"\x89PNG\r\n\x1a\n", DAMAGED),
+    ("half a png", "a.png", noise("PNG")[:4000], DAMAGED),
+    ("half a jpeg", "a.jpg", noise("JPEG")[:1500], DAMAGED),
+    ("half a tiff", "a.tif", noise("TIFF")[:4000], DAMAGED),
+    ("half a webp", "a.webp", noise("WEBP")[:1500], DAMAGED),
+    ("a broken checksum", "a.png", noise("PNG").replace(b"IDAT", b"IDAT\x00", 1), DAMAGED),
     ("a bomb of 20,000 by 20,000", "a.png", png(20_000, 20_000), "too large"),
-    ("a png without pixels", "a.png", png(0, 0), "does not decode"),
-    ("a png with too few rows", "a.png", png(64, 64, b"\x00" * 100), "does not decode"),
-    ("floating-point grey", "a.tif", encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"), "not decode"),
-    (
-        "postscript, which would start a program",
-        "a.png",
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        "decode",
-    ),
-    ("an svg", "a.png", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "does not decode"),
-    ("a zip", "a.png", b"PK\x03\x04" + b"\x00" * 60, "does not decode"),
+    ("a png without pixels", "a.png", png(0, 0), DAMAGED),
+    ("a png with too few rows", "a.png", png(64, 64, b"\x00" * 100), DAMAGED),
+    ("floating-point grey", "a.tif", encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"), DAMAGED),
+    ("postscript, which would start a program", "a.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", DAMAGED),
+    ("an svg", "a.png", b'<svg xmlns="http://www.w3.org/2000/svg"/>', DAMAGED),
+    ("a zip", "a.png", b"PK\x03\x04" + b"\x00" * 60, DAMAGED),
 ]
 
 
@@ -135,9 +132,10 @@ def grey(factor: int, kind: type) -> Image.Image:
     return Image.fromarray((GREY[..., 0].astype(np.uint32) * factor).astype(kind))
 
 
+FINE = {"quality": 100, "subsampling": 0}
 ODD_IMAGES = [
     ("a png named jpg", "a.jpg", encoded(picture(), "PNG"), COLOURS, 0),
-    ("a jpeg named png", "a.png", encoded(picture(), "JPEG", quality=100, subsampling=0), COLOURS, 4),
+    ("a jpeg named png", "a.png", encoded(picture(), "JPEG", **FINE), COLOURS, 4),
     ("a tiff named bmp", "a.bmp", encoded(picture(), "TIFF"), COLOURS, 0),
     ("cmyk jpeg", "a.jpg", encoded(picture().convert("CMYK"), "JPEG", quality=100), COLOURS, 6),
     ("cmyk tiff", "a.tif", encoded(picture().convert("CMYK"), "TIFF"), COLOURS, 2),
@@ -154,13 +152,7 @@ ODD_IMAGES = [
     ("animated png", "a.png", animated("PNG"), COLOURS, 0),
     ("transparency", "a.png", transparent(), WHITE_CORNER, 0),
     ("bytes after the end", "a.png", encoded(picture(), "PNG") + b"\x00trailing" * 9, COLOURS, 0),
-    (
-        "a progressive jpeg",
-        "a.jpg",
-        encoded(picture(), "JPEG", quality=100, subsampling=0, progressive=True),
-        COLOURS,
-        4,
-    ),
+    ("a progressive jpeg", "a.jpg", encoded(picture(), "JPEG", **FINE, progressive=True), COLOURS, 4),
     ("a colour profile that is none", "a.png", encoded(picture(), "PNG", icc_profile=b"rotten"), COLOURS, 0),
     ("one pixel", "a.png", encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG"), np.array([[(1, 2, 3)]]), 0),
     *[(f"turned as EXIF {how}", "a.png", turned(how), COLOURS, 0) for how in range(1, 9)],
@@ -217,21 +209,12 @@ def defects(*entries: dict) -> str:
 
 
 def mask(image: Image.Image) -> Callable[[Path], object]:
-    return lambda root: image.save(root / JUICE / "ground_truth/logical_anomalies/000/000.png")
+    return lambda root: image.save(root / MASK)
 
 
 def not_utf8(root: Path) -> None:
     source = root / JUICE / "test/good/000.png"
     Path(os.fsdecode(os.fsencode(source.parent) + b"/\xff\xfe.png")).write_bytes(source.read_bytes())
-
-
-def mmad(**entries: object) -> str:
-    return json.dumps(entries)
-
-
-def question(**changes: object) -> dict:
-    turn = {"Question": "q", "Answer": "A", "Options": {"A": "Yes."}, "type": "t"}
-    return {"conversation": [turn | changes]}
 
 
 LOCO_ROWS = [
@@ -258,114 +241,78 @@ LOCO_ROWS = [
     Row("mask with another value", mask(Image.new("L", (8, 8), 17)), ("000/000.png has the pixel value 17", "Copy")),
     Row(
         "mask cut off",
-        put(
-            f"{JUICE}/ground_truth/logical_anomalies/000/000.png",
-            encoded(Image.open(io.BytesIO(noise("PNG"))).convert("L"), "PNG")[:900],
-        ),
+        put(MASK, encoded(Image.effect_noise((64, 64), 90), "PNG")[:900]),
         ("000/000.png does not decode", "Copy"),
     ),
+    Row("mask a bomb", put(MASK, png(20_000, 20_000)), ("000/000.png does not decode", "Copy")),
     Row(
-        "mask a bomb",
-        put(f"{JUICE}/ground_truth/logical_anomalies/000/000.png", png(20_000, 20_000)),
-        ("000/000.png does not decode", "Copy"),
+        "two images of one name", copied(GOOD, f"{GOOD[:-3]}jpg"), ("000.jpg and juice_bottle/test/good/000.png: two",)
     ),
     Row(
-        "two images of one name",
-        copied(f"{JUICE}/test/good/000.png", f"{JUICE}/test/good/000.jpg"),
-        ("000.jpg and juice_bottle/test/good/000.png: two images of one name", "Take one"),
-    ),
-    Row(
-        "an ending in capitals beside it",
-        copied(f"{JUICE}/test/good/000.png", f"{JUICE}/test/good/000.PNG"),
-        ("000.PNG and juice_bottle/test/good/000.png: two images of one name", "Take one"),
+        "an ending in capitals",
+        copied(GOOD, f"{GOOD[:-3]}PNG"),
+        ("good/000.PNG and", "000.png: two images of one name"),
     ),
     Row("a name that is no text", not_utf8, (r"\udcff\udcfe.png has a name that is not UTF-8", "Rename")),
-    Row(
-        "a folder of another kind",
-        put(f"{JUICE}/test/broken/000.png", b""),
-        ("broken is no folder of MVTec LOCO", "Use"),
-    ),
+    Row("a folder of another kind", put(f"{JUICE}/test/broken/000.png", b""), ("broken is no folder of MVTec", "Use")),
 ]
 
 SPLIT, LABELS = f"{VISA}/split_csv/1cls.csv", f"{VISA}/pcb4/image_anno.csv"
+IMAGE, ROW = "pcb4/Data/Images/Normal/0002", "pcb4,test,normal"
+
+
+def split(old: str, new: str) -> Callable[[Path], object]:
+    return changed(SPLIT, (old, new))
+
+
+def utf16(root: Path) -> None:
+    (root / SPLIT).write_bytes((root / SPLIT).read_text().encode("utf-16"))
+
+
 VISA_ROWS = [
-    Row("split with semicolons", changed(SPLIT, (",", ";")), ("1cls.csv has other columns than object,split", "Copy")),
-    Row("split with tabs", changed(SPLIT, (",", "\t")), ("1cls.csv has other columns", "Copy")),
+    Row("split with semicolons", split(",", ";"), ("1cls.csv has other columns than object,split", "Copy")),
+    Row("split with tabs", split(",", "\t"), ("1cls.csv has other columns", "Copy")),
     Row("split empty", put(SPLIT, ""), ("1cls.csv has other columns", "Copy")),
-    Row(
-        "split in utf-16",
-        lambda root: (root / SPLIT).write_bytes((root / SPLIT).read_text().encode("utf-16")),
-        ("1cls.csv is not UTF-8 text", "Copy"),
-    ),
+    Row("split in utf-16", utf16, ("1cls.csv is not UTF-8 text", "Copy")),
     Row("split is a folder", as_folder(SPLIT), ("1cls.csv cannot be read", "Copy")),
+    Row("a row too short", split(f"{ROW},", "pcb4,"), ("1cls.csv, line 4: 3 values, not 5", "Copy")),
+    Row("an unknown split", split(ROW, "pcb4,valid,normal"), ("line 4: split", "Copy")),
+    Row("a path up and out", split(IMAGE, "../../etc/0002"), ("line 4: image", "leads outside", "Copy")),
+    Row("an absolute path", split(IMAGE, "/etc/0002"), ("line 4: image", "leads outside", "Copy")),
+    Row("a path of another system", split(IMAGE, "C:\\0002"), ("line 4: image", "leads outside", "Copy")),
+    Row("an object up and out", split(ROW, f"../{ROW}"), ("line 4: object", "leads outside", "Copy")),
     Row(
-        "a row too short", changed(SPLIT, ("pcb4,test,normal,", "pcb4,")), ("1cls.csv, line 4: 3 values, not 5", "Copy")
+        "a name too long for a disk", split("Normal/0002", "Normal/" + "0" * 300), ("no file can have the name", "Copy")
     ),
-    Row("an unknown split", changed(SPLIT, ("pcb4,test,normal", "pcb4,valid,normal")), ("line 4: split", "Copy")),
-    Row(
-        "a path up and out",
-        changed(SPLIT, ("pcb4/Data/Images/Normal/0002", "../../etc/0002")),
-        ("line 4: image", "leads outside", "Copy"),
-    ),
-    Row(
-        "an absolute path",
-        changed(SPLIT, ("pcb4/Data/Images/Normal/0002", "/etc/0002")),
-        ("line 4: image", "leads outside", "Copy"),
-    ),
-    Row(
-        "a path of another system",
-        changed(SPLIT, ("pcb4/Data/Images/Normal/0002", "C:\\0002")),
-        ("line 4: image", "leads outside", "Copy"),
-    ),
-    Row(
-        "an object up and out",
-        changed(SPLIT, ("pcb4,test,normal", "../pcb4,test,normal")),
-        ("line 4: object", "leads outside", "Copy"),
-    ),
-    Row(
-        "a name too long for a disk",
-        changed(SPLIT, ("Normal/0002", "Normal/" + "0" * 300)),
-        ("line 4: image", "no file can have the name", "Copy"),
-    ),
-    Row("an image twice", changed(SPLIT, ("Normal/0002", "Normal/0001")), ("two images of one name", "Take one")),
-    Row(
-        "a field of a megabyte",
-        changed(SPLIT, ("pcb4,test,normal", "x" * 2**20 + ",test,normal")),
-        ("1cls.csv is not a csv file", "Copy"),
-    ),
+    Row("an image twice", split("Normal/0002", "Normal/0001"), ("two images of one name", "Take one")),
+    Row("a field of a megabyte", split("pcb4,test", "x" * 2**20 + ",test"), ("1cls.csv is not a csv file", "Copy")),
     Row("labels with semicolons", changed(LABELS, (",", ";")), ("image_anno.csv has other columns", "Copy")),
     Row("labels no text", put(LABELS, b"\xff\xfe\x00"), ("image_anno.csv is not UTF-8 text", "Copy")),
 ]
 
 JSON = f"{MMAD}/mmad.json"
 KNOWLEDGE = f"{MMAD}/domain_knowledge.json"
+
+
+def entry(image: str = "a/b/c/d", templates: tuple[str, ...] = (), **turn: object) -> Callable[[Path], object]:
+    """``mmad.json`` with one question."""
+    whole = {"Question": "q", "Answer": "A", "Options": {"A": "Yes."}, "type": "t"} | turn
+    return put(JSON, json.dumps({image: {"conversation": [whole], "similar_templates": templates}}))
+
+
 MMAD_ROWS = [
     Row("questions gone", gone(JSON), ("mmad.json is missing", "Copy")),
     Row("questions cut off", put(JSON, '{"DS-MVTec/cable/im'), ("mmad.json is not JSON", "Copy")),
     Row("questions nested", put(JSON, '{"a/b/c": ' + NESTED), ("mmad.json is nested too deeply", "Copy")),
     Row("questions a list", put(JSON, "[]"), ("the file is no dict", "Copy")),
     Row("questions about nothing", put(JSON, "{}"), ("holds no question with an answer", "Copy")),
-    Row("no image path", put(JSON, mmad(**{"000.png": question()})), ("000.png is no image path", "Copy")),
-    Row(
-        "an image up and out",
-        put(JSON, mmad(**{"DS-MVTec/../../../etc/passwd": question()})),
-        ("leads outside", "Copy"),
-    ),
-    Row("an absolute image", put(JSON, mmad(**{"/etc/a/passwd": question()})), ("leads outside", "Copy")),
-    Row(
-        "a template up and out",
-        put(JSON, mmad(**{"a/b/c/d": question() | {"similar_templates": ["../../x"]}})),
-        ("leads outside", "Copy"),
-    ),
-    Row("options a list", put(JSON, mmad(**{"a/b/c/d": question(Options=["A"])})), ("Options is no dict", "Copy")),
-    Row(
-        "a question that is none", put(JSON, mmad(**{"a/b/c/d": question(Question=7)})), ("Question is no str", "Copy")
-    ),
-    Row(
-        "no answer among its options",
-        put(JSON, mmad(**{"a/b/c/d": question(Answer="Z")})),
-        ("holds no question", "Copy"),
-    ),
+    Row("no image path", entry("000.png"), ("000.png is no image path", "Copy")),
+    Row("an image up and out", entry("DS-MVTec/../../../etc/passwd"), ("leads outside", "Copy")),
+    Row("an absolute image", entry("/etc/a/passwd"), ("leads outside", "Copy")),
+    Row("a template up and out", entry(templates=("../../x",)), ("leads outside", "Copy")),
+    Row("options a list", entry(Options=["A"]), ("Options is no dict", "Copy")),
+    Row("a question that is none", entry(Question=7), ("Question is no str", "Copy")),
+    Row("no answer among its options", entry(Answer="Z"), ("holds no question", "Copy")),
 ]
 
 
@@ -400,11 +347,9 @@ def doubled(place: str) -> Callable[[Path], object]:
     return spoil
 
 
-ANSWERS, LOG, GROUPS = (
-    "generations/base-seed0.jsonl",
-    "logs/sft_grpo-seed0.jsonl",
-    "logs/sft_grpo-seed0-rollouts.jsonl",
-)
+ANSWERS = "generations/base-seed0.jsonl"
+LOG, GROUPS = "logs/sft_grpo-seed0.jsonl", "logs/sft_grpo-seed0-rollouts.jsonl"
+NAMELESS = '{"profile": "toy", "seed": 0, "parameters": {"name.s": 1}}'
 RUN_ROWS = [
     Row("run.json gone", gone("run.json"), ("is not a run folder", "ladlib reproduce")),
     Row("run.json empty", put("run.json", ""), ("run.json is damaged", "Move it away")),
@@ -412,11 +357,7 @@ RUN_ROWS = [
     Row("run.json nested", put("run.json", NESTED), ("run.json is damaged", "Move it away")),
     Row("run.json a folder", as_folder("run.json"), ("run.json is damaged", "Move it away")),
     Row("run.json of an unknown profile", put("run.json", '{"profile": "tyo", "seed": 0}'), ("'tyo'", "Use one of")),
-    Row(
-        "run.json with a value of a value",
-        put("run.json", '{"profile": "toy", "seed": 0, "parameters": {"name.s": 1}}'),
-        ("'name.s'", "spelling"),
-    ),
+    Row("run.json with a value of a value", put("run.json", NAMELESS), ("'name.s'", "spelling")),
     Row("answers not json", line(ANSWERS, '{"id"'), ("base-seed0.jsonl, line 1 is not JSON", "again")),
     Row("answers nested", line(ANSWERS, NESTED), ("base-seed0.jsonl, line 1 is nested too deeply", "again")),
     Row("answers a number", line(ANSWERS, "7"), ("base-seed0.jsonl, line 1 is no JSON object", "again")),
@@ -526,11 +467,7 @@ MODEL_ROWS = [
     Row("config nested", put("config.json", NESTED), ("config.json is nested too deeply", "Copy")),
     Row("config of another model", edited("config.json", model_type="llama"), ("not that of a Qwen2.5-VL", "Give")),
     Row("weights empty", put(WEIGHTS, b""), ("are damaged", "header", "Copy")),
-    Row(
-        "weights cut off",
-        lambda root: (root / WEIGHTS).write_bytes((root / WEIGHTS).read_bytes()[:9000]),
-        ("are damaged", "Copy"),
-    ),
+    Row("weights cut off", lambda root: os.truncate(root / WEIGHTS, 9000), ("are damaged", "Copy")),
     Row("weights with a lying header", put(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), ("are damaged", "Copy")),
     Row("weights gone", gone(WEIGHTS), ("cannot be read", "safetensors", "Copy")),
     Row("weights pickled", lambda root: (root / WEIGHTS).rename(root / "pytorch_model.bin"), ("safetensors", "Copy")),

@@ -43,9 +43,12 @@ def grpo(profile: Profile, data_root: Path | str, repeats: int, steps: int, grou
     size = group or profile.grpo.group_size
     micro = max(1, profile.grpo.micro_batch_size * size // profile.grpo.group_size)
     still = {"learning_rate": 0.0, "steps": steps, "group_size": size, "micro_batch_size": micro}
+    still = {f"grpo.{name}": value for name, value in still.items()}
     with tempfile.TemporaryDirectory() as folder:
         trainers = {
-            name: _trainer(profile, still | {"shared_prefix": name == OURS}, data_root, Path(folder) / name, model)
+            name: _trainer(
+                profile, still | {"model.shared_prefix": name == OURS}, data_root, Path(folder) / name, model
+            )
             for name in (OURS, STOCK)
         }
         variants = {name: trainer.train for name, trainer in trainers.items()}
@@ -69,7 +72,7 @@ def _trainer(profile: Profile, changes: dict, data_root: Path | str, folder: Pat
     from ladlib.training import load_policy
 
     pairs = balanced_pairs(profile, data_root, seed=0)
-    profile = profile.model_copy(update={"grpo": profile.grpo.model_copy(update=changes)})
+    profile = profile.replace(changes)
     policy, processor = load_policy(profile, model or profile.model.base)
     trainer = make_trainer(profile, pairs, data_root, policy, processor, folder, seed=0)
     trainer.args.save_strategy = "no"
@@ -93,7 +96,7 @@ def evaluation(profile: Profile, data_root: Path | str, repeats: int, model: str
         completions[name] = []
         for batch in work[name][:count]:
             images = [list(views.values()) for views in answers.images(batch)]
-            longest = profile.evaluate.max_new_tokens
+            longest = profile.model.max_new_tokens
             completions[name] += generate.answer(policy, processor, images, longest, shared_prefix=name == OURS)
 
     peaks = {name: peak_mib(lambda name=name: judge(name, FEW if name == ALONE else 1), policy) for name in work}

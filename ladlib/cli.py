@@ -263,7 +263,7 @@ def _images(run: "RunFolder", data: str) -> Iterator[Path | None]:
     from ladlib.toy.datasets import write_loco
 
     record = run.read()
-    sizes = profile_of(record).data.toy
+    sizes = profile_of(record).toy
     if data and not Path(data).is_dir():
         raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")
     with TemporaryDirectory() as folder:

@@ -1,12 +1,22 @@
-"""Profiles: small checked YAML files. A profile changes values, never the path through the code."""
+"""Profiles: small checked YAML files that list what differs from the defaults here.
 
+    load_profile("toy").grpo.beta                       # 0.04
+    load_profile("toy", **{"grpo.beta": 0.0})           # or profile.replace({"grpo.beta": 0.0})
+
+The defaults are the method at the size of the paper (arXiv 2504.12749). Where the paper states a value, the comment
+says "paper"; every other value is unknown there and comes from the project named beside it. A profile changes values,
+never the path through the code.
+"""
+
+import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, JsonValue, ValidationError, field_validator
 
 from ladlib.errors import UserError, read_text
 from ladlib.records import Record
@@ -14,107 +24,118 @@ from ladlib.records import Record
 Method = Literal["ddp", "fsdp2", "zero3"]
 
 PROFILES = ("smoke", "toy", "small", "paper")
+RENAMED = {"evaluate.sensitivity": "evaluate.variants"}
+"""Parameters in ``run.json`` of earlier runs, and what they are called now."""
 
 
-class ToyData(Record):
-    """How many toy images to draw, per category."""
+def _is_json(values: dict) -> dict:
+    json.dumps(values, allow_nan=False)  # raises ValueError for NaN
+    return values
 
-    train: int = Field(gt=0)
-    validation: int = Field(ge=0)
+
+Options = Annotated[dict[str, JsonValue], AfterValidator(_is_json)]
+
+
+class Toy(Record):
+    """How many synthetic images to draw, per category."""
+
+    train: int = Field(gt=0)  # a reference image is chosen from these
     good: int = Field(gt=0)  # in the test split
     logical: int = Field(gt=0)
     structural: int = Field(gt=0)
-    seed: int = 0
+    seed: ClassVar[int] = 0
+
+    @property
+    def validation(self) -> int:
+        """A fourth of ``train``."""
+        return max(1, self.train // 4)
 
 
 class Data(Record):
-    """Where images come from and how large the model sees them."""
+    """Which images, and how large the model sees them."""
 
-    toy: ToyData | None = None  # None: a real dataset folder must be given
-    min_pixels: int = Field(gt=0)  # of one image after resizing; a multiple of 28 * 28
-    max_pixels: int = Field(gt=0)
-    sft_samples: int = Field(gt=0)  # conversations of stage 1
+    min_pixels: int = Field(50_176, gt=0)  # of one image after resizing: 64 x 28 x 28, no side below about 224
+    max_pixels: int = Field(401_408, gt=0)  # 512 visual tokens (LLaMA-Factory caps at 262144, IAD-R1 at 480000)
+    sft_samples: int = Field(3000, gt=0)  # conversations of stage 1; paper: about 3k pairs
     sft_file: str | None = None  # built by `ladlib data sft`, relative to the profile's file; None: made by template
-    grpo_pairs: int = Field(gt=0)  # pairs of stage 2, half of them anomalous
-    validation_share: float = Field(ge=0, lt=1)  # of the training images, seen by no stage: for choosing values
-    reference_seed: int = 0  # which training normal stands beside which test image
+    grpo_pairs: int = Field(1000, gt=0)  # pairs of stage 2, half of them anomalous; paper: about 1k pairs
+    validation_share: float = Field(0.0, ge=0, lt=1)  # of the training images, held out; paper: trains on all
+    reference_seed: ClassVar[int] = 0  # which training normal is the reference of which test image
 
 
 class Lora(Record):
-    """Low-rank adapters on the language model (arXiv 2106.09685)."""
+    """Low-rank adapters on the language model (arXiv 2106.09685); alpha and dropout of VLM-R1's LoRA script."""
 
     rank: int = Field(gt=0)
-    alpha: int = Field(gt=0)
-    dropout: float = Field(ge=0, lt=1)
+    dropout: ClassVar[float] = 0.05
+
+    @property
+    def alpha(self) -> int:
+        return 2 * self.rank
 
 
 class Model(Record):
-    """Which weights play the tiny and the large model."""
+    """Which weights play the small and the large model, and how they answer."""
 
-    base: str  # a shipped toy model, a folder, or a hub id
-    large: str
-    revision: str = "pinned"  # of a hub id: a commit or branch; pinned = the commit in ladlib.published_models
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
-    lora: Lora | None = None  # None: full-parameter training
-    freeze_vision: bool = False
+    base: str = "Qwen/Qwen2.5-VL-3B-Instruct"  # paper; or a shipped toy model, a folder, another hub id
+    large: str = "Qwen/Qwen2.5-VL-72B-Instruct"  # paper
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # LLaMA-Factory qwen2_5vl_full_sft.yaml
+    lora_rank: int = Field(0, ge=0)  # 0 = full-parameter training, as in the paper
+    freeze_vision: bool = True  # LLaMA-Factory example: vision tower and projector frozen
+    max_new_tokens: int = Field(512, gt=0)  # of a completion, in training and evaluation; IAD-R1, EMIT
+    shared_prefix: bool = False  # compute what completions share once (ladlib.fast); False: stock TRL and generate
+    attention: ClassVar[str] = "sdpa"  # needs no package beside torch
+    revision: ClassVar[str] = "pinned"
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters; None for full-parameter training."""
+        return Lora(rank=self.lora_rank) if self.lora_rank else None
 
 
 class Sft(Record):
     """Stage 1. ``steps`` of 0 means ``epochs`` passes over the data."""
 
-    epochs: float = Field(gt=0)
-    steps: int = Field(ge=0)
-    learning_rate: float = Field(gt=0)
-    batch_size: int = Field(gt=0)  # conversations of one optimizer step, over all devices
-    micro_batch_size: int = Field(gt=0)
-    warmup: float = Field(ge=0, le=1)  # share of the steps
-    save_steps: int = Field(20, gt=0)  # after so many, all is kept that a killed training needs to go on
-    stop_on_alarm: bool = False  # end where ladlib.alarms finds it gone wrong, and keep the last good checkpoint
+    epochs: float = Field(3, gt=0)  # paper
+    steps: int = Field(0, ge=0)
+    learning_rate: float = Field(1e-5, gt=0)  # LLaMA-Factory example, cosine
+    batch_size: int = Field(16, gt=0)  # of one step over all devices; LLaMA-Factory example: 1 x 2 on each of eight
+    micro_batch_size: int = Field(1, gt=0)  # LLaMA-Factory example
+    warmup: float = Field(0.1, ge=0, le=1)  # share of the steps; LLaMA-Factory example
+    trl: Options = {}  # handed to TRL's SFTConfig as they are
 
 
 class Grpo(Record):
     """Stage 2. ``steps`` of 0 means ``epochs`` passes over the pairs."""
 
-    epochs: float = Field(gt=0)
-    steps: int = Field(ge=0)
-    learning_rate: float = Field(gt=0)
-    prompts_per_step: int = Field(gt=0)
-    group_size: int = Field(gt=1)  # completions per prompt, G
-    micro_batch_size: int = Field(gt=0)  # completions of one forward and backward pass
-    beta: float = Field(ge=0)  # weight of the KL term to the frozen reference model
-    epsilon: float = Field(gt=0)  # clip range of the policy ratio
-    temperature: float = Field(gt=0)
-    max_completion_tokens: int = Field(gt=0)
-    warmup: float = Field(ge=0, le=1)
-    save_steps: int = Field(20, gt=0)  # as above
-    stop_on_alarm: bool = False  # as above
+    epochs: float = Field(2, gt=0)  # VLM-R1 run_grpo_rec.sh
+    steps: int = Field(0, ge=0)
+    learning_rate: float = Field(1e-6, gt=0)  # VLM-R1
+    prompts_per_step: int = Field(16, gt=0)  # VLM-R1: 8 x 2 x 8 devices = 128 completions of 8 per prompt
+    group_size: int = Field(8, gt=1)  # completions per prompt, G; VLM-R1, AnomalyR1, EMIT
+    micro_batch_size: int = Field(8, gt=0)  # completions of one forward and backward pass; VLM-R1
+    beta: float = Field(0.04, ge=0)  # weight of the KL term to the frozen reference model; VLM-R1
+    temperature: float = Field(0.9, gt=0)  # VLM-R1
+    warmup: float = Field(0.0, ge=0, le=1)  # the trainer's default in VLM-R1's script
+    reward_weights: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (1.0, 1.0)
+    # of accuracy and format; VLM-R1: both count alike
     engine: Literal["transformers", "vllm_colocate"] = "transformers"  # samples the completions
-    shared_prefix: bool = (
-        False  # one reading of what a group has in common (ladlib.fast.shared_prefix); False: stock TRL
-    )
-    accuracy_weight: float = Field(ge=0)
-    format_weight: float = Field(ge=0)
+    trl: Options = {}  # handed to TRL's GRPOConfig as they are
 
 
 class Evaluate(Record):
-    """Greedy evaluation. ``limit`` of 0 means every test image."""
+    """Greedy evaluation."""
 
-    batch_size: int = Field(gt=0)
-    max_new_tokens: int = Field(gt=0)
-    limit: int = Field(ge=0)  # test images per category and kind of anomaly
-    shared_prefix: bool = False  # what pairs have in common is computed once (ladlib.decoding); False: plain generate
-    sensitivity: int = Field(0, ge=0)  # test pairs judged again under other conditions; 0 = none
+    batch_size: int = Field(8, gt=0)
+    limit: int = Field(0, ge=0)  # test images per category and kind of anomaly; 0 = all
+    variants: int = Field(100, ge=0)  # test pairs answered again with one change; 100: flip rates within 6 points
     large: bool = False  # whether notebook 05 loads the large model on this machine
 
 
 class Parallel(Record):
-    """On how many devices a stage is trained, and how they share the model (:mod:`ladlib.launch`).
+    """On how many devices a stage is trained, and how they share the model."""
 
-    Where transformers answers in the evaluation, each has a copy of the model (:mod:`ladlib.evaluate`).
-    """
-
-    processes: int = Field(1, ge=0)  # one a device; 0 = one for each GPU of this machine
+    processes: int = Field(1, ge=0)  # one per device; 0 = one for each GPU of this machine
     method: Method = "ddp"  # each holds all of the model; fsdp2, zero3: it is divided among them
 
 
@@ -128,12 +149,7 @@ class Endpoint(Record):
     model: str = ""  # the name it is served under; "" = model.large
     label: str = ""  # quantisation and engine, such as "FP8, vLLM 0.11": both change answers, so the row names them
     concurrency: int = Field(8, gt=0)  # requests at a time
-    requests_per_minute: int = Field(0, ge=0)  # 0 = as many as come
-    timeout: float = Field(120.0, gt=0)  # seconds for a whole response, before the request counts as lost
-    top_logprobs: int = Field(20, ge=0, le=20)  # words listed at each place, for P(yes); 0 = do not ask
-    input_price: float | None = Field(None, ge=0)  # dollars for a million tokens; None = not known
-    output_price: float | None = Field(None, ge=0)
-    extra: dict[str, str | int | float | bool] = {}  # further fields of a request, where an engine takes more
+    extra: Options = {}  # further fields of a request, where an engine takes more
 
     @field_validator("url")
     @classmethod
@@ -149,31 +165,43 @@ class Endpoint(Record):
 class Profile(Record):
     """All values of a run that are not given on the command line."""
 
-    name: str
+    name: str  # of the file, unless it says another
     label: str  # printed beside every number of a run with this profile
-    data: Data
-    model: Model
-    sft: Sft
-    grpo: Grpo
-    evaluate: Evaluate
+    toy: Toy | None = None  # None: a real dataset folder must be given
+    data: Data = Data()
+    model: Model = Model()
+    sft: Sft = Sft()
+    grpo: Grpo = Grpo()
+    stop_on_alarm: bool = False  # end a training where ladlib.alarms finds it gone wrong; the last good state is kept
+    evaluate: Evaluate = Evaluate()
     parallel: Parallel = Parallel()
     endpoint: Endpoint = Endpoint()
 
+    def replace(self, values: Mapping[str, object]) -> "Profile":
+        """This profile with dotted ``section.field`` values in place of its own.
+
+        Raises :class:`UserError` for an unknown field, or a value of the wrong type.
+        """
+        dumped = self.model_dump()
+        for dotted, value in values.items():
+            _set(dumped, dotted, value)
+        return _checked(self.name, dumped)
+
 
 def load_profile(name: str, **overrides: object) -> Profile:
-    """Read the profile ``name`` (or a YAML file) with dotted ``section.field`` overrides applied.
+    """The profile ``name`` (or that of a YAML file) with dotted ``section.field`` overrides applied.
 
     Raises :class:`UserError` for an unknown profile, field, or value of the wrong type.
     """
-    values = _checked(name, _parsed(name)).model_dump()  # with the sections that the file leaves out
-    if values["data"]["sft_file"]:
-        values["data"]["sft_file"] = str(Path(name).resolve().parent / Path(values["data"]["sft_file"]).expanduser())
-    for dotted, value in overrides.items():
-        _set(values, dotted, value)
-    return _checked(name, values)
+    parsed = _parsed(name)
+    profile = _checked(name, {"name": Path(name).stem} | parsed if isinstance(parsed, dict) else parsed)
+    if profile.data.sft_file:
+        file = Path(name).resolve().parent / Path(profile.data.sft_file).expanduser()
+        profile = profile.replace({"data.sft_file": str(file)})
+    return profile.replace(overrides)
 
 
-def _checked(name: str, values: dict) -> Profile:
+def _checked(name: str, values: object) -> Profile:
     try:
         return Profile.model_validate(values)
     except ValidationError as error:
@@ -183,12 +211,12 @@ def _checked(name: str, values: dict) -> Profile:
 
 
 def _parsed(name: str) -> object:
-    """What the YAML says. A date or a number that there is none of raises ValueError, a tag other errors still."""
+    """What the YAML says. A date or a number that does not exist raises ValueError, a tag other errors still."""
     try:
         return yaml.safe_load(_read(name))
     except (yaml.YAMLError, ValueError, RecursionError, *TAGGED) as error:
-        told = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise UserError(f"Profile {name!r} is no YAML: {told}.", "Correct the file.") from error
+        message = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise UserError(f"Profile {name!r} is not YAML: {message}.", "Correct the file.") from error
 
 
 TAGGED = (KeyError, IndexError, AttributeError, TypeError)
@@ -206,8 +234,8 @@ def _read(name: str) -> str:
 def _set(values: dict, dotted: str, value: object) -> None:
     *sections, field = dotted.split(".")
     for section in sections:
-        found = values.get(section)
-        values = found if isinstance(found, dict) else {}
+        inner = values.get(section)
+        values = inner if isinstance(inner, dict) else {}
     if field not in values:
         raise UserError(f"No profile has a value {dotted!r}.", "Check its spelling in ladlib/config.py.")
     values[field] = value

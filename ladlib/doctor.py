@@ -246,7 +246,7 @@ def _cached(model: str, revision: str) -> bool:
 
 
 def _datasets(settings: Profile, data: str) -> Iterator[Check]:
-    if settings.data.toy is not None and not data:
+    if settings.toy is not None and not data:
         yield Check(verdict="ok", subject="datasets", found="drawn by the first notebook")
         return
     if not data:

@@ -49,7 +49,7 @@ def inspect(reference: Path, test: Path, model: str = "", profile: str | Profile
     start = time.perf_counter()
     profile = load_profile(profile) if isinstance(profile, str) else profile
     images = [view(Path(path), profile.data.min_pixels, profile.data.max_pixels) for path in (reference, test)]
-    (completion,) = generate.answer(*generate.load(profile, model), [images], profile.evaluate.max_new_tokens)
+    (completion,) = generate.answer(*generate.load(profile, model), [images], profile.model.max_new_tokens)
     seconds = time.perf_counter() - start
     return Verdict(parse_answer(completion.text), completion.p_yes, completion.text, seconds)
 
@@ -69,7 +69,7 @@ def evaluate(
     Records of the same model, prompt and images are kept, others removed. Answers of an endpoint cost money, so
     there, as for data or a model that are not there, this raises :class:`UserError`.
     """
-    if variant and not profile.evaluate.sensitivity:
+    if variant and not profile.evaluate.variants:
         return None
     if endpoint and not profile.endpoint.url:
         raise UserError("The profile names no endpoint.", "Give its address as endpoint.url, or large_endpoint=URL.")
@@ -95,7 +95,7 @@ def evaluate(
 
 def _inputs(profile: Profile, model: str, stored: Path | str, endpoint: bool) -> dict:
     """What every answer depends on beside the images."""
-    values = {"question": prompts.QUESTION, "max_new_tokens": profile.evaluate.max_new_tokens}
+    values = {"question": prompts.QUESTION, "max_new_tokens": profile.model.max_new_tokens}
     values |= profile.data.model_dump(include={"min_pixels", "max_pixels"})
     if stored:
         return {"replay": sha256(find(Path(stored)))} | values
@@ -169,7 +169,7 @@ def _answer_batch(
 
     if not batch:
         return []
-    start, variant, settings = time.perf_counter(), batch[0].variant, answers.profile.evaluate
+    start, variant, settings = time.perf_counter(), batch[0].variant, answers.profile.model
     shown = [[views[name] for name in variant.images] for views in images]
     completions = generate.answer(
         model, processor, shown, settings.max_new_tokens, variant.question, shared_prefix=settings.shared_prefix
@@ -210,7 +210,7 @@ def _ask(answers: Answers) -> None:
     named, question = answers.profile.endpoint, prompts.QUESTION
     model = named.model or answers.profile.model.large
     served = f"{model}, {named.label or 'quantisation and engine not stated'}"
-    fields = {"model": model, "temperature": 0, "max_tokens": answers.profile.evaluate.max_new_tokens}
+    fields = {"model": model, "temperature": 0, "max_tokens": answers.profile.model.max_new_tokens}
     fields |= {"logprobs": True, "top_logprobs": endpoint.TOP_LOGPROBS} | named.extra
     if not fields["logprobs"]:
         del fields["top_logprobs"]

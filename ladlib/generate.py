@@ -86,7 +86,7 @@ def answer_questions(
     def answers(batch: Sequence[Conversation]) -> list[str]:
         texts = [prompt_text(processor, one.question, images=2) for one in batch]
         images = [pair_images(one.pair, root, profile.data) for one in batch]
-        _, rows = _generate(model, processor, texts, images, max_new_tokens=profile.evaluate.max_new_tokens)
+        _, rows = _generate(model, processor, texts, images, max_new_tokens=profile.model.max_new_tokens)
         return [decode(processor.tokenizer, row)[0] for row in rows]
 
     return _batched(conversations, profile, answers)
@@ -96,7 +96,7 @@ def answer_pairs(
     model: Model, processor: PairProcessor, pairs: Sequence[Pair], root: Path | str, profile: Profile
 ) -> list[Completion]:
     """Greedy answers to the task's question about ``pairs`` of any dataset."""
-    settings = profile.evaluate
+    settings = profile.model
 
     def answers(batch: Sequence[Pair]) -> list[Completion]:
         images = [pair_images(pair, root, profile.data) for pair in batch]
@@ -115,7 +115,7 @@ def sample_texts(model: Model, processor: PairProcessor, images: Sequence[Images
     grpo = profile.grpo
     _, rows = _generate(
         model, processor, [render_prompt(processor)] * len(images), images, do_sample=True, top_p=1.0, top_k=0,
-        temperature=grpo.temperature, max_new_tokens=grpo.max_completion_tokens, num_return_sequences=grpo.group_size,
+        temperature=grpo.temperature, max_new_tokens=profile.model.max_new_tokens, num_return_sequences=grpo.group_size,
     )  # fmt: skip
     texts = [decode(processor.tokenizer, row)[0] for row in rows]
     return [texts[start : start + grpo.group_size] for start in range(0, len(texts), grpo.group_size)]

@@ -116,7 +116,7 @@ def plan(profile: Profile, data_root: Path | str, variant: str = "", limit: int 
     pairs = pair(samples, seed)
     if not variant:
         return [Task(one) for one in subsample(pairs, profile.evaluate.limit if limit is None else limit)]
-    normals, chosen = training_normals(samples), balanced_subsample(pairs, profile.evaluate.sensitivity)
+    normals, chosen = training_normals(samples), balanced_subsample(pairs, profile.evaluate.variants)
     rankings = [
         ranked(one.test.image, normals[one.test.dataset, one.test.category], seed, 1 + REFERENCES) for one in chosen
     ]

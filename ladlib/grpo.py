@@ -73,7 +73,7 @@ def train(
         write_manifest(run.manifest(arm, seed), files)
     trainer.rollouts = run.rollouts(arm, seed)
     inputs = training.training_fingerprint(profile, profile.grpo, model, seed, files)
-    alarms = Alarms("GRPO", profile.grpo.stop_on_alarm)
+    alarms = Alarms("GRPO", profile.stop_on_alarm)
     log = StepLog(run.log(arm, seed), arm, _columns, alarms, trainer.rollouts)
     return training.fit_and_save(trainer, folder, inputs, log)
 
@@ -84,11 +84,11 @@ def make_trainer(
 ) -> "TimedTrainer":  # fmt: skip
     """The trainer, ready to run; ``folder`` is where its checkpoint will be."""
     trainer_class = TimedTrainer
-    if profile.grpo.shared_prefix:
+    if profile.model.shared_prefix:
         from ladlib.fast.shared_prefix import SharedPrefix
 
         if profile.grpo.engine != "transformers":
-            message = f"grpo.shared_prefix samples by itself, and grpo.engine is {profile.grpo.engine}."
+            message = f"model.shared_prefix samples by itself, and grpo.engine is {profile.grpo.engine}."
             raise UserError(message, "Change one of them in the profile.")
         trainer_class = type("SharedTrainer", (SharedPrefix, TimedTrainer), {})
     messages = [{"prompt": prompts.rlad_messages()}] * len(pairs)
@@ -113,15 +113,16 @@ def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig
         message = f"grpo.prompts_per_step {grpo.prompts_per_step} is no multiple of {devices} devices."
         raise UserError(message, "Change it in the profile.")
     completions, micro = grpo.prompts_per_step * grpo.group_size, grpo.micro_batch_size
-    return GRPOConfig(
+    options = dict(
         **training.common_arguments(profile, grpo, folder, seed, policy),
         gradient_accumulation_steps=training.accumulation(completions, micro, "prompts_per_step * group_size ="),
-        num_generations=grpo.group_size, max_completion_length=grpo.max_completion_tokens,
+        num_generations=grpo.group_size, max_completion_length=profile.model.max_new_tokens,
         temperature=grpo.temperature, top_p=1.0, top_k=0,
-        beta=grpo.beta, use_bias_correction_kl=True, epsilon=grpo.epsilon, num_iterations=1,
-        loss_type="grpo", scale_rewards="group", reward_weights=[grpo.accuracy_weight, grpo.format_weight],
+        beta=grpo.beta, use_bias_correction_kl=True, num_iterations=1,
+        loss_type="grpo", scale_rewards="group", reward_weights=list(grpo.reward_weights),
         lr_scheduler_type="linear", disable_dropout=True, shuffle_dataset=False, **_engine(grpo, policy),
     )  # fmt: skip
+    return GRPOConfig(**options | grpo.trl)
 
 
 def _engine(grpo: Grpo, policy) -> dict:

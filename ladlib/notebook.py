@@ -154,9 +154,9 @@ class Session:
         from ladlib.data.images import fit
 
         model, processor = self.load(arm)
-        data, settings = self.profile.data, self.profile.evaluate
+        data, settings, size = self.profile.data, self.profile.model, self.profile.evaluate.batch_size
         images = [[fit(image, data.min_pixels, data.max_pixels) for image in pair] for pair in pairs]
-        batches = [images[start : start + settings.batch_size] for start in range(0, len(images), settings.batch_size)]
+        batches = [images[start : start + size] for start in range(0, len(images), size)]
         options = {"max_new_tokens": settings.max_new_tokens, "shared_prefix": settings.shared_prefix}
         return [one for batch in batches for one in generate.answer(model, processor, batch, **options)]
 
@@ -231,7 +231,7 @@ def start(
     given = dict(overrides or {})
     changed = {name: value for name, value in given.items() if value not in UNSET}
     settings = load_profile(profile, **changed)
-    if not data and settings.data.toy is None:
+    if not data and settings.toy is None:
         raise UserError(f"Profile {profile!r} needs datasets.", "Give the folder that holds them as `data`.")
     if data and not from_root(data).is_dir():
         raise UserError(f"There is no folder {from_root(data)}.", "Give the folder that holds the datasets as `data`.")
@@ -256,7 +256,7 @@ def _data(profile: Profile, data: str, run: RunFolder) -> Path:
         return from_root(data)
     from ladlib.toy.datasets import write_datasets
 
-    write_datasets(run.data, profile.data.toy)
+    write_datasets(run.data, profile.toy)
     return run.data
 
 

@@ -34,7 +34,7 @@ from ladlib.sft_data import balanced_pairs, make_conversations
 GIB = 2**30
 ONLY_LARGE = {"endpoint": True, "evaluate": {"large"}, "model": {"large"}}  # what no stage but the last depends on
 FIELDS = {
-    "model": "model.base", "eval_limit": "evaluate.limit", "sensitivity_pairs": "evaluate.sensitivity",
+    "model": "model.base", "eval_limit": "evaluate.limit", "sensitivity_pairs": "evaluate.variants",
     "large_endpoint": "endpoint.url", "large_model": "endpoint.model", "large_label": "endpoint.label",
     "large_replay": "",
 }  # fmt: skip  # notebook parameters whose names are not section_field
@@ -216,7 +216,7 @@ def _plan(runner: Runner, chosen: Iterable[Stage], profile: Profile, data: str) 
 def _counts(profile: Profile, data: str, seed: int) -> tuple[int, int, str]:
     """Conversations, pairs (0 where not known), and where the numbers are from."""
     if not Path(data).is_dir():
-        lacking = "its datasets are not drawn yet" if profile.data.toy else "no datasets are given"
+        lacking = "its datasets are not drawn yet" if profile.toy else "no datasets are given"
         return 0, 0, f"the profile, since {lacking}"
     try:
         conversations, pairs = make_conversations(profile, Path(data), seed), balanced_pairs(profile, Path(data), seed)
@@ -240,7 +240,7 @@ def _choose(stages: tuple[Stage, ...], start: str, only: str) -> slice:
 def _check_data(settings: Profile, data: str) -> None:
     if settings.data.sft_file and not Path(settings.data.sft_file).is_file():
         raise UserError(f"There is no file {settings.data.sft_file}, the profile's data.sft_file.", "Correct its path.")
-    if not data and settings.data.toy is None:
+    if not data and settings.toy is None:
         raise UserError(f"Profile {settings.name!r} needs datasets.", "Give the folder that holds them with --data.")
     if data and not Path(data).is_dir():
         raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")

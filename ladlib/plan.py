@@ -110,26 +110,19 @@ def nearest_gpu(profile: Profile, found: str = "") -> Gpu:
 def _smaller(profile: Profile) -> Iterator[tuple[str, Profile]]:
     """(what is changed, the changed profile) for each field that memory depends on."""
     if not profile.model.lora:
-        adapters = {"rank": 64, "alpha": 128, "dropout": 0.05}  # as in small.yaml
-        yield "model.lora: as in small.yaml", _changed(profile, "model", lora=adapters)
+        yield "model.lora_rank: 64, as in small.yaml", profile.replace({"model.lora_rank": 64})
     if profile.grpo.beta and not profile.model.lora:
-        yield "grpo.beta: 0 (no reference model)", _changed(profile, "grpo", beta=0.0)
+        yield "grpo.beta: 0 (no reference model)", profile.replace({"grpo.beta": 0.0})
     for section, field in HALVED:
         half = getattr(getattr(profile, section), field) // 2
         if half > (1 if field == "group_size" else 0):
-            yield f"{section}.{field}: {half}", _changed(profile, section, **{field: half})
+            yield f"{section}.{field}: {half}", profile.replace({f"{section}.{field}": half})
 
 
 HALVED = (
     ("data", "max_pixels"), ("sft", "micro_batch_size"), ("grpo", "micro_batch_size"), ("grpo", "prompts_per_step"),
-    ("grpo", "group_size"), ("grpo", "max_completion_tokens"), ("evaluate", "batch_size"),
+    ("grpo", "group_size"), ("model", "max_new_tokens"), ("evaluate", "batch_size"),
 )  # fmt: skip
-
-
-def _changed(profile: Profile, section: str, **values: object) -> Profile:
-    dumped = profile.model_dump()
-    dumped[section] |= values
-    return Profile.model_validate(dumped)
 
 
 def _terms(name: str, memory: Memory) -> str:

@@ -48,7 +48,7 @@ def train(
     if trainer.is_world_process_zero():
         write_manifest(run.manifest(arm, seed), files)
     inputs = training.training_fingerprint(profile, profile.sft, model, seed, [*files, *conversations])
-    log = StepLog(run.log(arm, seed), arm, _Columns(), Alarms("SFT", profile.sft.stop_on_alarm))
+    log = StepLog(run.log(arm, seed), arm, _Columns(), Alarms("SFT", profile.stop_on_alarm))
     return training.fit_and_save(trainer, folder, inputs, log)
 
 
@@ -58,13 +58,14 @@ def make_trainer(
 ) -> "StepwiseTrainer":  # fmt: skip
     """The trainer, ready to run; ``folder`` is where its checkpoint will be."""
     sft = profile.sft
-    arguments = SFTConfig(
+    options = dict(
         **training.common_arguments(profile, sft, folder, seed, policy),
         gradient_accumulation_steps=training.accumulation(sft.batch_size, sft.micro_batch_size, "sft.batch_size"),
         lr_scheduler_type="cosine",
         max_length=None,  # a truncated prompt would lose image tokens but not their features
         completion_only_loss=True,
     )
+    arguments = SFTConfig(**options | sft.trl)
     return StepwiseTrainer(
         policy, arguments, train_dataset=_dataset(conversations, data_root, profile.data), processing_class=processor,
         peft_config=training.lora_config(policy, profile.model.lora),

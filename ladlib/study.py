@@ -41,11 +41,7 @@ class Arm:
 
     def profile(self, profile: Profile) -> Profile:
         """``profile`` with this arm's values."""
-        values = profile.model_dump()
-        for dotted, value in {"grpo.learning_rate": self.rate * profile.grpo.learning_rate, **self.overrides}.items():
-            section, name = dotted.split(".")
-            values[section][name] = value
-        return Profile.model_validate(values)
+        return profile.replace({"grpo.learning_rate": self.rate * profile.grpo.learning_rate, **self.overrides})
 
 
 ARMS = (
@@ -54,8 +50,8 @@ ARMS = (
     Arm("grpo_only", "grpo"),
     Arm("sft_grpo", "grpo", "sft"),
     Arm("sft_long", "sft", "sft", {"sft.steps": SFT_LONG_STEPS}),
-    Arm("accuracy_only", "grpo", "sft", {"grpo.format_weight": 0.0}),
-    Arm("format_only", "grpo", "sft", {"grpo.accuracy_weight": 0.0}),
+    Arm("accuracy_only", "grpo", "sft", {"grpo.reward_weights": (1.0, 0.0)}),
+    Arm("format_only", "grpo", "sft", {"grpo.reward_weights": (0.0, 1.0)}),
     Arm("large", start="large"),
     # Collapses that users of GRPO meet, for a figure of their curves.
     Arm("high_rate", "grpo", "sft", {"grpo.beta": 0.0}, rate=3.0, is_judged=False),
@@ -76,7 +72,7 @@ def study(
     settings, chosen = load_profile(profile), find_arms(arms)
     for seed in seeds:
         check_seed(seed)
-    if settings.data.toy is None:
+    if settings.toy is None:
         raise UserError(f"Profile {profile!r} has no toy datasets.", "Use --profile toy or smoke.")
     if not weights_sha256(settings.model.base):
         raise UserError(f"The model {settings.model.base} is not there.", "Build it with `ladlib pretrain base`.")
@@ -123,7 +119,7 @@ def plan(profile: Profile, run: RunFolder, arms: Sequence[Arm], seeds: Sequence[
         *((judge, *each) for each in judged),
         *((check, *each) for each in judged),
     ]
-    drawn = Stage("data", ("data",), draw, {"profile": profile, "run": run}, values=profile.data.toy.model_dump())
+    drawn = Stage("data", ("data",), draw, {"profile": profile, "run": run}, values=profile.toy.model_dump())
     stages = [drawn, *(_stage(work, arm, seed, run, arm.profile(profile)) for work, arm, seed in steps)]
     if judged:
         outputs, after = ("metrics.json", "tables", "figures", "report.html"), tuple(stage.name for stage in stages)
@@ -168,7 +164,7 @@ def _below(run: RunFolder, paths: Iterable[Path]) -> tuple[str, ...]:
 def draw(profile: Profile, run: RunFolder) -> None:
     from ladlib.toy.datasets import write_datasets
 
-    write_datasets(run.data, profile.data.toy)
+    write_datasets(run.data, profile.toy)
 
 
 def train(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str) -> None:

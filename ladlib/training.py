@@ -29,6 +29,7 @@ from ladlib.sizes import LARGE
 # TRL and PEFT still use transformers' old name of it.
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing`? is deprecated", category=FutureWarning)
 
+SAVE_STEPS = 20  # after so many, all is kept that a killed training needs to resume
 LORA_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 """The language model's linear layers only: bare names such as ``q_proj`` or ``up_proj`` would also match parts of the
 vision tower (peft issue 2615)."""
@@ -59,7 +60,7 @@ def lora_config(model: torch.nn.Module, lora: Lora | None) -> LoraConfig | None:
         return None
     layers = [name for name, _ in model.named_modules() if re.fullmatch(LORA_TARGETS, name)]
     if not layers:
-        raise UserError("No layer of this model takes a LoRA adapter.", "Use a Qwen2.5-VL model, or `lora: null`.")
+        raise UserError("No layer of this model takes a LoRA adapter.", "Use a Qwen2.5-VL model, or `lora_rank: 0`.")
     print(f"LoRA of rank {lora.rank} on {len(layers)} linear layers of the language model")
     return LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS,
@@ -75,7 +76,7 @@ def common_arguments(profile: Profile, stage: Sft | Grpo, folder: Path, seed: in
         learning_rate=stage.learning_rate, warmup_steps=stage.warmup, max_steps=stage.steps or -1,
         num_train_epochs=stage.epochs, per_device_train_batch_size=stage.micro_batch_size,
         bf16=profile.model.dtype == "bfloat16", gradient_checkpointing=count_parameters(policy) > LARGE,
-        save_strategy="steps", save_steps=stage.save_steps, save_total_limit=1,
+        save_strategy="steps", save_steps=SAVE_STEPS, save_total_limit=1,
         logging_nan_inf_filter=False,  # else a loss that is NaN is logged as the mean of those before
         logging_steps=1, logging_first_step=True, report_to="none", disable_tqdm=True,
         ddp_find_unused_parameters=False,  # every trained weight is used in each pass
@@ -128,7 +129,7 @@ def training_fingerprint(profile: Profile, stage: Sft | Grpo, model: str, seed: 
         "model": fingerprint(model, profile.model.revision), "seed": seed,
         "shown": hashlib.sha256(rows.encode()).hexdigest(), "devices": count_devices(),
         "data": profile.data.model_dump(include={"min_pixels", "max_pixels"}),
-        "settings": profile.model.model_dump() | stage.model_dump(exclude={"stop_on_alarm"}),
+        "settings": profile.model.model_dump() | stage.model_dump(),
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ Images and completions are taken at their longest.
 import math
 from dataclasses import dataclass
 
-from ladlib.config import Profile, ToyData
+from ladlib.config import Profile, Toy
 from ladlib.data.layout import published
 from ladlib.generations import variants
 from ladlib.sizes import Sizes
@@ -46,18 +46,18 @@ def sft_batch(profile: Profile, sizes: Sizes) -> Batch:
 
 def update_batch(profile: Profile, sizes: Sizes) -> Batch:
     """One micro-batch of stage 2."""
-    return _batch(profile, sizes, profile.grpo.micro_batch_size, PROMPT_TEXT, profile.grpo.max_completion_tokens)
+    return _batch(profile, sizes, profile.grpo.micro_batch_size, PROMPT_TEXT, profile.model.max_new_tokens)
 
 
 def rollout_batch(profile: Profile, sizes: Sizes, devices: int = 1) -> Batch:
     """All completions that one GPU generates in a step of stage 2."""
     rows = profile.grpo.prompts_per_step * profile.grpo.group_size // devices
-    return _batch(profile, sizes, rows, PROMPT_TEXT, profile.grpo.max_completion_tokens)
+    return _batch(profile, sizes, rows, PROMPT_TEXT, profile.model.max_new_tokens)
 
 
 def evaluation_batch(profile: Profile, sizes: Sizes) -> Batch:
     """One batch of the evaluation."""
-    return _batch(profile, sizes, profile.evaluate.batch_size, PROMPT_TEXT, profile.evaluate.max_new_tokens)
+    return _batch(profile, sizes, profile.evaluate.batch_size, PROMPT_TEXT, profile.model.max_new_tokens)
 
 
 def _batch(profile: Profile, sizes: Sizes, rows: int, text: int, completion: int) -> Batch:
@@ -81,7 +81,7 @@ def grpo_steps(profile: Profile, pairs: int = 0) -> int:
 
 def judged_images(profile: Profile) -> int:
     """How many images of MVTec LOCO AD, real or drawn, are judged with the profile's limit."""
-    toy, limit = profile.data.toy, profile.evaluate.limit
+    toy, limit = profile.toy, profile.evaluate.limit
     counts = _drawn(toy) if toy else [count[0] for key, count in published("mvtec_loco").items() if key[1] == "test"]
     return sum(min(count, limit or count) for count in counts)
 
@@ -94,9 +94,9 @@ def all_answers(profile: Profile) -> tuple[int, int]:
 
 def answers_again(profile: Profile) -> tuple[int, int]:
     """Answers under other conditions: those given in batches as evaluation's are, and those given one at a time."""
-    pairs = profile.evaluate.sensitivity
+    pairs = profile.evaluate.variants
     return len(variants()) * pairs, 0
 
 
-def _drawn(toy: ToyData) -> list[int]:
+def _drawn(toy: Toy) -> list[int]:
     return [count for _ in range(LOCO_CATEGORIES) for count in (toy.good, toy.logical, toy.structural)]

@@ -91,7 +91,7 @@ def collapse(monkeypatch):
 def test_a_training_that_stops_stores_the_last_checkpoint_without_a_sign(tmp_path, monkeypatch, collapse):
     monkeypatch.setattr(alarms, "ALARM_STEPS", 2)
     data, run = write_data(tmp_path / "data"), RunFolder(tmp_path / "run")
-    profile = tiny_profile(grpo__steps=9, grpo__save_steps=1, grpo__stop_on_alarm=True)
+    profile = tiny_profile(grpo__steps=9, grpo__trl={"save_steps": 1}, stop_on_alarm=True)
     collapse(2)
     with pytest.warns(UserWarning, match="all answers are no"), pytest.raises(UserError) as error:
         grpo.train(profile, data, run, 0, model=tiny_base())
@@ -118,7 +118,7 @@ def test_a_training_that_is_not_to_stop_continues_and_logs_the_alarm(tmp_path, m
 
 def test_a_loss_that_is_nan_is_logged_and_stops_stage_1(tmp_path):
     data, run = write_data(tmp_path / "data"), RunFolder(tmp_path / "run")
-    profile = tiny_profile(sft__steps=3, sft__learning_rate=1e30, sft__stop_on_alarm=True)
+    profile = tiny_profile(sft__steps=3, sft__learning_rate=1e30, stop_on_alarm=True)
     with pytest.warns(UserWarning, match="not finite"), pytest.raises(UserError, match="No checkpoint was stored"):
         sft.train(profile, data, run, 0)
     last = read_jsonl(run.log("sft", 0))[-1]

@@ -30,7 +30,7 @@ def test_a_text_that_differs_is_counted_and_not_hidden_in_p_yes():
 
 
 def test_the_variants_of_evaluation_answer_alike_and_the_last_line_says_how_they_compare(data, capsys):
-    profile = tiny_profile(evaluate__max_new_tokens=6, evaluate__batch_size=4, evaluate__limit=0)
+    profile = tiny_profile(model__max_new_tokens=6, evaluate__batch_size=4, evaluate__limit=0)
     result = bench.evaluation(profile, data, repeats=2)
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert printed == result and (printed["what"], printed["profile"]) == ("eval", profile.name)
@@ -43,7 +43,7 @@ def test_the_variants_of_evaluation_answer_alike_and_the_last_line_says_how_they
 
 @pytest.mark.slow
 def test_both_variants_of_stage_two_take_the_same_steps(data, capsys):
-    result = bench.grpo(tiny_profile(grpo__max_completion_tokens=8), data, repeats=1, steps=1, group=4)
+    result = bench.grpo(tiny_profile(model__max_new_tokens=8), data, repeats=1, steps=1, group=4)
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert printed == result and (printed["what"], printed["group"]) == ("grpo", 4)
     seconds = printed["seconds_a_step"]

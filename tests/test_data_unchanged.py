@@ -54,7 +54,7 @@ def pixels(pairs, root, data):
 @pytest.mark.parametrize("name", ["smoke", pytest.param("toy", marks=pytest.mark.slow)])
 def test_the_drawn_datasets_are_read_paired_resized_and_put_in_order_as_ever(tmp_path, name):
     profile = load_profile(name)
-    write_datasets(tmp_path, profile.data.toy)
+    write_datasets(tmp_path, profile.toy)
     samples = {dataset: read_dataset(tmp_path, dataset) for dataset in ("mvtec_ad", "visa", "mvtec_loco")}
     found = {dataset: digest(rows) for dataset, rows in samples.items()}
     tested = pair(samples["mvtec_loco"], profile.data.reference_seed)

@@ -8,7 +8,7 @@ from tiny import tiny_processor, tiny_profile
 from transformers.cache_utils import DynamicCache
 
 from ladlib import decoding, generate, prompts
-from ladlib.config import ToyData, load_profile
+from ladlib.config import Toy, load_profile
 from ladlib.data import read_dataset
 from ladlib.data.images import view
 from ladlib.data.pairing import pair
@@ -19,7 +19,7 @@ from ladlib.generate import beginnings
 from ladlib.models import VISION_TOKENS
 from ladlib.toy.datasets import write_datasets
 
-FEW = ToyData(train=2, validation=1, good=4, logical=4, structural=1)
+FEW = Toy(train=2, good=4, logical=4, structural=1)
 
 
 @pytest.fixture(scope="module")

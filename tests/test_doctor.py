@@ -78,7 +78,7 @@ def test_sizes_that_are_not_known_are_a_note(diagnose, tmp_path):
 
     text = (resources.files("ladlib") / "profiles" / "small.yaml").read_text(encoding="utf-8")
     mine = tmp_path / "mine.yaml"
-    mine.write_text(text.replace("name: small", "name: mine").replace("Qwen/Qwen2.5-VL-3B-Instruct", "a/b"))
+    mine.write_text(text.replace("model:", "model:\n  base: a/b"))
     diagnosis = diagnose(str(mine), "NVIDIA H200")
     assert gpu_check(diagnosis).verdict == "note" and "a/b" in gpu_check(diagnosis).found and diagnosis.plan == ()
 

@@ -26,8 +26,9 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def profile():
-    changes = {"max_new_tokens": 12, "batch_size": 2, "limit": 0, "sensitivity": 4}
-    return tiny_profile(model__dtype="float32", **{f"evaluate__{name}": value for name, value in changes.items()})
+    changes = {"batch_size": 2, "limit": 0, "variants": 4}
+    evaluation = {f"evaluate__{name}": value for name, value in changes.items()}
+    return tiny_profile(model__dtype="float32", model__max_new_tokens=12, **evaluation)
 
 
 def run_base(profile, data, folder, **options):
@@ -84,7 +85,7 @@ def test_an_interrupted_evaluation_resumes_and_repeats_nothing(data, profile, wh
 
 def test_records_of_another_setting_or_image_are_made_again(data, profile, tmp_path):
     path = run_base(profile, data, tmp_path, limit=1)
-    shorter = tiny_profile(evaluate__max_new_tokens=3, evaluate__limit=1)
+    shorter = tiny_profile(model__max_new_tokens=3, evaluate__limit=1)
     run_base(shorter, data, tmp_path)
     rows = read_jsonl(path)
     assert len(rows) == 3 and all(row["completion_tokens"] <= 3 for row in rows)
@@ -161,8 +162,7 @@ def test_every_pair_is_judged_once_under_every_variant_which_changes_one_thing(d
 
 
 def test_the_model_gets_the_images_that_a_variant_names(data, profile, tmp_path, asked):
-    path = run_base(profile.model_copy(update={"evaluate": profile.evaluate.model_copy(update={"sensitivity": 1})}),
-                    data, tmp_path, variant="all")  # fmt: skip
+    path = run_base(profile.replace({"evaluate.variants": 1}), data, tmp_path, variant="all")
     given = {
         row["factor"]: [image.tobytes() for image in two] for row, two in zip(read_jsonl(path), asked, strict=True)
     }
@@ -176,7 +176,7 @@ def test_one_variant_comes_beside_the_usual_answers_and_none_where_the_profile_w
     assert {task.variant.factor for task in plan(profile, data, "blind")} == {"none", "blind"}
     with pytest.raises(UserError, match="no variant 'upside down'"):
         plan(profile, data, "upside down")
-    off = profile.model_copy(update={"evaluate": profile.evaluate.model_copy(update={"sensitivity": 0})})
+    off = profile.replace({"evaluate.variants": 0})
     assert run_base(off, data, tmp_path, variant="all") is None and not list(tmp_path.iterdir())
 
 

@@ -114,7 +114,7 @@ def test_the_kl_terms_model_is_the_start_and_stays_frozen(data, tmp_path):
 
 def test_an_adapter_trained_on_an_adapter_starts_from_it(data, tmp_path, monkeypatch):
     answer(monkeypatch, "<think>x</think><answer>yes</answer>")  # without a spread an adapter stays zero
-    profile = tiny_profile(model__lora={"rank": 2, "alpha": 4, "dropout": 0.0}, grpo__steps=1, sft__steps=1)
+    profile = tiny_profile(model__lora_rank=2, grpo__steps=1, sft__steps=1)
     run = RunFolder(tmp_path)
     start = str(sft.train(profile, data, run, 0))
     folder = grpo.train(profile, data, run, 0, model=start)

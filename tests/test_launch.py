@@ -22,7 +22,8 @@ from ladlib.runs import RunFolder, read_jsonl
 
 STEADY = str(Path(__file__).with_name("steady_stage.py"))
 SETTINGS = {
-    "sft__steps": 3, "sft__save_steps": 1, "grpo__steps": 3, "grpo__save_steps": 1, "grpo__prompts_per_step": 2,
+    "sft__steps": 3, "sft__trl": {"save_steps": 1}, "grpo__steps": 3, "grpo__trl": {"save_steps": 1},
+    "grpo__prompts_per_step": 2,
     "grpo__group_size": 2, "grpo__micro_batch_size": 2, "sft__batch_size": 2, "sft__micro_batch_size": 1,
 }  # fmt: skip
 

@@ -84,7 +84,7 @@ def toy(tmp_path_factory):
     """The toy datasets with fewer images of each kind than in the toy profile."""
     root = tmp_path_factory.mktemp("toy") / "data"
     few = {"train": 4, "validation": 1, "good": 4, "logical": 4, "structural": 2}
-    write_datasets(root, load_profile("toy").data.toy.model_copy(update=few))
+    write_datasets(root, load_profile("toy").toy.model_copy(update=few))
     return root
 
 

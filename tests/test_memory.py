@@ -192,7 +192,7 @@ def test_several_whole_copies_need_more_than_one_and_sharded_ones_less():
         ("grpo.micro_batch_size", 2, "GRPO update"),
         ("grpo.prompts_per_step", 8, "GRPO rollouts"),
         ("grpo.group_size", 4, "GRPO rollouts"),
-        ("grpo.max_completion_tokens", 128, "GRPO update"),
+        ("model.max_new_tokens", 128, "GRPO update"),
         ("grpo.beta", 0.0, "GRPO rollouts"),
         ("evaluate.batch_size", 2, "evaluation"),
     ],

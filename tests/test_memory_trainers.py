@@ -20,13 +20,12 @@ from ladlib.training import load_policy
 from ladlib.workload import Batch
 
 pytestmark = pytest.mark.slow
-LORA = {"rank": 8, "alpha": 16, "dropout": 0.0}
 CLOSE = 0.1
 TILE = 128  # words: TRL's buffer of 32768 would be larger than all else here
 KINDS = {
-    "all but the tower": {"model__lora": None, "model__freeze_vision": True},
-    "all of the model": {"model__lora": None, "model__freeze_vision": False},
-    "adapters": {"model__lora": LORA, "model__freeze_vision": True},
+    "all but the tower": {"model__lora_rank": 0, "model__freeze_vision": True},
+    "all of the model": {"model__lora_rank": 0, "model__freeze_vision": False},
+    "adapters": {"model__lora_rank": 8, "model__freeze_vision": True},
 }
 
 
@@ -64,7 +63,7 @@ def profile(request, model, monkeypatch):
         model__base=model, model__dtype="bfloat16", data__min_pixels=60 * 784, data__max_pixels=80 * 784,
         data__sft_samples=8, sft__micro_batch_size=4, sft__batch_size=8,
         grpo__micro_batch_size=4, grpo__prompts_per_step=2, grpo__group_size=4, grpo__beta=0.04,
-        grpo__max_completion_tokens=48, grpo__shared_prefix=False, **KINDS[request.param],
+        model__max_new_tokens=48, model__shared_prefix=False, **KINDS[request.param],
     )  # fmt: skip
 
 

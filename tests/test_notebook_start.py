@@ -11,7 +11,7 @@ from ladlib.errors import UserError
 from ladlib.notebook import start
 from ladlib.runs import RunFolder, append_json, find_root
 
-FEW = {"data.toy.train": 1, "data.toy.validation": 0, "data.toy.good": 1, "data.toy.logical": 1}
+FEW = {"toy.train": 1, "toy.good": 1, "toy.logical": 1}
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def pictured(tmp_path_factory):
     """The report of a run on a few drawn images that are still there: 25 pairs, two models."""
     run = RunFolder(tmp_path_factory.mktemp("pictured") / "run")
     run.write(RunRecord(profile="toy", seed=0))
-    write_loco(run.data, load_profile("toy").data.toy.model_copy(update=SIZES))
+    write_loco(run.data, load_profile("toy").toy.model_copy(update=SIZES))
     folder = find_dataset(run.data, "mvtec_loco")
     pairs = pair(read_dataset(run.data, "mvtec_loco"), seed=0)
     for arm, answer in (("base", "yes"), ("sft_grpo", "no")):

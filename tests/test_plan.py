@@ -43,7 +43,7 @@ def test_every_test_image_is_judged_unless_the_profile_limits_them():
 
 def test_answers_under_other_conditions_are_part_of_the_plan_and_its_hours():
     assert answers_again(PAPER) == (1200, 100) and "1300 under other conditions" in stage_lines(PAPER)["04"]
-    off = load_profile("paper", **{"evaluate.sensitivity": 0})
+    off = load_profile("paper", **{"evaluate.variants": 0})
     assert stage_hours(off, IDEAL)["evaluation"] < stage_hours(PAPER, IDEAL)["evaluation"]
     assert answers_again(off) == (0, 0)
 
@@ -88,7 +88,7 @@ def test_advice_names_fields_in_order_of_effect_and_each_helps():
     lines = advice_lines(PAPER)[1:]
     left = [float(line.split()[-2]) for line in lines]
     assert left == sorted(left) and left[-1] < most(PAPER)
-    assert lines[0].split(":")[0].strip() == "model.lora" and any("grpo.beta" in line for line in lines)
+    assert lines[0].split(":")[0].strip() == "model.lora_rank" and any("grpo.beta" in line for line in lines)
     assert not any("model.lora" in line or "beta" in line for line in advice_lines(SMALL))
 
 

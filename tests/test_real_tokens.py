@@ -30,8 +30,8 @@ pytestmark = pytest.mark.slow
 FACTS = json.loads(Path(__file__).with_name("prompt_tokens.json").read_text(encoding="utf-8"))["images"]
 STEP = {
     "model.dtype": "float32", "sft.steps": 1, "sft.batch_size": 1, "sft.warmup": 0.0, "grpo.steps": 1,
-    "grpo.prompts_per_step": 2, "grpo.group_size": 2, "grpo.micro_batch_size": 1, "grpo.max_completion_tokens": 8,
-    "evaluate.batch_size": 1, "evaluate.max_new_tokens": 8, "evaluate.limit": 1, "parallel.processes": 1,
+    "grpo.prompts_per_step": 2, "grpo.group_size": 2, "grpo.micro_batch_size": 1, "model.max_new_tokens": 8,
+    "evaluate.batch_size": 1, "evaluate.limit": 1, "parallel.processes": 1,
 }  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def test_departures_are_filled_from_the_profile(profile):
     assert frame.loc["Completions a prompt (G)", "ours"] == str(profile.grpo.group_size)
     assert not frame["ours"].str.contains(r"[{}]|^$").any()
     assert frame.loc["SFT learning rate", "parameter"] == "sft.learning_rate, sft.warmup"
-    assert frame.loc["GRPO trained weights", "parameter"] == "model.lora, model.freeze_vision"
+    assert frame.loc["GRPO trained weights", "parameter"] == "model.lora_rank, model.freeze_vision"
 
 
 def test_every_parameter_that_changes_a_departure_is_a_field_of_the_profile():

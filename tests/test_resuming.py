@@ -25,7 +25,7 @@ def data(tmp_path_factory):
 
 
 def profile(**changes):
-    four = {"sft__steps": 4, "grpo__steps": 4, "sft__save_steps": 2, "grpo__save_steps": 2}
+    four = {"sft__steps": 4, "grpo__steps": 4, "sft__trl": {"save_steps": 2}, "grpo__trl": {"save_steps": 2}}
     return tiny_profile(**four | {"grpo__temperature": 2.0} | changes)
 
 

@@ -64,7 +64,7 @@ def test_sampled_pairs_are_balanced_in_number_and_label(data):
 
 
 def test_a_sample_holds_a_group_of_answers_to_each_pair_and_follows_its_seed(data, tmp_path):
-    profile, runs = tiny_profile(grpo__group_size=3, grpo__max_completion_tokens=6), []
+    profile, runs = tiny_profile(grpo__group_size=3, model__max_new_tokens=6), []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run = RunFolder(tmp_path / name)
         sample(profile, data, run, seed, "base", tiny_base(), per_rule=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import ladlib
-from ladlib.config import ToyData
+from ladlib.config import Toy
 from ladlib.data import FOLDERS, read_dataset
 from ladlib.data.images import sha256
 from ladlib.toy import backdrops, loco
@@ -68,7 +68,7 @@ def test_no_test_category_lies_before_a_backdrop_that_was_seen_before():
 
 
 def test_no_test_image_has_the_bytes_of_a_training_image(tmp_path):
-    write_datasets(tmp_path / "toy", ToyData(train=3, validation=1, good=4, logical=12, structural=3))
+    write_datasets(tmp_path / "toy", Toy(train=3, good=4, logical=12, structural=3))
     hashes = {
         dataset: {
             sha256(tmp_path / "toy" / FOLDERS[dataset] / sample.image)

@@ -12,8 +12,6 @@ from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sft_data import make_conversations
 from ladlib.training import load_policy, lora_config
 
-LORA = {"rank": 2, "alpha": 4, "dropout": 0.05}
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -107,7 +105,7 @@ def test_a_frozen_vision_tower_does_not_move(data, tmp_path):
 
 
 def test_adapters_go_to_the_language_model_only_and_can_be_loaded(data, tmp_path, capsys):
-    profile = tiny_profile(model__lora=LORA, sft__steps=1)
+    profile = tiny_profile(model__lora_rank=2, sft__steps=1)
     folder = sft.train(profile, data, RunFolder(tmp_path), 0)
     assert "on 14 linear layers of the language model" in capsys.readouterr().out  # 7 in each of 2 blocks
     after, before = weights(folder, profile), weights(tiny_base(), profile)
@@ -117,7 +115,7 @@ def test_adapters_go_to_the_language_model_only_and_can_be_loaded(data, tmp_path
 
 def test_a_model_without_language_layers_takes_no_adapter():
     with pytest.raises(UserError, match="No layer"):
-        lora_config(torch.nn.Linear(2, 2), tiny_profile(model__lora=LORA).model.lora)
+        lora_config(torch.nn.Linear(2, 2), tiny_profile(model__lora_rank=2).model.lora)
 
 
 def test_a_batch_that_does_not_divide_is_one_line(data, tmp_path):

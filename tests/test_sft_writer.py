@@ -71,7 +71,7 @@ def sft(data, out, *more):
 
 
 def asked(data, out, server, *more):
-    return sft(data, out, "--writer", "endpoint", "--endpoint", server.url, "--model", "m", "--timeout", 1, *more)
+    return sft(data, out, "--writer", "endpoint", "--endpoint", server.url, "--model", "m", *more)
 
 
 # By template

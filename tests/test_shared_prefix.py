@@ -16,7 +16,6 @@ from ladlib.sft_data import balanced_pairs
 from ladlib.training import load_policy
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}
-LORA = {"rank": 2, "alpha": 4, "dropout": 0.0}
 GROUPS = {"grpo__group_size": 4, "grpo__micro_batch_size": 8}  # two prompts
 
 
@@ -26,7 +25,7 @@ def data(tmp_path_factory):
 
 
 def make(data, folder, shared: bool, **changes):
-    profile = tiny_profile(grpo__shared_prefix=shared, **{"grpo__max_completion_tokens": 12} | GROUPS | changes)
+    profile = tiny_profile(model__shared_prefix=shared, **{"model__max_new_tokens": 12} | GROUPS | changes)
     policy, processor = load_policy(profile, tiny_base())
     trainer = grpo.make_trainer(profile, balanced_pairs(profile, data, 0), data, policy, processor, folder, 0)
     trainer.create_optimizer()  # as train does
@@ -95,9 +94,9 @@ def gradients(trainer, inputs) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return loss, {name: weight.grad for name, weight in trainer.model.named_parameters() if weight.grad is not None}
 
 
-@pytest.mark.parametrize(("beta", "lora", "frozen"), list(product([0.0, 0.04], [None, LORA], [False, True])))
+@pytest.mark.parametrize(("beta", "lora", "frozen"), list(product([0.0, 0.04], [0, 2], [False, True])))
 def test_loss_and_gradients_are_the_stock_trainers(data, tmp_path, monkeypatch, beta, lora, frozen):
-    stock, ours = both(data, tmp_path, grpo__beta=beta, model__lora=lora, model__freeze_vision=frozen)
+    stock, ours = both(data, tmp_path, grpo__beta=beta, model__lora_rank=lora, model__freeze_vision=frozen)
     inputs = scored(stock, monkeypatch)
     (loss, expected), (our_loss, result) = gradients(stock, inputs), gradients(ours, as_ours(ours, inputs))
     torch.testing.assert_close(our_loss, loss, **CLOSE)
@@ -139,7 +138,7 @@ def test_a_step_in_micro_batches_of_whole_groups_is_the_step_in_one(data, tmp_pa
 
 
 def test_greedy_sampling_writes_what_generate_writes(data, tmp_path):
-    stock, ours = both(data, tmp_path, grpo__temperature=1e-6, grpo__max_completion_tokens=40)
+    stock, ours = both(data, tmp_path, grpo__temperature=1e-6, model__max_new_tokens=40)
     prompts = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in batch(stock)]
     assert ours._generate(prompts)[1] == stock._generate(prompts)[1]
 
@@ -153,7 +152,7 @@ def test_tokens_are_sampled_as_often_as_they_are_probable(data, tmp_path):
 
 
 def test_a_prompt_is_processed_once_for_all_of_its_completions(data, tmp_path):
-    ours = make(data, tmp_path, True, grpo__max_completion_tokens=3)
+    ours = make(data, tmp_path, True, model__max_new_tokens=3)
     images, tokens, inner = [], [], ours.model.model
     inner.visual.register_forward_pre_hook(
         lambda module, args, kwargs: images.append(len(kwargs["grid_thw"])), with_kwargs=True
@@ -187,7 +186,7 @@ def test_an_image_is_cut_into_patches_once_per_step_and_encoded_once_where_the_t
 
 
 def test_completions_are_sampled_in_the_numeric_type_of_the_profile(data, tmp_path):
-    ours = make(data, tmp_path, True, model__dtype="bfloat16", grpo__max_completion_tokens=2)
+    ours = make(data, tmp_path, True, model__dtype="bfloat16", model__max_new_tokens=2)
     types, inner = set(), ours._plain(ours.model).model
     for layer in (inner.visual.blocks[0].mlp.up_proj, inner.language_model.layers[0].mlp.up_proj):
         layer.register_forward_hook(lambda module, args, output: types.add(output.dtype))

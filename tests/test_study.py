@@ -73,8 +73,8 @@ def test_unbalanced_pairs_are_nine_to_one_in_a_mixed_order(tmp_path):
     from ladlib.study import unbalanced_pairs
     from ladlib.toy.datasets import write_datasets
 
-    profile = load_profile("smoke", **{"data.grpo_pairs": 20, "data.toy.good": 3})
-    write_datasets(tmp_path / "data", profile.data.toy)
+    profile = load_profile("smoke", **{"data.grpo_pairs": 20, "toy.good": 3})
+    write_datasets(tmp_path / "data", profile.toy)
     labels = [pair.test.label for pair in unbalanced_pairs(profile, tmp_path / "data", 0, 0.9)]
     assert labels.count("yes") == 18 and labels.count("no") == 2
     assert labels[-2:] != ["no", "no"]

@@ -79,7 +79,7 @@ def test_weights_as_pickle_are_not_loaded_even_where_nothing_else_is_there(tmp_p
 @pytest.mark.slow
 def test_a_training_that_goes_on_loads_its_state_without_running_it(tmp_path, monkeypatch):
     data, run = write_data(tmp_path / "data"), RunFolder(tmp_path / "run")
-    profile = tiny_profile(sft__steps=3, sft__save_steps=1)
+    profile = tiny_profile(sft__steps=3, sft__trl={"save_steps": 1})
     with monkeypatch.context() as patch:
         patch.setattr(StepLog, "on_step_begin", stop_after_two, raising=False)
         with pytest.raises(KeyboardInterrupt):

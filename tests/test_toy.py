@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ladlib.config import ToyData
+from ladlib.config import Toy
 from ladlib.data import FOLDERS, read_dataset
 from ladlib.data.check import check
 from ladlib.data.images import sha256
@@ -25,7 +25,7 @@ from ladlib.toy.scenes import Part, changed, describe, one_coloured_scene, place
 from ladlib.toy.statements import compare_kinds, compare_places, tally
 from ladlib.toy.tasks import FORBIDDEN_TAGS, LESSONS, draw_lesson
 
-SIZES = ToyData(train=2, validation=1, good=2, logical=12, structural=3)
+SIZES = Toy(train=2, good=2, logical=12, structural=3)
 PRODUCTS = (*training.PRODUCTS, *loco.PRODUCTS)
 seeds = st.integers(0, 10**6)
 

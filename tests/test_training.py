@@ -13,9 +13,9 @@ from ladlib.runs import RunFolder, read_jsonl
 from ladlib.toy.datasets import write_datasets
 
 LOSSES = json.loads(Path(__file__).with_name("losses.json").read_text())
-SPREAD = {"grpo.group_size": 4, "grpo.temperature": 1.5, "grpo.max_completion_tokens": 100}  # groups differ in reward
+SPREAD = {"grpo.group_size": 4, "grpo.temperature": 1.5, "model.max_new_tokens": 100}  # groups differ in reward
 ACCUMULATED = {"data.sft_samples": 8, "sft.batch_size": 4, "sft.micro_batch_size": 2}  # rows sorted by length
-RUNS = {"grpo": {}, "grpo spread": SPREAD, "grpo spread stock": SPREAD | {"grpo.shared_prefix": False}}
+RUNS = {"grpo": {}, "grpo spread": SPREAD, "grpo spread stock": SPREAD | {"model.shared_prefix": False}}
 
 
 def machine() -> str:
@@ -29,7 +29,7 @@ def measure(folder: Path) -> dict[str, list[dict]]:
     """Two steps of each stage on the smoke profile, at one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    write_datasets(folder / "data", load_profile("smoke").data.toy)
+    write_datasets(folder / "data", load_profile("smoke").toy)
     logs = {}
     for name, changes in {"sft accumulated": ACCUMULATED, "sft": {}}.items():
         run = RunFolder(folder / name)

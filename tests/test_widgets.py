@@ -23,11 +23,10 @@ from ladlib.toy.scenes import Part, Scene
 HOSTILE = "<script>alert(1)</script><img src=x onerror='alert(1)'>\x1b[31m"
 MARKUP = re.compile(r"<script|<img src=x|\x1b")
 FEW = {
-    "data.toy.train": 2,
-    "data.toy.validation": 0,
-    "data.toy.good": 2,
-    "data.toy.logical": 4,
-    "data.toy.structural": 1,
+    "toy.train": 2,
+    "toy.good": 2,
+    "toy.logical": 4,
+    "toy.structural": 1,
 }
 LINE = "<think>a1 red disc same .</think><answer>no</answer>"
 

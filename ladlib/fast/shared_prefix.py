@@ -199,8 +199,8 @@ class SharedPrefix:
         super().__init__(*args, **kwargs)
         if self.accelerator.is_fsdp2:
             raise UserError(
-                "grpo.shared_prefix needs a whole model on each device, and FSDP2 divides it.",
-                "Set grpo.shared_prefix to false, or parallel.method to ddp or zero3.",
+                "model.shared_prefix needs a whole model on each device, and FSDP2 divides it.",
+                "Set model.shared_prefix to false, or parallel.method to ddp or zero3.",
             )
         self.images: StepImages | None = None  # of the prompts that were sampled last
         self.processing_class = CachedProcessor(self.processing_class, self)

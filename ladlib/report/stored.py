@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ladlib.config import Profile, load_profile
+from ladlib.config import RENAMED, Profile, load_profile
 from ladlib.errors import UserError
 from ladlib.metrics import score, score_detections, score_trivial
 from ladlib.records import ARMS, Detection, Generation, RunRecord, Variation
@@ -68,7 +68,7 @@ class Stored:
     @property
     def is_toy(self) -> bool:
         """Whether the images were drawn: such numbers never say what a real model scores."""
-        return self.profile.data.toy is not None
+        return self.profile.toy is not None
 
     def of(self, arm: str) -> list[Generation]:
         """The generations of one arm, of all its seeds."""
@@ -92,7 +92,7 @@ def read_run(run: RunFolder) -> Stored:
 def profile_of(record: RunRecord) -> Profile:
     """The profile of a run with the values that were in force."""
     # Notebooks keep the values in force of what they let one override, by their dotted names.
-    overrides = {name: value for name, value in record.parameters.items() if "." in name}
+    overrides = {RENAMED.get(name, name): value for name, value in record.parameters.items() if "." in name}
     return load_profile(record.profile, **overrides)
 
 

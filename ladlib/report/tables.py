@@ -52,7 +52,7 @@ SHORT = {
     "f1_all": "F1 all",
 }
 PARAMETERS = {
-    "writer": ["data.sft_file"], "tuning": ["model.lora"], "vision": ["model.freeze_vision"],
+    "writer": ["data.sft_file"], "tuning": ["model.lora_rank"], "vision": ["model.freeze_vision"],
     "sft_length": ["sft.epochs", "sft.steps"], "grpo_length": ["grpo.epochs", "grpo.steps"],
 }  # fmt: skip
 """What the words in ``departures.csv`` that are no field of a profile are made from."""
@@ -199,7 +199,8 @@ def departures(profile: Profile) -> pd.DataFrame:
 def _parameters(text: str) -> list[str]:
     """The fields of a profile that a row of ``departures.csv`` is filled from."""
     named = [name for _, name, _, _ in Formatter().parse(text) if name]
-    return [field for name in named for field in PARAMETERS.get(name, [name])]
+    fields = [field for name in named for field in PARAMETERS.get(name, [name])]
+    return list(dict.fromkeys(field.split("[")[0] for field in fields))
 
 
 def _length(steps: int, epochs: float) -> str:

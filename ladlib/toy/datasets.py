@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageDraw
 
-from ladlib.config import ToyData
+from ladlib.config import Toy
 from ladlib.data import FOLDERS
 from ladlib.data.layout import TOY_MARKER
 from ladlib.errors import UserError
@@ -132,13 +132,14 @@ class Picture:
     image: Image.Image
 
 
-def write_datasets(out: Path, sizes: ToyData) -> None:
+def write_datasets(out: Path, sizes: Toy) -> None:
     """Draw toy MVTec AD, VisA, MVTec LOCO AD and MMAD into the new folder ``out``, whole or not at all.
 
     Nothing is done where ``out`` already holds just these. Raises :class:`UserError` where it holds
     anything else, also toy datasets of other sizes or another seed, or from before :data:`WORLD` was raised.
     """
-    marker = json.dumps({"world": WORLD} | sizes.model_dump(), indent=2) + "\n"
+    values = {name: getattr(sizes, name) for name in ("train", "validation", "good", "logical", "structural", "seed")}
+    marker = json.dumps({"world": WORLD} | values, indent=2) + "\n"
     if (out / TOY_MARKER).is_file():
         if (out / TOY_MARKER).read_bytes() == marker.encode():
             return
@@ -155,7 +156,7 @@ def write_datasets(out: Path, sizes: ToyData) -> None:
     partial.rename(out)
 
 
-def _draw_all(out: Path, sizes: ToyData) -> None:
+def _draw_all(out: Path, sizes: Toy) -> None:
     questions = []
     products = (*training.PRODUCTS, *loco.PRODUCTS)
     for product in products:
@@ -164,7 +165,7 @@ def _draw_all(out: Path, sizes: ToyData) -> None:
     write_mmad(out / FOLDERS["mmad"], questions, sizes.seed)
 
 
-def write_loco(out: Path, sizes: ToyData) -> None:
+def write_loco(out: Path, sizes: Toy) -> None:
     """Draw toy MVTec LOCO AD alone, the dataset that is judged, below the new folder ``out``."""
     for product in loco.PRODUCTS:
         _write_loco(out / FOLDERS["mvtec_loco"], product, sizes)
@@ -178,7 +179,7 @@ def pictures(product: Product, split: Split, anomaly: Anomaly, count: int, seed:
         yield Picture(product, split, anomaly, normal, scene, render(scene, rng, product.looseness))
 
 
-def _kinds(product: Product, sizes: ToyData) -> list[tuple[Anomaly, int]]:
+def _kinds(product: Product, sizes: Toy) -> list[tuple[Anomaly, int]]:
     kinds: list[tuple[Anomaly, int]] = [
         ("good", sizes.good),
         ("logical", sizes.logical),
@@ -187,7 +188,7 @@ def _kinds(product: Product, sizes: ToyData) -> list[tuple[Anomaly, int]]:
     return [(kind, count) for kind, count in kinds if kind != "logical" or product.logical]
 
 
-def _write_ad(folder: Path, product: Product, sizes: ToyData) -> list[tuple[str, Picture]]:
+def _write_ad(folder: Path, product: Product, sizes: Toy) -> list[tuple[str, Picture]]:
     """MVTec AD's layout; gives the test pictures with their names in MMAD."""
     asked = []
     for index, picture in enumerate(pictures(product, "train", "good", sizes.train, sizes.seed)):
@@ -204,7 +205,7 @@ def _write_ad(folder: Path, product: Product, sizes: ToyData) -> list[tuple[str,
     return asked
 
 
-def _write_visa(folder: Path, product: Product, sizes: ToyData) -> list[tuple[str, Picture]]:
+def _write_visa(folder: Path, product: Product, sizes: Toy) -> list[tuple[str, Picture]]:
     """VisA's raw layout of one object, with its ``image_anno.csv``."""
     rows, asked, numbers = [["image", "label", "mask"]], [], {"Normal": 0, "Anomaly": 0}
     runs = [("train", "good", sizes.train), *(("test", kind, count) for kind, count in _kinds(product, sizes))]
@@ -225,7 +226,7 @@ def _write_visa(folder: Path, product: Product, sizes: ToyData) -> list[tuple[st
     return asked
 
 
-def _write_split(folder: Path, sizes: ToyData) -> None:
+def _write_split(folder: Path, sizes: Toy) -> None:
     """``split_csv/1cls.csv`` of all toy VisA objects; the first normals are the training split."""
     rows = [["object", "split", "label", "image", "mask"]]
     for product in (product for product in training.PRODUCTS if product.dataset == "visa"):
@@ -237,7 +238,7 @@ def _write_split(folder: Path, sizes: ToyData) -> None:
     _write_csv(folder / "split_csv" / "1cls.csv", rows)
 
 
-def _write_loco(folder: Path, product: Product, sizes: ToyData) -> list[tuple[str, Picture]]:
+def _write_loco(folder: Path, product: Product, sizes: Toy) -> list[tuple[str, Picture]]:
     """MVTec LOCO AD's layout of one category, masks by pixel value; nothing of it goes into MMAD."""
     entries = [
         {"defect_name": name, "pixel_value": value, "saturation_threshold": 1.0, "relative_saturation": True}

@@ -65,14 +65,13 @@ def grpo(profile: Profile, data_root: Path | str, repeats: int, steps: int, grou
     })  # fmt: skip
 
 
-def _trainer(profile: Profile, changes: dict, data_root: Path | str, folder: Path, model: str):
+def _trainer(profile: Profile, data_root: Path | str, folder: Path, model: str):
     from transformers import PrinterCallback
 
     from ladlib.grpo import make_trainer
     from ladlib.training import load_policy
 
     pairs = balanced_pairs(profile, data_root, seed=0)
-    profile = profile.replace(changes)
     policy, processor = load_policy(profile, model or profile.model.base)
     trainer = make_trainer(profile, pairs, data_root, policy, processor, folder, seed=0)
     trainer.args.save_strategy = "no"

@@ -48,19 +48,17 @@ class TrainingFile(Record):
 def training_files(pairs: Iterable[Pair], root: Path | str) -> list[TrainingFile]:
     """A row for each of ``pairs``, once, in their order.
 
-    Raises :class:`UserError` for a missing image and where one has the bytes or the looks of an image of MVTec LOCO AD
+    Raises :class:`UserError` where an image has the bytes or the looks of an image of MVTec LOCO AD
     below ``root``. Without that dataset, :func:`ladlib.sft_data.refuse_loco` checks the names alone.
     """
     rows, hashes = [], {}
     for pair in {(pair.test.dataset, pair.id): pair for pair in pairs}.values():
-        digests, folder = image_hashes(pair, root), find_dataset(root, pair.test.dataset)
-        hashes |= zip((folder / pair.reference, folder / pair.test.image), digests, strict=True)
-        rows.append(
-            TrainingFile(
-                dataset=pair.test.dataset, category=pair.test.category, defect=pair.test.defect, label=pair.test.label,
-                reference=pair.reference, test=pair.test.image, reference_sha256=digests[0], test_sha256=digests[1],
-            )
-        )  # fmt: skip
+        test, (reference_sha256, test_sha256) = pair.test, image_hashes(pair, root)
+        folder = find_dataset(root, test.dataset)
+        hashes |= {folder / pair.reference: reference_sha256, folder / test.image: test_sha256}
+        names = {"dataset": test.dataset, "category": test.category, "defect": test.defect, "label": test.label}
+        paths = {"reference": pair.reference, "test": test.image}
+        rows.append(TrainingFile(**names, **paths, reference_sha256=reference_sha256, test_sha256=test_sha256))
     _refuse_test_images(hashes, root)
     return rows
 
@@ -94,28 +92,28 @@ def _refuse_test_images(hashes: dict[Path, str], root: Path | str) -> None:
         # Files of another length cannot have the same bytes: few are ever read.
         if image.stat().st_size in sizes and (path := paths.get(sha256(image))):
             _refuse(path, f"has the bytes of {'/'.join(image.parts[-4:])}, an image of the test set")
-    looks = {image: bits for image, bits in _looks(tested, "test set").items() if bits is not None}
-    for path, bits in _looks(list(hashes), "training set").items() if looks else ():
-        if bits is not None:
-            differing = np.bitwise_count(np.stack(list(looks.values())) ^ bits).sum(axis=1)
-            if differing.min() <= NEAR:
-                image = list(looks)[int(differing.argmin())]
-                which = f"{'/'.join(image.parts[-4:])}, an image of the test set"
-                _refuse(path, f"looks like {which} ({differing.min()} of 256 bits differ)")
+    looks = _looks(tested, "test set")
+    known, others = list(looks), np.array(list(looks.values()))
+    for path, bits in _looks(list(hashes), "training set").items() if known else ():
+        differing = np.bitwise_count(others ^ bits).sum(axis=1)
+        if differing.min() <= NEAR:
+            image = known[int(differing.argmin())]
+            which = f"{'/'.join(image.parts[-4:])}, an image of the test set"
+            _refuse(path, f"looks like {which} ({differing.min()} of 256 bits differ)")
 
 
 def _refuse(path: Path, why: str) -> None:
     raise UserError(f"{'/'.join(path.parts[-4:])} {why}.", "Take it out of the training data.")
 
 
-def _looks(paths: Sequence[Path], title: str) -> dict[Path, np.ndarray | None]:
-    """The perceptual hash of each image file. Raises :class:`UserError` for one that does not decode."""
+def _looks(paths: Sequence[Path], title: str) -> dict[Path, np.ndarray]:
+    """The perceptual hashes of those images that have one. Raises :class:`UserError` for one that does not decode."""
     progress, looks = Progress(f"near-duplicate check, {title}", "image", len(paths)), {}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for path, bits in zip(paths, pool.map(lambda path: _look(path, path.stat().st_mtime_ns), paths), strict=True):
             looks[path] = bits
             progress.tell(len(looks))
-    return looks
+    return {path: bits for path, bits in looks.items() if bits is not None}
 
 
 @lru_cache(maxsize=16384)

@@ -185,9 +185,8 @@ class Reply(Record):
 
 
 def write(
-    profile: Profile, root: Path | str, priors: Sequence[Conversation], replies: Path, *,
-    max_tokens: int = MAX_TOKENS, again: bool = False,
-) -> list[Written]:  # fmt: skip
+    profile: Profile, root: Path | str, priors: Sequence[Conversation], replies: Path, again: bool = False
+) -> list[Written]:
     """What the profile's endpoint makes of ``priors``, in their order, without replies in another form.
 
     ``root`` holds the datasets, ``replies`` is the file of replies: those in it are not asked for again, or with
@@ -202,10 +201,9 @@ def write(
         key: prior for key, prior in keys.items() if key not in stored or (again and not _words_of(stored[key], prior))
     }
     if pending:
-        done = len(keys) - len(pending)
-        if done:
+        if done := len(keys) - len(pending):
             print(f"sft data: {done} of {len(keys)} conversations were written before", flush=True)
-        _ask(pending, len(keys), root, profile, replies, max_tokens)
+        _ask(pending, len(keys), root, profile, replies)
         stored = _stored(replies)
     if failed := [stored[key] for key, prior in keys.items() if not _words_of(stored[key], prior)]:
         truncated, refused = sum(reply.finish == "length" for reply in failed), sum(reply.refused for reply in failed)
@@ -251,11 +249,9 @@ def _key(prior: Conversation, root: Path | str, profile: Profile) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _ask(
-    pending: dict[str, Conversation], total: int, root: Path | str, profile: Profile, replies: Path, max_tokens: int
-) -> None:
+def _ask(pending: dict[str, Conversation], total: int, root: Path | str, profile: Profile, replies: Path) -> None:
     endpoint = profile.endpoint
-    fixed = {"model": endpoint.model, "temperature": 0, "max_tokens": max_tokens} | endpoint.extra
+    fixed = {"model": endpoint.model, "temperature": 0, "max_tokens": MAX_TOKENS} | endpoint.extra
 
     def body(prior: Conversation) -> dict:
         return fixed | {"messages": [message(prompt_of(prior), pair_images(prior.pair, root, profile.data))]}

@@ -48,6 +48,7 @@ def data(tmp_path_factory):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(endpoint, "PAUSE", 0.01)
+    monkeypatch.setattr(endpoint, "TIMEOUT", 1.0)
     for name in endpoint.KEYS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(chat_server, "pair_of", lambda body: json.dumps(body["messages"]))

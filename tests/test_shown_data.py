@@ -1,13 +1,11 @@
 """Pictures and tables of data before any model, and of conversations; held-out questions."""
 
-import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from tiny import tiny_base, tiny_profile, write_data
 
 from ladlib import generate
 from ladlib.data import find_dataset, read_dataset
-from ladlib.data.images import fit
+from ladlib.data.images import fit, open_image
 from ladlib.data.pairing import pair
 from ladlib.report import conversations as shown
 from ladlib.report import samples
@@ -25,35 +23,6 @@ def loco(data):
     return find_dataset(data, "mvtec_loco"), pair(read_dataset(data, "mvtec_loco"), seed=0)
 
 
-def kind(pairs, anomaly):
-    return next(one for one in pairs if one.test.anomaly == anomaly)
-
-
-def test_all_masks_of_an_image_are_laid_together(loco):
-    folder, pairs = loco
-    both = next(one for one in pairs if len(one.test.masks) == 2)
-    assert set(np.unique(samples.mask(both, folder))) == {0, 255}
-    assert samples.mask(kind(pairs, "good"), folder) is None
-
-
-def test_an_anomalous_image_without_a_mask_is_not_shown_as_without_defect(loco):
-    folder, pairs = loco
-    one = kind(pairs, "structural")
-    bare = one.model_copy(update={"test": one.test.model_copy(update={"masks": ()})})
-    assert samples.mask(bare, folder) == "no mask"
-    texts = [text.get_text() for axes in samples.pair_gallery([bare], folder).axes for text in axes.texts]
-    assert texts == ["no mask"]
-
-
-def test_one_pair_stands_for_each_defect_and_every_unknown_one_is_kept(loco):
-    _, pairs = loco
-    logical = [one for one in pairs if one.test.anomaly == "logical"]
-    twice = [*logical, *logical]
-    assert samples.one_a_defect(twice, ["logical"]) == logical
-    unknown = [one.model_copy(update={"test": one.test.model_copy(update={"defect": "unknown"})}) for one in logical]
-    assert samples.one_a_defect(unknown) == unknown
-
-
 def test_counts_stand_beside_those_of_the_release(data):
     frame = samples.counts_frame(read_dataset(data, "mvtec_loco")).set_index("category")
     assert frame.loc["juice_bottle"].to_dict() == {
@@ -67,18 +36,9 @@ def test_the_tokens_told_are_those_of_the_resized_image(loco):
     folder, pairs = loco
     settings = tiny_profile().data
     frame = samples.view_frame([one.test for one in pairs], folder, settings)
-    seen = {
-        fit(samples.open_image(folder / one.test.image), settings.min_pixels, settings.max_pixels).size for one in pairs
-    }
+    seen = {fit(open_image(folder / one.test.image), settings.min_pixels, settings.max_pixels).size for one in pairs}
     assert set(frame["visual tokens"]) == {width // 28 * (height // 28) for width, height in seen}
     assert frame["images"].sum() == len(pairs)
-    assert isinstance(samples.token_grid([folder / pairs[0].test.image], settings), Figure)
-
-
-def test_learned_tokens_are_marked_and_repeated_ones_counted():
-    html = shown.highlighted([("<pad>", False), ("<pad>", False), ("Yes", True), ("\n", False)])
-    assert "&lt;pad&gt; × 2" in html and "↵" in html
-    assert html.count(shown.LEARNED) == 1
 
 
 def test_kinds_are_counted_with_their_images(data):
@@ -93,15 +53,6 @@ def test_a_right_answer_counts_word_for_word(data):
     frame = shown.right_frame(asked, answers)
     assert set(frame["before"]) == {"100%"} and set(frame["after"]) == {"0%"}
     assert frame["questions"].sum() == 2
-
-
-def test_cards_show_every_question_with_its_answers(data):
-    asked = make_conversations(tiny_profile(data__sft_samples=2), data, 0)
-    figure = shown.conversation_cards(asked, data, {"before": ["one", "two"]})
-    texts = " ".join(
-        text.get_text() for axes in figure.findobj(match=lambda a: hasattr(a, "texts")) for text in axes.texts
-    )
-    assert "before: one" in texts and "before: two" in texts
 
 
 def test_a_model_answers_each_question_and_judges_each_pair(data):

@@ -47,9 +47,9 @@ def answer(
 ) -> list[Completion]:  # fmt: skip
     """Greedy answers to a batch; by :mod:`ladlib.fast.decode`, with the same texts, where ``shared_prefix``."""
     if shared_prefix:
-        from ladlib import decoding
+        from ladlib.fast import decode as fast
 
-        return decoding.answer(model, processor, images, max_new_tokens, question)
+        return fast.answer(model, processor, images, max_new_tokens, question)
     inputs, rows = _generate(model, processor, [render_prompt(processor, question)] * len(images), images,
                              max_new_tokens=max_new_tokens)  # fmt: skip
     stops = processor.tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))

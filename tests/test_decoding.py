@@ -7,14 +7,13 @@ import torch
 from tiny import tiny_processor, tiny_profile
 from transformers.cache_utils import DynamicCache
 
-from ladlib import decoding, generate, prompts
+from ladlib import generate, prompts
 from ladlib.config import Toy, load_profile
 from ladlib.data import read_dataset
 from ladlib.data.images import view
 from ladlib.data.pairing import pair
-from ladlib.decoding.cache import keep, with_room
-from ladlib.decoding.prompt import distinct, lay_out
-from ladlib.decoding.rows import LOOK, padded, read_again
+from ladlib.fast import decode
+from ladlib.fast.decode import LOOK, distinct, lay_out, padded, read_again, with_room
 from ladlib.generate import beginnings
 from ladlib.models import VISION_TOKENS
 from ladlib.toy.datasets import write_datasets
@@ -85,7 +84,7 @@ def counted(module, argument: str):
 def test_a_trained_models_answers_are_those_of_one_pair_at_a_time(toy, pairs):
     alone = [generate.answer(*toy, [two], 160)[0] for two in pairs]
     assert len({one.completion_tokens for one in alone}) > 5, "answers must end at different times"
-    same(decoding.answer(*toy, pairs, 160), alone)
+    same(decode.answer(*toy, pairs, 160), alone)
 
 
 def test_a_batch_is_answered_as_generate_answers_it(toy, pairs):
@@ -99,7 +98,7 @@ def test_a_batch_is_answered_as_generate_answers_it(toy, pairs):
 @pytest.mark.parametrize("longest", [1, 2, 9])
 def test_answers_cut_off_at_the_limit_are_those_of_generate(tiny, pairs, longest, question):
     few = [*pairs[:3], *pairs[-2:]]
-    found = decoding.answer(*tiny, few, longest, question)
+    found = decode.answer(*tiny, few, longest, question)
     assert {one.finish for one in found} == {"length"}
     same(found, generate.answer(*tiny, few, longest, question))
 
@@ -115,7 +114,7 @@ def test_the_device_may_be_asked_now_and_then_only_which_rows_have_ended(toy, pa
 def test_images_of_unequal_size_are_padded_and_change_nothing(tiny, pairs):
     (reference, test), small = pairs[0], pairs[1][1].resize((84, 112))
     mixed = [[reference, test], [small, test], [reference, small], [small, small]]
-    same(decoding.answer(*tiny, mixed, 6), [generate.answer(*tiny, [two], 6)[0] for two in mixed])
+    same(decode.answer(*tiny, mixed, 6), [generate.answer(*tiny, [two], 6)[0] for two in mixed])
 
 
 @pytest.mark.parametrize("word", ["yes", "no"])
@@ -127,14 +126,14 @@ def test_p_yes_is_read_where_an_answer_begins_with_its_tag_and_where_it_has_none
         (beginnings(processor.tokenizer).after[word][0],),
     ):
         with forced(model, *tokens):
-            same(decoding.answer(*tiny, pairs[:2], 3), generate.answer(*tiny, pairs[:2], 3))
-            assert decoding.answer(*tiny, pairs[:1], 3)[0].p_yes == pytest.approx(float(word == "yes"))
+            same(decode.answer(*tiny, pairs[:2], 3), generate.answer(*tiny, pairs[:2], 3))
+            assert decode.answer(*tiny, pairs[:1], 3)[0].p_yes == pytest.approx(float(word == "yes"))
 
 
 def test_a_model_that_wants_an_image_token_does_not_get_it(tiny, pairs):
     model, processor = tiny
     with forced(model, processor.image_token_id):
-        (found,) = decoding.answer(*tiny, pairs[:1], 4)
+        (found,) = decode.answer(*tiny, pairs[:1], 4)
     assert not any(token in found.text for token in VISION_TOKENS)
 
 
@@ -149,7 +148,7 @@ def test_no_token_of_a_prompt_is_read_twice_and_no_row_long_after_its_end(toy, p
     laid_out = torch.inference_mode()(lay_out)(*toy, pairs, prompts.QUESTION)
     firsts = {one.first: len(one.before.positions) for one in laid_out}
     with counted(toy[0].model.language_model, "inputs_embeds") as read:
-        found = decoding.answer(*toy, pairs, 160)
+        found = decode.answer(*toy, pairs, 160)
     beginning, rest, *steps = (rows * tokens for rows, tokens, _ in read)
     assert beginning == len(firsts) * max(firsts.values())
     assert rest == len(pairs) * max(len(one.after.positions) for one in laid_out)
@@ -169,7 +168,8 @@ def test_rows_that_leave_take_nothing_of_the_others_with_them():
         for cache in (stock, roomy):
             for layer in range(2):
                 cache.update(new, -new, layer)
-        keep(roomy, rows)
+        for layer in roomy.layers:
+            layer.batch_select_indices(rows)
         stock.batch_select_indices(rows)
         for ours, theirs in zip(roomy.layers, stock.layers, strict=True):
             assert torch.equal(ours.keys, theirs.keys) and torch.equal(ours.values, theirs.values)

@@ -19,11 +19,11 @@ FLOORS = {
     ),
     2: (
         "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "models", "generate", "response",
-        "neighbours", "decoding",
+        "neighbours", "fast",
     ),
     3: (
         "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "report", "sft_writer",
-        "sampling", "launch", "fast", "export",
+        "sampling", "launch", "export",
     ),
     4: (
         "execution", "parameters", "runner", "pipeline", "study", "cli_data", "verify", "cli", "doctor", "release",

@@ -43,9 +43,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
-from ladlib.decoding.prompt import Prompt, lay_out_tokens
-from ladlib.decoding.rows import begin
 from ladlib.errors import UserError
+from ladlib.fast.decode import Prompt, begin, lay_out_tokens
 
 ATTENTION = "shared_prefix"  # the name under which transformers knows :func:`attend`
 IGNORED = -100  # a label without loss

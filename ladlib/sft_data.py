@@ -65,18 +65,8 @@ def pairs_to_train_on(profile: Profile, root: Path | str) -> list[Pair]:
     return [pair for pair in pairs if not in_validation_split(pair, profile)]
 
 
-def validation_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
-    """Logical and good pairs of the validation split, in equal numbers and of the same categories.
-
-    For choosing steps, rates and weights without looking at the test set; [] for a ``validation_share`` of 0.
-    """
-    pairs = training_pairs(root, profile.data.reference_seed)
-    split = [pair for pair in pairs if in_validation_split(pair, profile)]
-    return _balanced(split, len(split), random.Random(f"validation:{seed}"))
-
-
 def in_validation_split(pair: Pair, profile: Profile) -> bool:
-    """Whether neither stage is trained on the pair: decided by the hash of its id alone."""
+    """Whether neither stage is trained on the pair, by the hash of its id alone: to choose rates and weights on."""
     digest = hashlib.sha256(f"validation|{pair.id}".encode()).digest()
     return int.from_bytes(digest[:4]) / 2**32 < profile.data.validation_share
 
@@ -96,20 +86,13 @@ def balanced_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
 
     Raises :class:`UserError` where there is no logical or no good test image.
     """
-    pairs = pairs_to_train_on(profile, root)
-    for kind in ("logical", "good"):
-        if not any(pair.test.anomaly == kind for pair in pairs):
-            raise UserError(f"{root} has no {kind} test image to train on.", "GRPO needs both kinds.")
-    return _balanced(pairs, profile.data.grpo_pairs, random.Random(f"grpo:{seed}"))
-
-
-def _balanced(pairs: Sequence[Pair], most: int, rng: random.Random) -> list[Pair]:
-    """At most ``most`` of ``pairs``, a logical one before each good one, of the same category while there are any."""
+    pairs, rng, chosen = pairs_to_train_on(profile, root), random.Random(f"grpo:{seed}"), []
     logical, good = ([pair for pair in pairs if pair.test.anomaly == kind] for kind in ("logical", "good"))
-    rng.shuffle(logical)
-    rng.shuffle(good)
-    chosen = []
-    for anomalous in logical[: min(len(logical), len(good), most // 2)]:
+    for kind, found in (("logical", logical), ("good", good)):
+        if not found:
+            raise UserError(f"{root} has no {kind} test image to train on.", "GRPO needs both kinds.")
+        rng.shuffle(found)
+    for anomalous in logical[: min(len(logical), len(good), profile.data.grpo_pairs // 2)]:
         same = (pair for pair in good if pair.test.category == anomalous.test.category)
         normal = next(same, good[0])
         good.remove(normal)

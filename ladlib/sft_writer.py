@@ -17,7 +17,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -140,21 +140,21 @@ def apply_review(rows: Sequence[Written], file: Path) -> list[Written]:
     ]
 
 
-def _read_review(file: Path) -> Iterable[tuple[int, dict[str, str]]]:
+def _read_review(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows that hold anything, with the line of the file in which each begins."""
     text = read_text(file, "`ladlib data sft` writes it; save it as CSV in UTF-8.").removeprefix("\ufeff")
-    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    table = csv.DictReader(io.StringIO(text, newline=""), restval=None, strict=True)
     try:
-        head = [name.strip().lower() for name in next(table, [])]
-        if not {*COLUMNS} <= {*head}:
-            raise UserError(f"{file} lacks a column.", f"Save it with commas and the columns {','.join(COLUMNS)}.")
+        table.fieldnames = [name.strip().lower() for name in table.fieldnames or []]
+        if not {*COLUMNS} <= {*table.fieldnames}:
+            raise UserError(f"{file} lacks a column.", f"Save it with commas and the columns {', '.join(COLUMNS)}.")
         begins = table.line_num + 1
-        for cells in table:
-            row = dict(zip(head, cells, strict=False))
-            if any(cell.strip() for cell in cells):
-                if not {*COLUMNS} <= row.keys():
-                    raise UserError(f"{file}, line {begins}: the row ends too early.", "Correct it, or take it out.")
-                yield begins, row
+        for row in table:
+            cells = {name: row[name] for name in COLUMNS}
+            if None in cells.values():
+                raise UserError(f"{file}, line {begins}: the row ends too early.", "Correct it, or take it out.")
+            if any(cell.strip() for cell in cells.values()):
+                yield begins, cells
             begins = table.line_num + 1
     except csv.Error as error:
         raise UserError(f"{file} is no CSV file: {error}.", "Save it as CSV in UTF-8.") from error

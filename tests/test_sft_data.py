@@ -15,11 +15,11 @@ from ladlib.report.tables import departures
 from ladlib.sft_data import (
     balanced_pairs,
     held_out,
+    in_validation_split,
     make_conversations,
     read_sft_file,
     refuse_loco,
     training_pairs,
-    validation_pairs,
     write_sft_file,
 )
 from ladlib.sft_writer import by_template
@@ -129,10 +129,9 @@ def test_an_absent_dataset_is_left_out_with_a_warning_and_two_are_an_error(tmp_p
 
 @pytest.mark.filterwarnings("ignore:.*no mmad.json")
 def test_no_stage_is_trained_on_the_validation_split(root):
-    assert validation_pairs(PROFILE, root, 0) == []
     write_ad(root / "mvtec_anomaly_detection", normals={"train": 2, "test": 30}, defects={"missing_cable": 30})
     profile = load_profile("smoke", **{"data.sft_samples": 1000, "data.grpo_pairs": 1000, "data.validation_share": 0.4})
-    split = {one.id for one in validation_pairs(profile, root, 0)}
+    split = {one.id for one in training_pairs(root, profile.data.reference_seed) if in_validation_split(one, profile)}
     trained = {one.id for one in balanced_pairs(profile, root, 0)}
     asked = {one.pair.id for one in make_conversations(profile, root, 0)}
     assert len(split) > 10 and len(trained) > 10 and not split & (trained | asked)

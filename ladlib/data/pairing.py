@@ -17,7 +17,7 @@ from PIL import Image
 
 from ladlib.config import Data
 from ladlib.data.images import view
-from ladlib.data.layout import find_dataset, published_images, read_table
+from ladlib.data.layout import find_dataset, read_table
 from ladlib.errors import UserError
 from ladlib.records import Pair, Sample
 
@@ -57,18 +57,6 @@ def pair_images(pair: Pair, root: Path | str, data: Data) -> list[Image.Image]:
     """[reference image, test image] as every model sees them."""
     folder = find_dataset(root, pair.test.dataset)
     return [view(folder / path, data.min_pixels, data.max_pixels) for path in (pair.reference, pair.test.image)]
-
-
-def published_pairs(seed: int) -> list[tuple[str, str]]:
-    """(test, reference) for the 1,568 test images of MVTec LOCO AD, from the published counts."""
-    images = published_images("mvtec_loco")
-    normals = {category: names for (category, split, _), names in images.items() if split == "train"}
-    return [
-        (test, ranked(test, normals[category], seed, 1)[0])
-        for (category, split, _), names in sorted(images.items())
-        if split == "test"
-        for test in names
-    ]
 
 
 def committed_pairs() -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -16,10 +16,8 @@ from typer.core import TyperGroup
 from ladlib import __version__, cli_data
 from ladlib.cli_data import Argument, Data, Json, Option, Profile, Quiet, Seed, examples, print_json
 from ladlib.errors import UserError
+from ladlib.runs import RELEASED, RUNS, RunFolder, find_root, locked
 from ladlib.sanitize import escape_terminal, strip_control
-
-if TYPE_CHECKING:
-    from ladlib.runs import RunFolder
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ANSWERS = {"yes": "anomalous", "no": "normal", None: "no answer that can be read"}
@@ -105,10 +103,10 @@ def reproduce(
 
     from ladlib import pipeline
 
-    console = Console(highlight=False, quiet=quiet)
     pipeline.reproduce(
-        profile, data, run, seed, start, only, force, parameter, console, verbose, dry_run=dry_run, minutes=time_limit
-    )
+        profile, data, run, seed, start, only, force, parameter, Console(highlight=False, quiet=quiet), verbose,
+        dry_run=dry_run, minutes=time_limit,
+    )  # fmt: skip
 
 
 @app.command(epilog=examples("verify results/runs/toy", "verify results/released/toy --json"))
@@ -116,13 +114,7 @@ def verify(
     run: Annotated[Path, Argument(metavar="RUN_DIR", help="A run folder, or a released copy of one.")],
     as_json: Json = False,
 ) -> None:
-    """Check a run against its checksums, its texts, the released study and the claims; exit 1 if a check fails.
-
-    Loads no model. Tolerances stand in the lines.
-    """
-    if not run.is_dir():
-        raise UserError(f"There is no folder {run}.", "Give a run folder, such as results/runs/toy.")
-    from ladlib.runs import RunFolder
+    """Check a run against its checksums, its texts, the released study and the claims; exit 1 if a check fails."""
     from ladlib.verify import verify as check_run
 
     claims = check_run(RunFolder(run))
@@ -153,11 +145,10 @@ def inspect(
     settings = load_profile(profile)
     model = model or _latest_model(settings.name) or settings.model.base
     verdict = asdict(evaluate.inspect(reference, test, model, settings)) | {"model": model}
-    if as_json:
-        print_json(verdict)
-        return
-    typer.echo(f"{ANSWERS[verdict['answer']]}, P(anomalous) = {verdict['p_yes']:.2f}\n")
-    typer.echo(f"{strip_control(verdict['text'].strip())}\n\n{verdict['seconds']:.1f} s with {model}")
+    answer, p_yes, seconds = ANSWERS[verdict["answer"]], verdict["p_yes"], verdict["seconds"]
+    text = strip_control(verdict["text"].strip())
+    lines = f"{answer}, P(anomalous) = {p_yes:.2f}\n\n{text}\n\n{seconds:.1f} s with {model}"
+    print_json(verdict) if as_json else typer.echo(lines)
 
 
 @app.command(epilog=examples("doctor", f"doctor {PAPER_RUN}", "doctor --profile small --json"))
@@ -190,7 +181,6 @@ def bench(
     from ladlib.bench import evaluation, grpo
     from ladlib.config import load_profile
     from ladlib.notebook import start
-    from ladlib.runs import RUNS
 
     session = start(profile, data, f"{RUNS}/bench-{load_profile(profile).name}")
     if what == "grpo":
@@ -246,7 +236,6 @@ def report(
     from ladlib.pipeline import closing
     from ladlib.report.page import write_report
     from ladlib.report.stored import read_run, refuse_doubles
-    from ladlib.runs import RunFolder, locked
     from ladlib.verify import verify as check_run
 
     folder = RunFolder(run) if run else _latest_run()
@@ -256,8 +245,19 @@ def report(
     typer.echo(closing(folder))
 
 
+@app.command(epilog=examples("export results/runs/toy lad-reasoner"))
+def export(
+    source: Annotated[str, Argument(metavar="RUN", help="A run folder (its sft_grpo), or the folder of a checkpoint.")],
+    out: Annotated[Path, Argument(metavar="OUT", help="Folder to write.")],
+) -> None:
+    """Write the trained model, merged, as plain transformers loads it, with a model card."""
+    from ladlib.export import export as write
+
+    typer.echo(f"Written: {write(source, out)}")
+
+
 @contextmanager
-def _images(run: "RunFolder", data: str) -> Iterator[Path | None]:
+def _images(run: RunFolder, data: str) -> Iterator[Path | None]:
     """Where the judged images are: in ``data``, or drawn for as long as they are needed where a toy run lacks them."""
     from ladlib.report.stored import profile_of
     from ladlib.toy.datasets import write_loco
@@ -273,10 +273,8 @@ def _images(run: "RunFolder", data: str) -> Iterator[Path | None]:
         yield Path(data) if data else None
 
 
-def _latest_run() -> "RunFolder":
+def _latest_run() -> RunFolder:
     """The run worked on last below results/runs, or a copy of the released one where there is none."""
-    from ladlib.runs import RELEASED, RUNS, RunFolder, find_root
-
     runs = find_root(Path.cwd()) / RUNS
     released, copy = RELEASED / "toy", runs / "released-toy"
     found = [path for path in runs.glob("*/run.json") if path.parent != copy]
@@ -291,7 +289,5 @@ def _latest_run() -> "RunFolder":
 
 def _latest_model(profile: str) -> str:
     """The newest checkpoint after GRPO of the profile's default run folder; "" where there is none."""
-    from ladlib.runs import RUNS, find_root
-
     trained = (find_root(Path.cwd()) / RUNS / profile / "checkpoints").glob("sft_grpo-seed*")
     return str(max(trained, key=lambda folder: folder.stat().st_mtime, default=""))

@@ -52,7 +52,7 @@ def toy(out: Out, profile: Profile = "toy") -> None:
     from ladlib.config import load_profile
     from ladlib.toy.datasets import write_datasets
 
-    sizes = load_profile(profile).toy
+    sizes = load_profile(profile).data.toy
     if sizes is None:
         raise UserError(f"Profile {profile!r} has no toy datasets.", "Use --profile toy or smoke.")
     write_datasets(out, sizes)
@@ -117,7 +117,6 @@ def sft(
     model: Annotated[str, Option(help="Name that the model is served under.")] = "",
     ask_again: Annotated[bool, Option("--ask-again", help="Ask again for replies in another form.")] = False,
     review: Review = None,
-    concurrency: Annotated[int | None, Option(hidden=True)] = None,
 ) -> None:
     """Build the conversations of stage 1 from MMAD's annotations; train on them with data.sft_file in a profile.
 
@@ -128,9 +127,7 @@ def sft(
     from ladlib.sft_data import make_conversations, refuse_other, write_sft_file
     from ladlib.sft_writer import apply_review, by_template, write, write_review
 
-    given = {"endpoint.url": endpoint, "endpoint.model": model}
-    given["endpoint.concurrency"] = concurrency
-    changed = {name: value for name, value in given.items() if value}
+    changed = {name: value for name, value in {"endpoint.url": endpoint, "endpoint.model": model}.items() if value}
     if writer == "template" and (changed or ask_again):
         raise UserError("The template asks no endpoint.", "Add --writer endpoint, or leave its options out.")
     settings = load_profile(profile, **changed, **{"data.sft_file": None})

@@ -33,6 +33,7 @@ FIXED = {  # the interface that design.md promises: command, what its usage name
     "pretrain": ("base large", ""),
     "study": ("", "arms seeds run"),
     "report": ("", "run"),
+    "export": ("RUN OUT", ""),
 }
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.resources import files
 
 import chat_server
 import pytest
@@ -149,8 +150,10 @@ def test_whatever_goes_wrong_on_the_way_each_is_written_once_and_a_second_build_
 def test_a_killed_build_continues_and_asks_only_for_what_is_missing(data, tmp_path, server):
     server.trouble = lambda number, attempt: time.sleep(0.3) or ""
     command = [sys.executable, "-m", "ladlib", "data", "sft", "--data", data, "--out", tmp_path / "sft.jsonl"]
-    options = ["--profile", "smoke", "--writer", "endpoint", "--endpoint", server.url, "--model", "m"]
-    process = subprocess.Popen([str(one) for one in (*command, *options, "--concurrency", 1)])
+    smoke = (files("ladlib") / "profiles" / "smoke.yaml").read_text(encoding="utf-8")
+    (tmp_path / "one.yaml").write_text(f"{smoke}\nendpoint: {{concurrency: 1}}\n", encoding="utf-8")
+    options = ["--profile", tmp_path / "one.yaml", "--writer", "endpoint", "--endpoint", server.url, "--model", "m"]
+    process = subprocess.Popen([str(one) for one in (*command, *options)])
     replies, deadline = tmp_path / "sft-replies.jsonl", time.monotonic() + 60
     while not replies.exists() or len(read_jsonl(replies)) < 2:
         assert time.monotonic() < deadline and process.poll() is None

@@ -52,7 +52,7 @@ def toy(out: Out, profile: Profile = "toy") -> None:
     from ladlib.config import load_profile
     from ladlib.toy.datasets import write_datasets
 
-    sizes = load_profile(profile).data.toy
+    sizes = load_profile(profile).toy
     if sizes is None:
         raise UserError(f"Profile {profile!r} has no toy datasets.", "Use --profile toy or smoke.")
     write_datasets(out, sizes)

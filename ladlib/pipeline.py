@@ -18,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ladlib import doctor
+from ladlib.batch import OPTIONS, Scalar, cells, check
 from ladlib.config import PROFILES, Profile, load_profile
 from ladlib.data import FOLDERS, find_dataset
 from ladlib.data.images import sha256
@@ -25,7 +26,6 @@ from ladlib.errors import UserError
 from ladlib.machine import hardware
 from ladlib.memory import is_calculated
 from ladlib.notebook import UNSET
-from ladlib.parameters import OPTIONS, Scalar, cells, check
 from ladlib.plan import memory_lines, stage_lines
 from ladlib.runner import PACKAGE, Runner, Stage, clock, digest
 from ladlib.runs import RUNS, RunFolder, check_seed, find_root, from_root, locked
@@ -190,7 +190,7 @@ def _planned(
 
 
 def _execute(**options: object) -> None:
-    from ladlib.execution import execute  # papermill takes seconds to load
+    from ladlib.batch import execute  # papermill takes seconds to load
 
     execute(**options)
 

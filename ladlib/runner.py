@@ -30,8 +30,8 @@ from ladlib.runs import RunFolder, now, write_text
 PACKAGE = Path(__file__).parent
 NO_CODE = ("assets", "profiles", "notebooks")
 READING = (
-    "verify", "report", "doctor", "bench", "exercises", "parameters", "execution", "runner", "pipeline", "study",
-    "notebook", "cli", "__init__", "__main__",
+    "verify", "report", "doctor", "bench", "exercises", "batch", "runner", "pipeline", "study", "notebook", "cli",
+    "cli_data", "__init__", "__main__",
 )  # fmt: skip  # the modules of floors 3 and 4
 
 

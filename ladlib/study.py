@@ -3,20 +3,25 @@
 study(arms=("base", "sft_grpo"), seeds=(0,), run="results/runs/study")     # () where all went well
 """
 
+import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ladlib.config import Profile, load_profile
 from ladlib.data import find_dataset
+from ladlib.data.pairing import pair_images
 from ladlib.errors import UserError
+from ladlib.parsing import parse_answer
 from ladlib.pipeline import weights_sha256
+from ladlib.progress import Progress
 from ladlib.records import Pair
 from ladlib.runner import Runner, Stage
-from ladlib.runs import RUNS, RunFolder, check_seed, find_root, locked
-from ladlib.sft_data import pairs_to_train_on
+from ladlib.runs import RUNS, RunFolder, check_seed, find_root, locked, write_text
+from ladlib.sft_data import balanced_pairs, pairs_to_train_on
+from ladlib.toy.products import PRODUCTS, RuleKind
 
 SFT_LONG_STEPS = 520  # about 530 s, as long as GRPO takes with stock TRL (one core, toy profile)
 SAMPLED = ("base", "sft")  # what GRPO could start from: has it anything to choose from?
@@ -178,10 +183,48 @@ def train(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str) -> 
     grpo.train(profile, run.data, run, seed, model=model, arm=arm.name, pairs=pairs)
 
 
-def sample(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str) -> None:
-    from ladlib import sampling
+def sample(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str, per_rule: int = PAIRS_PER_RULE) -> None:
+    """Draw a group of texts, as GRPO draws them, for each of ``per_rule`` pairs of every kind of rule.
 
-    sampling.sample(profile, run.data, run, seed, arm.name, model, PAIRS_PER_RULE)
+    The same pairs are taken for every arm and seed. ``run.samples`` is written whole or not at all.
+    """
+    import torch
+
+    from ladlib import generate
+
+    pairs = pairs_by_rule(profile, run.data, per_rule)
+    policy, processor = generate.load(profile, model)
+    torch.manual_seed(seed)
+    size = max(1, profile.evaluate.batch_size // profile.grpo.group_size)
+    progress, lines = Progress(f"samples of {arm.name}", "pair", len(pairs)), []
+    for start in range(0, len(pairs), size):
+        batch = pairs[start : start + size]
+        images = [pair_images(pair, run.data, profile.data) for _, pair in batch]
+        for (rule, pair), texts in zip(batch, generate.sample_texts(policy, processor, images, profile), strict=True):
+            answers = [parse_answer(text) for text in texts]
+            test, right = pair.test, [answer == pair.test.label for answer in answers]
+            row = {"id": pair.id, "arm": arm.name, "seed": seed, "dataset": test.dataset, "category": test.category}
+            row |= {"rule": rule, "label": test.label, "texts": texts, "answers": answers, "right": right}
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        progress.tell(start + len(batch))
+    write_text(run.samples(arm.name, seed), "".join(lines))
+
+
+def pairs_by_rule(profile: Profile, root: Path | str, per_rule: int) -> list[tuple[RuleKind, Pair]]:
+    """At most ``per_rule`` toy training pairs of each kind of rule: logical, good, logical, good, ...
+
+    Raises :class:`UserError` where there are none.
+    """
+    rules = {(product.dataset, product.name): product.rule_kind for product in PRODUCTS}
+    pairs = balanced_pairs(profile.replace({"data.grpo_pairs": 10**9}), root, seed=0)  # all there are
+    by_rule: dict[RuleKind, list[Pair]] = {rule: [] for rule in get_args(RuleKind)}
+    for both in zip(pairs[::2], pairs[1::2], strict=True):
+        rule, other = (rules.get((pair.test.dataset, pair.test.category)) for pair in both)
+        if rule and rule == other and len(by_rule[rule]) + 2 <= per_rule:
+            by_rule[rule] += both
+    if not any(by_rule.values()):
+        raise UserError(f"{root} holds no pairs of toy products.", "Sample on the toy datasets.")
+    return [(rule, pair) for rule, chosen in by_rule.items() for pair in chosen]
 
 
 def judge(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str) -> None:

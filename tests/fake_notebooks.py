@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ladlib.parameters import cells
+from ladlib.batch import cells
 from ladlib.runner import Stage
 
 HEAD = 'profile = "toy"\ndata = ""\nrun = ""\nseed = 0\n'

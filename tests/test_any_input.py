@@ -20,12 +20,12 @@ from jinja2 import Environment
 from jinja2.utils import htmlsafe_json_dumps
 from PIL import Image
 
+from ladlib.batch import convert
 from ladlib.config import Profile, load_profile
 from ladlib.data import mmad, visa
 from ladlib.data.images import open_image
 from ladlib.data.readers import read_defects
 from ladlib.errors import UserError
-from ladlib.parameters import convert
 from ladlib.records import leads_outside
 from ladlib.report.stored import read_records
 from ladlib.report.tables import csv as as_csv

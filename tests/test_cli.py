@@ -202,7 +202,7 @@ def test_a_shell_completes_commands_and_profiles(shell, typed, offered):
 
 
 def test_a_quiet_reproduction_runs_and_prints_nothing(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("ladlib.execution.execute", execute_here)
+    monkeypatch.setattr("ladlib.batch.execute", execute_here)
     monkeypatch.setattr("ladlib.pipeline.closing", lambda folder: "the comparison")
     books = write_notebooks(tmp_path / "books")
     monkeypatch.setattr(pipeline, "reproduce", partial(pipeline.reproduce, notebooks=books, stages=STAGES))

@@ -26,7 +26,7 @@ FLOORS = {
         "sampling", "launch", "export",
     ),
     4: (
-        "execution", "parameters", "runner", "pipeline", "study", "cli_data", "verify", "cli", "doctor", "release",
+        "batch", "runner", "pipeline", "study", "cli_data", "verify", "cli", "doctor", "release",
         "bench", "notebook", "exercises", "__main__",
     ),
 }  # fmt: skip

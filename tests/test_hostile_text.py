@@ -13,9 +13,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from ladlib import endpoint, response
+from ladlib.batch import Progress
 from ladlib.cli import app
 from ladlib.evaluate import Verdict
-from ladlib.execution import Progress
 from ladlib.parsing import parse
 from ladlib.report import cards
 from ladlib.report.tables import write

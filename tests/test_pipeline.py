@@ -9,10 +9,9 @@ from fake_notebooks import HEAD, STAGES, execute_here, write_notebook, write_not
 from rich.console import Console
 
 from ladlib import runner
+from ladlib.batch import Progress, check, declared
 from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.execution import Progress
-from ladlib.parameters import check, declared
 from ladlib.pipeline import depends_on, reproduce
 from ladlib.runner import StageFailed
 from ladlib.runs import RunFolder
@@ -38,7 +37,7 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(project, monkeypatch):
     """The same without kernels."""
-    monkeypatch.setattr("ladlib.execution.execute", execute_here)
+    monkeypatch.setattr("ladlib.batch.execute", execute_here)
     return project
 
 

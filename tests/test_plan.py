@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ladlib.batch import declared
 from ladlib.config import load_profile
 from ladlib.hours import GPUS, LAUNCH, Gpu, stage_hours
 from ladlib.memory import CALCULATED, stage_memory
-from ladlib.parameters import declared
 from ladlib.pipeline import STAGES, effective, notebooks_folder
 from ladlib.plan import advice_lines, arrangements, hours_lines, memory_lines, most, nearest_gpu, stage_lines
 from ladlib.sizes import sizes_of

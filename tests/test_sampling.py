@@ -1,20 +1,10 @@
-"""pass@k against counting it out, and samples of the tiny model."""
+"""pass@k against counting it out."""
 
 from itertools import combinations
 
 import pytest
-from tiny import tiny_base, tiny_profile, write_data
 
-from ladlib.errors import UserError
-from ladlib.runs import RunFolder, read_jsonl
-from ladlib.sampling import pairs_by_rule, pass_at, pass_frame, sample
-from ladlib.toy import loco
-from ladlib.toy import products as training
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data"))
+from ladlib.sampling import pass_at, pass_frame
 
 
 def row(rule, right, arm="base", seed=0):
@@ -46,37 +36,3 @@ def test_the_frame_holds_each_kind_of_rule_and_all_of_them():
 
 def test_where_fewer_than_k_were_drawn_pass_at_k_is_left_out():
     assert set(pass_frame([row("place", [True, False])])["k"]) == {1}
-
-
-def test_every_toy_product_says_what_kind_of_rule_it_has():
-    for products in (training.PRODUCTS, loco.PRODUCTS):
-        assert {product.rule_kind for product in products} == {"place", "count", "relation"} - (
-            {"place"} if products is loco.PRODUCTS else set()
-        )
-
-
-def test_sampled_pairs_are_balanced_in_number_and_label(data):
-    pairs = pairs_by_rule(tiny_profile(), data, per_rule=4)
-    place = [one.test.label for rule, one in pairs if rule == "place"]
-    assert place == ["yes", "no"] * 2
-    assert len({one.id for _, one in pairs}) == len(pairs)
-    assert len(pairs_by_rule(tiny_profile(), data, per_rule=3)) < len(pairs)
-
-
-def test_a_sample_holds_a_group_of_answers_to_each_pair_and_follows_its_seed(data, tmp_path):
-    profile, runs = tiny_profile(grpo__group_size=3, model__max_new_tokens=6), []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run = RunFolder(tmp_path / name)
-        sample(profile, data, run, seed, "base", tiny_base(), per_rule=2)
-        runs.append([one["texts"] for one in read_jsonl(run.samples("base", seed))])
-    assert runs[0] == runs[1] != runs[2]
-    for one in read_jsonl(RunFolder(tmp_path / "a").samples("base", 0)):
-        assert len(one["texts"]) == len(one["answers"]) == len(one["right"]) == 3
-        assert one["right"] == [answer == one["label"] for answer in one["answers"]]
-        assert len(set(one["texts"])) > 1, "answers are drawn, not the likeliest"
-
-
-def test_no_pairs_of_toy_products_is_told(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("ladlib.sampling._RULE_OF", {})
-    with pytest.raises(UserError, match="no pairs of toy products"):
-        pairs_by_rule(tiny_profile(), data, per_rule=4)

@@ -1,17 +1,17 @@
 """The study: which stages there are, what each depends on, and a tiny whole."""
 
-import json
-
 import pytest
 import yaml
+from tiny import tiny_base, tiny_profile, write_data
 from typer.testing import CliRunner
 
 from ladlib.cli import app
 from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.records import ARMS as REPORTED
-from ladlib.runs import RunFolder
-from ladlib.study import ARMS, find_arms, plan, study, with_starts
+from ladlib.runs import RunFolder, read_jsonl
+from ladlib.study import ARMS, find_arms, pairs_by_rule, plan, sample, study, unbalanced_pairs, with_starts
+from ladlib.toy.datasets import write_datasets
 
 
 def planned(*names, seeds=(0, 1), **changes):
@@ -70,9 +70,6 @@ def test_a_changed_value_runs_only_what_depends_on_it(changes, kinds):
 
 
 def test_unbalanced_pairs_are_nine_to_one_in_a_mixed_order(tmp_path):
-    from ladlib.study import unbalanced_pairs
-    from ladlib.toy.datasets import write_datasets
-
     profile = load_profile("smoke", **{"data.grpo_pairs": 20, "toy.good": 3})
     write_datasets(tmp_path / "data", profile.toy)
     labels = [pair.test.label for pair in unbalanced_pairs(profile, tmp_path / "data", 0, 0.9)]
@@ -96,10 +93,40 @@ def test_what_cannot_be_run_is_refused_in_one_line_before_anything_is_written(tm
     assert not (tmp_path / "study").exists()
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def test_sampled_pairs_are_balanced_in_number_and_label(data, monkeypatch):
+    pairs = pairs_by_rule(tiny_profile(), data, per_rule=4)
+    assert [pair.test.label for rule, pair in pairs if rule == "place"] == ["yes", "no"] * 2
+    assert len({pair.id for _, pair in pairs}) == len(pairs)
+    assert len(pairs_by_rule(tiny_profile(), data, per_rule=3)) < len(pairs)
+    monkeypatch.setattr("ladlib.study.PRODUCTS", ())
+    with pytest.raises(UserError, match="no pairs of toy products"):
+        pairs_by_rule(tiny_profile(), data, per_rule=4)
+
+
+def test_a_sample_holds_a_group_of_answers_to_each_pair_and_follows_its_seed(data, tmp_path):
+    profile, runs = tiny_profile(grpo__group_size=3, model__max_new_tokens=6), []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run = RunFolder(tmp_path / name)
+        run.root.mkdir()
+        run.data.symlink_to(data)
+        sample(profile, run, find_arms(["base"])[0], seed, tiny_base(), per_rule=2)
+        runs.append(read_jsonl(run.samples("base", seed)))
+    texts = [[row["texts"] for row in rows] for rows in runs]
+    assert texts[0] == texts[1] != texts[2]
+    for row in runs[0]:
+        assert len(row["texts"]) == len(row["answers"]) == len(row["right"]) == 3
+        assert row["right"] == [answer == row["label"] for answer in row["answers"]]
+        assert len(set(row["texts"])) > 1, "answers are drawn, not the likeliest"
+
+
 @pytest.fixture
 def tiny_yaml(tmp_path):
     """The smoke profile with the tiny model, as a file, after ``changes``."""
-    from tiny import tiny_profile
 
     def write(**changes):
         path = tmp_path / "tiny.yaml"
@@ -123,9 +150,9 @@ def test_a_whole_tiny_study_is_made_once_and_then_resumes_with_what_is_missing(t
     assert "[large] left out" in result.output
     run = RunFolder(tmp_path / "study")
     for arm in ("base", "sft", "sft_grpo"):
-        ids = [json.loads(line)["id"] for line in run.generations(arm, 0).read_text().splitlines()]
+        ids = [row["id"] for row in read_jsonl(run.generations(arm, 0))]
         assert len(ids) == len(set(ids)) == 25  # five categories, all of their two + two + one test images
-        assert len(run.rationales(arm, 0).read_text().splitlines()) == 25
+        assert len(read_jsonl(run.rationales(arm, 0))) == 25
     assert run.samples("base", 0).is_file() and run.samples("sft", 0).is_file()
     assert run.report.is_file() and any(run.tables.iterdir()) and any(run.figures.iterdir())
     run.rationales("sft", 0).unlink()

@@ -17,7 +17,7 @@ from rich.console import Console
 from survive import differences, disturb
 from typer.testing import CliRunner
 
-from ladlib import execution, pipeline
+from ladlib import batch, pipeline
 from ladlib.cli import app
 from ladlib.errors import UserError
 from ladlib.pipeline import reproduce
@@ -80,7 +80,7 @@ def quick(root, folder):
 
 
 def test_a_second_process_in_the_same_folder_is_refused_and_in_another_it_runs(tmp_path, monkeypatch, holder):
-    monkeypatch.setattr(execution, "execute", execute_here)
+    monkeypatch.setattr(batch, "execute", execute_here)
     notebooks = write_notebooks(tmp_path / "notebooks")
     with pytest.raises(UserError, match="Another ladlib process is at work in .*run"):
         quick(tmp_path / "run", notebooks)

@@ -83,7 +83,7 @@ def evaluation(profile: Profile, data_root: Path | str, repeats: int, model: str
     """Seconds of judging ``batches`` of the evaluation's own, spread evenly (0 = all), images and P(yes) included."""
     with tempfile.TemporaryDirectory() as folder:
         path = RunFolder(folder).generations("base", 0)
-        answers = Answers.open(profile, data_root, path, "base", 0, plan(profile, data_root), {})
+        answers = Answers(profile, data_root, path, "base", 0, plan(profile, data_root), {})
     every = make_batches(answers)
     chosen = every[:: max(1, len(every) // batches) if batches else 1][: batches or None]
     policy, processor = generate.load(profile, model)

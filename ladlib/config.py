@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import AfterValidator, Field, JsonValue, ValidationError, field_validator
 
-from ladlib.errors import UserError, read_text
+from ladlib.errors import UserError, first_problem, read_text
 from ladlib.records import Record
 
 Method = Literal["ddp", "fsdp2", "zero3"]
@@ -205,9 +205,7 @@ def _checked(name: str, values: object) -> Profile:
     try:
         return Profile.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"Profile {name!r}: {field}: {first['msg']}.", "Correct that value.") from error
+        raise UserError(f"Profile {name!r}: {first_problem(error)}.", "Correct that value.") from error
 
 
 def _parsed(name: str) -> object:

@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from pydantic import ValidationError
+
 
 class UserError(Exception):
     """Something the user can put right: bad input, a missing file, an unknown name.
@@ -18,6 +20,12 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what} {self.hint}"
+
+
+def first_problem(error: ValidationError, whole: str = "the file") -> str:
+    """The first problem of a record as "field: message"; the field is ``whole`` where it concerns all of it."""
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc'])) or whole}: {problem['msg']}"
 
 
 def read_text(path: Path, hint: str) -> str:

@@ -248,7 +248,7 @@ def append_json(path: Path, row: dict) -> None:
 
 def find(path: Path) -> Path | None:
     """``path``, or ``path.gz`` where only that exists: released runs are compressed."""
-    return next((file for file in (path, path.with_name(f"{path.name}.gz")) if file.is_file()), None)
+    return next((file for file in (path, path.with_name(f"{path.name}.gz")) if file.exists()), None)
 
 
 def stored(folder: Path, suffix: str = ".jsonl") -> dict[str, Path]:

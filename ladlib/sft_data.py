@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from ladlib.config import Profile
 from ladlib.data import find_dataset, mmad, pairing, read_dataset
-from ladlib.errors import UserError, read_text
+from ladlib.errors import UserError, first_problem, read_text
 from ladlib.records import Conversation, Dataset, Pair, Written
 from ladlib.runs import write_text
 
@@ -236,9 +236,8 @@ def read_sft_file(file: Path) -> list[Written]:
             try:
                 rows.append(Written.model_validate_json(line))
             except ValidationError as error:
-                first = error.errors()[0]
-                field = ".".join(str(part) for part in first["loc"]) or "the line"
-                raise UserError(f"{file}, line {number}: {field}: {first['msg']}.", REBUILD) from error
+                problem = first_problem(error, "the line")
+                raise UserError(f"{file}, line {number}: {problem}.", REBUILD) from error
     if not rows:
         raise UserError(f"{file} holds no conversation.", REBUILD)
     return rows

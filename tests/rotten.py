@@ -224,7 +224,7 @@ LOCO_ROWS = [
     Row("config cut off", put(CONFIG, defects({})[:30]), ("defects_config.json is not JSON", "Copy")),
     Row("config nested", put(CONFIG, NESTED), ("defects_config.json is nested too deeply", "Copy")),
     Row("config no text", put(CONFIG, b"\xff\xfe[]"), ("defects_config.json is not UTF-8", "Copy")),
-    Row("config an object", put(CONFIG, "{}"), ("defects_config.json: file: Input should be a valid list", "Copy")),
+    Row("config an object", put(CONFIG, "{}"), ("defects_config.json: the file: Input should be a valid list", "Copy")),
     Row("value 0", put(CONFIG, defects({"pixel_value": 0})), ("0.pixel_value", "greater than or equal to 1")),
     Row("value 256", put(CONFIG, defects({"pixel_value": 256})), ("0.pixel_value", "less than or equal to 255")),
     Row("value with 5000 digits", put(CONFIG, f'[{{"pixel_value": {"9" * 5000}}}]'), ("is not JSON", "Copy")),
@@ -360,9 +360,9 @@ RUN_ROWS = [
     Row("run.json with a value of a value", put("run.json", NAMELESS), ("'name.s'", "spelling")),
     Row("answers not json", line(ANSWERS, '{"id"'), ("base-seed0.jsonl, line 1 is not JSON", "again")),
     Row("answers nested", line(ANSWERS, NESTED), ("base-seed0.jsonl, line 1 is nested too deeply", "again")),
-    Row("answers a number", line(ANSWERS, "7"), ("base-seed0.jsonl, line 1 is no JSON object", "again")),
-    Row("answers no text", line(ANSWERS, b"\xff\xfe"), ("base-seed0.jsonl cannot be read as text", "again")),
-    Row("answers a folder", as_folder(ANSWERS), ("base-seed0.jsonl cannot be read as text", "again")),
+    Row("answers a number", line(ANSWERS, "7"), ("base-seed0.jsonl, line 1 is not a JSON object", "again")),
+    Row("answers no text", line(ANSWERS, b"\xff\xfe"), ("base-seed0.jsonl is not UTF-8 text", "again")),
+    Row("answers a folder", as_folder(ANSWERS), ("base-seed0.jsonl cannot be read", "again")),
     Row("an answer of another kind", line(ANSWERS, '{"id": 1}'), ("base-seed0.jsonl", "valid string", "again")),
     Row("an answer of no label", record(ANSWERS, label="maybe"), ("base-seed0.jsonl: label", "again")),
     Row(
@@ -381,14 +381,14 @@ RUN_ROWS = [
 PROFILE_ROWS = [
     ("empty", "", ("the file: Input should be a valid dictionary",)),
     ("a list", "- a\n- b\n", ("valid dictionary",)),
-    ("not yaml", "a: [1,\n", ("is no YAML", "Correct")),
-    ("a tab", "a:\n\tb: 1\n", ("is no YAML", "Correct")),
-    ("nested", "[" * 20_000, ("is no YAML", "nested too deeply")),
+    ("not yaml", "a: [1,\n", ("is not YAML", "Correct")),
+    ("a tab", "a:\n\tb: 1\n", ("is not YAML", "Correct")),
+    ("nested", "[" * 20_000, ("is not YAML", "nested too deeply")),
     ("no text", b"\xff\xfe\x00a", ("is not UTF-8", "Correct")),
-    ("a tag that runs code", "!!python/object/apply:os.system ['touch pwned']", ("is no YAML", "Correct")),
-    ("a tag with no value", "a: !!bool maybe", ("is no YAML", "Correct")),
-    ("a day that never was", "a: 2026-99-99", ("is no YAML", "Correct")),
-    ("aliases of aliases", "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]", ("name: Field required",)),
+    ("a tag that runs code", "!!python/object/apply:os.system ['touch pwned']", ("is not YAML", "Correct")),
+    ("a tag with no value", "a: !!bool maybe", ("is not YAML", "Correct")),
+    ("a day that never was", "a: 2026-99-99", ("is not YAML", "Correct")),
+    ("aliases of aliases", "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]", ("label: Field required",)),
 ]
 
 PARAMETER_ROWS = [
@@ -463,9 +463,9 @@ def edited(place: str, **changes: object) -> Callable[[Path], object]:
 WEIGHTS = "model.safetensors"
 MODEL_ROWS = [
     Row("config cut off", put("config.json", "{"), ("config.json is not JSON", "Copy")),
-    Row("config a list", put("config.json", "[]"), ("config.json is not that of a Qwen2.5-VL", "Give")),
+    Row("config a list", put("config.json", "[]"), ("config.json does not belong to a Qwen2.5-VL", "Give")),
     Row("config nested", put("config.json", NESTED), ("config.json is nested too deeply", "Copy")),
-    Row("config of another model", edited("config.json", model_type="llama"), ("not that of a Qwen2.5-VL", "Give")),
+    Row("config of another model", edited("config.json", model_type="llama"), ("does not belong to a Qwen2.5-VL", "Give")),
     Row("weights empty", put(WEIGHTS, b""), ("are damaged", "header", "Copy")),
     Row("weights cut off", lambda root: os.truncate(root / WEIGHTS, 9000), ("are damaged", "Copy")),
     Row("weights with a lying header", put(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), ("are damaged", "Copy")),

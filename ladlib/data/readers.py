@@ -36,7 +36,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from ladlib.data.images import DAMAGE, FORMATS
 from ladlib.data.layout import LOCO_FOLDERS, category_folders, find_dataset, list_images, read_table, subfolders
-from ladlib.errors import UserError, read_json, read_text
+from ladlib.errors import UserError, first_problem, read_json, read_text
 from ladlib.records import Anomaly, Dataset, Inside, Record, Sample
 
 UNKNOWN = "unknown"  # the defect of an anomalous image without a usable annotation
@@ -158,8 +158,7 @@ def read_split(path: Path) -> list[VisaRow]:
         try:
             rows.append(VisaRow.model_validate(values))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(f"{path}, line {number}: {first['loc'][0]}: {first['msg']}.", HINT) from error
+            raise UserError(f"{path}, line {number}: {first_problem(error)}.", HINT) from error
     return rows
 
 
@@ -246,9 +245,7 @@ def read_defects(category: Path) -> dict[int, str]:
     try:
         defects = TypeAdapter(list[Defect]).validate_python(entries)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "file"
-        raise UserError(f"{path}: {place}: {first['msg']}.", HINT) from error
+        raise UserError(f"{path}: {first_problem(error)}.", HINT) from error
     names = {defect.pixel_value: defect.defect_name for defect in defects}
     if len(names) != len(defects) or len(set(names.values())) != len(defects):
         raise UserError(f"{path} names a defect or a pixel value twice.", HINT)

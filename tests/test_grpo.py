@@ -1,13 +1,10 @@
-"""Stage 2 with a tiny random model and two images a row."""
-
-import os
-from pathlib import Path
+"""Stage 2 with a tiny random model and two images per row."""
 
 import pytest
 import torch
 from tiny import tiny_base, tiny_profile, write_data
 
-from ladlib import evaluate, grpo, sft
+from ladlib import grpo, sft
 from ladlib.errors import UserError
 from ladlib.models import VISION_TOKENS, load_model
 from ladlib.rewards import group_advantages
@@ -16,6 +13,7 @@ from ladlib.sft_data import balanced_pairs
 from ladlib.training import load_policy
 
 COLUMNS = {"step", *grpo.METRICS, "seconds_update", "seconds"}
+ANSWER = "<think>x</think><answer>yes</answer>"
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +30,21 @@ def make(data, folder, profile):
     return grpo.make_trainer(profile, balanced_pairs(profile, data, 0), data, policy, processor, folder, 0)
 
 
-def answer(monkeypatch, text: str) -> None:
-    """Let every second completion read ``text``, so that groups have a spread."""
+@pytest.fixture
+def answers(monkeypatch):
+    """Let every second completion read ``ANSWER``, so that rewards differ within a group."""
     decode, count = grpo.decode, iter(range(10_000))
     texts: dict[tuple[int, ...], str] = {}
 
     def decoded(tokenizer, ids):
         if tuple(ids) not in texts:
-            texts[tuple(ids)] = text if next(count) % 2 else decode(tokenizer, ids)[0]
+            texts[tuple(ids)] = ANSWER if next(count) % 2 else decode(tokenizer, ids)[0]
         return texts[tuple(ids)], "stop"
 
     monkeypatch.setattr(grpo, "decode", decoded)
 
 
-def test_a_step_is_logged_with_its_rollouts_and_changes_the_weights(data, tmp_path, monkeypatch):
-    answer(monkeypatch, "<think>x</think><answer>yes</answer>")
+def test_a_step_is_logged_with_its_rollouts_and_changes_the_weights(data, tmp_path, answers):
     profile, run = tiny_profile(), RunFolder(tmp_path)
     folder = grpo.train(profile, data, run, 0, model=tiny_base())
     rows = read_jsonl(run.log("sft_grpo", 0))
@@ -62,16 +60,17 @@ def test_a_step_is_logged_with_its_rollouts_and_changes_the_weights(data, tmp_pa
     assert [group["step"] for group in groups] == [1, 1, 2, 2]
     assert [group["label"] for group in groups] == ["yes", "no", "yes", "no"]
     for group in groups:
-        rewards = [one["reward"] for one in group["completions"]]
+        rewards = [completion["reward"] for completion in group["completions"]]
+        advantages = [completion["advantage"] for completion in group["completions"]]
         assert len(rewards) == profile.grpo.group_size
-        assert [one["advantage"] for one in group["completions"]] == pytest.approx(group_advantages(rewards), abs=1e-3)
+        assert advantages == pytest.approx(group_advantages(rewards), abs=1e-3)
         assert set(group["completions"][0]) == {"text", "accuracy", "format", "reward", "advantage"}
     before, after = weights(tiny_base(), profile), weights(folder, profile)
     assert any(not torch.equal(before[key], after[key]) for key in before)
 
 
 def test_the_spread_is_the_mean_over_groups_not_over_the_batch(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(grpo, "decode", lambda tokenizer, ids: ("<think>x</think><answer>yes</answer>", "stop"))
+    monkeypatch.setattr(grpo, "decode", lambda tokenizer, ids: (ANSWER, "stop"))
     run = RunFolder(tmp_path)
     grpo.train(tiny_profile(grpo__steps=1), data, run, 0, model=tiny_base())
     (row,) = read_jsonl(run.log("sft_grpo", 0))
@@ -79,19 +78,9 @@ def test_the_spread_is_the_mean_over_groups_not_over_the_batch(data, tmp_path, m
     assert row["reward_std"] == 0.0 and row["frac_reward_zero_std"] == 1.0
 
 
-def test_the_same_seed_draws_the_same_completions(data, tmp_path):
-    texts = []
-    for name in ("a", "b"):
-        run = RunFolder(tmp_path / name)
-        grpo.train(tiny_profile(grpo__steps=1), data, run, 0, model=tiny_base())
-        texts.append([one["text"] for group in read_jsonl(run.rollouts("sft_grpo", 0)) for one in group["completions"]])
-    assert texts[0] == texts[1]
-
-
-def test_no_vision_token_is_sampled_even_where_the_model_wants_one(data, tmp_path):
+def test_no_vision_token_is_sampled_even_where_the_model_prefers_one(data, tmp_path):
     trainer = make(data, tmp_path / "grpo", tiny_profile())
-    tokenizer = trainer.processing_class.tokenizer
-    banned = tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
+    banned = trainer.processing_class.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
     trainer.model.lm_head.register_forward_hook(
         lambda module, args, out: out.index_fill(-1, torch.tensor(banned), 50.0)
     )
@@ -104,16 +93,13 @@ def test_no_vision_token_is_sampled_even_where_the_model_wants_one(data, tmp_pat
 
 
 def test_the_kl_terms_model_is_the_start_and_stays_frozen(data, tmp_path):
-    trainer = make(data, tmp_path / "grpo", tiny_profile())
-    start = trainer.model.state_dict()
-    frozen = trainer.ref_model.state_dict()
-    assert all(torch.equal(start[key], frozen[key]) for key in start)
+    trainer = make(data, tmp_path / "grpo", tiny_profile(grpo__steps=1))
+    start = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     trainer.train()
-    assert all(torch.equal(frozen[key], value) for key, value in trainer.ref_model.state_dict().items())
+    assert all(torch.equal(start[key], value) for key, value in trainer.ref_model.state_dict().items())
 
 
-def test_an_adapter_trained_on_an_adapter_starts_from_it(data, tmp_path, monkeypatch):
-    answer(monkeypatch, "<think>x</think><answer>yes</answer>")  # without a spread an adapter stays zero
+def test_an_adapter_trained_on_an_adapter_starts_from_it(data, tmp_path, answers):
     profile = tiny_profile(model__lora_rank=2, grpo__steps=1, sft__steps=1)
     run = RunFolder(tmp_path)
     start = str(sft.train(profile, data, run, 0))
@@ -125,7 +111,7 @@ def test_an_adapter_trained_on_an_adapter_starts_from_it(data, tmp_path, monkeyp
         grpo.train(tiny_profile(), data, run, 0, model=start)
 
 
-def test_micro_batches_add_up_to_one_generation_and_one_update_a_step(data, tmp_path):
+def test_micro_batches_add_up_to_one_generation_and_one_update_per_step(data, tmp_path):
     policy, _ = load_policy(tiny_profile(), tiny_base())
     config = grpo.make_config(tiny_profile(grpo__group_size=4, grpo__micro_batch_size=2), policy, tmp_path, 0)
     assert config.gradient_accumulation_steps == config.steps_per_generation == 4
@@ -134,15 +120,61 @@ def test_micro_batches_add_up_to_one_generation_and_one_update_a_step(data, tmp_
         grpo.make_config(tiny_profile(grpo__micro_batch_size=3), policy, tmp_path, 0)
 
 
-@pytest.mark.slow
-def test_both_stages_and_the_evaluation_go_through_on_genuine_images(tmp_path):
-    folder = os.environ.get("LADLIB_REAL_DATA", "")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("LADLIB_REAL_DATA names no folder of genuine files")
-    profile, run = tiny_profile(evaluate__limit=1), RunFolder(tmp_path)
-    with pytest.warns(UserWarning, match="without visa"):
-        start = str(sft.train(profile, folder, run, 0))
-        trained = str(grpo.train(profile, folder, run, 0, model=start))
-    path = evaluate.evaluate(profile, folder, run, 0, arm="sft_grpo", model=trained)
-    assert sorted(row["anomaly"] for row in read_jsonl(path)) == ["good", "logical", "structural"]
-    assert {tuple(row["pixels"][0]) for row in read_jsonl(path)} == {(84, 168)}  # 800x1600 in the toy's band
+class FakeVllm:
+    """Stands for TRL's ``VLLMGeneration``: the same model, answered by transformers; ``fault`` spoils its prompts."""
+
+    def __init__(self, trainer, fault):
+        self.trainer, self.fault = trainer, fault
+        self.temperature, self.max_completion_length, self.asked = 1.0, trainer.max_completion_length, []
+
+    def sync_weights(self):
+        pass
+
+    def generate(self, prompts, images, num_generations, profiler=None):
+        self.asked.append((self.temperature, self.max_completion_length, len(prompts)))
+        completions = [self.answer(ids, pair) for ids, pair in zip(prompts, images, strict=True)]
+        return [self.fault(ids) for ids in prompts], completions, [[[-1.0]] * len(ids) for ids in completions], None
+
+    def answer(self, ids, images):
+        inputs = self.trainer.processing_class.image_processor(images=images, return_tensors="pt")
+        row, model = torch.tensor([ids]), self.trainer.model
+        kinds = (row == model.config.image_token_id).int()
+        with torch.no_grad():
+            out = model.generate(
+                input_ids=row, mm_token_type_ids=kinds, max_new_tokens=self.max_completion_length, **inputs
+            )
+        return out[0, len(ids) :].tolist()
+
+
+def with_vllm(data, folder, fault=lambda ids: ids):
+    trainer = make(data, folder, tiny_profile(model__shared_prefix=False, grpo__steps=1))
+    vars(trainer).pop("generation_config")  # with vLLM, TRL's trainer has none
+    trainer.use_vllm, trainer.vllm_mode, trainer._last_loaded_step = True, "colocate", -1
+    trainer._is_checked = trainer.vllm_importance_sampling_correction = False
+    trainer.vllm_generation = FakeVllm(trainer, fault)
+    return trainer
+
+
+def test_vllm_samples_rollouts_once_it_agrees_with_the_trainers_own_model(data, tmp_path, capsys):
+    trainer = with_vllm(data, tmp_path)
+    trainer.train()
+    assert "vLLM and transformers agree on 2 pairs" in capsys.readouterr().out
+    assert trainer.vllm_generation.asked == [(0.0, grpo.PARITY_TOKENS, 2), (1.0, trainer.max_completion_length, 4)]
+
+
+def test_a_prompt_whose_images_vllm_inserts_twice_trains_nothing(data, tmp_path):  # TRL issue 6294
+    trainer = with_vllm(data, tmp_path, lambda ids: [*ids[:9], *ids[5:]])
+    with pytest.raises(UserError, match="vLLM and transformers differ in the prompt tokens of pair 1"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_the_profile_chooses_the_engine_which_samples_no_vision_token():
+    policy = load_model(tiny_base(), tiny_profile().model)
+    options = grpo._engine(tiny_profile(grpo__engine="vllm_colocate").grpo, policy)
+    assert options["use_vllm"] and options["vllm_mode"] == "colocate"
+    assert options["generation_kwargs"] == {"bad_words": list(VISION_TOKENS)}
+    options = grpo._engine(tiny_profile().grpo, policy)
+    assert options == {
+        "use_vllm": False, "generation_kwargs": {"suppress_tokens": policy.generation_config.suppress_tokens}
+    }  # fmt: skip

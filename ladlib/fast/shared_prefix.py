@@ -1,8 +1,8 @@
 """GRPO that computes what the completions of a group have in common once.
 
-Stock TRL processes prompt and completion of each of the G completions of a prompt as a row of its own, its two images
-encoded each time, in every pass: sampling, the frozen model's log-probabilities, the loss with its gradient. Here a
-prompt P and its completions A, B, ... are one row, a trunk with branches, and the prompt is processed once::
+Stock TRL processes each of the G completions of a prompt as a row of its own, with the prompt and its two images, in
+every pass: sampling, the frozen model's log-probabilities, the loss. Here a prompt P and its completions A, B, ... are
+one row, a trunk with branches, and the prompt is processed once::
 
     stock   P P P P a a a            here   P P P p a a  p b b  ...        a token attends to ...
             P P P P b b b                   |trunk| |branch| |branch|
@@ -17,17 +17,14 @@ prompt P and its completions A, B, ... are one row, a trunk with branches, and t
                                             x x x .  . .  x x x
                                  position   0 1 2 3  4 5  3 4 5            as in a row of its own
 
-- The prompt's last token predicts the first of a completion, so it opens every branch (the p above), and a
-  completion's last token, which predicts nothing, is left out.
-- The positions of a branch are M-RoPE's after the prompt: three equal numbers that continue from its last.
-- The blocks of dots are not masked but never computed: trunk and branches attend separately, inside the model's own
-  forward pass, so that PEFT, DDP, gradient checkpointing and TRL's fused head work unchanged.
-- Sampling computes the prompt's keys and values once and repeats them for the group (:mod:`ladlib.fast.decode`).
-- Prompts and completions of a micro-batch are padded to its own longest, not to that of the whole step.
+- The prompt's last token predicts the first of a completion, so it opens every branch (the p above); a completion's
+  last token, which predicts nothing, is left out. Positions continue M-RoPE's of the prompt in every branch.
+- The blocks of dots are never computed: trunk and branches attend separately, inside the model's own forward pass, so
+  that PEFT, DDP, gradient checkpointing and TRL's fused head work unchanged.
+- Sampling repeats the prompt's keys and values for the group (:mod:`ladlib.fast.decode`): same policy, other draws.
 - Images are cut into patches once per step, and encoded once per pass; where the tower is frozen, once per step.
 
-Numbers are those of the stock trainer but for their last digits (``tests/test_shared_prefix.py``); sampling is from the
-same policy with other random numbers.
+Numbers are those of the stock trainer but for their last digits (``tests/test_shared_prefix.py``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -131,7 +128,7 @@ class StepImages(NamedTuple):
 
 
 class CachedProcessor:
-    """Replaces the processor when TRL would cut the images of every row into patches again."""
+    """The processor, except that TRL cannot cut the images of every row into patches again."""
 
     def __init__(self, processor: object, trainer: "SharedPrefix") -> None:
         self._processor, self._trainer = processor, trainer
@@ -287,5 +284,5 @@ class SharedPrefix:
         return log_probs, log_probs.detach() * 0 if no_entropy else unpack(output.entropy, rows, length)
 
     def _size(self, rows: int) -> int:
-        """How many of ``rows`` share a prompt: a group, or all where they are a part of one."""
+        """How many of ``rows`` share a prompt: a group, or all of a part of one."""
         return min(rows, self.num_generations)

@@ -13,8 +13,6 @@ from ladlib.sft_data import make_conversations
 from ladlib.training import load_policy, lora_config
 
 
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("data"))

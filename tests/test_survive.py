@@ -12,34 +12,26 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from fake_notebooks import STAGES, execute_here, write_notebooks
+from fake_notebooks import STAGES as FAKES
+from fake_notebooks import execute_here, write_notebooks
 from rich.console import Console
-from survive import differences, disturb
+from survive import STAGES, differences, disturb
 from typer.testing import CliRunner
 
 from ladlib import batch, pipeline
 from ladlib.cli import app
 from ladlib.errors import UserError
-from ladlib.pipeline import reproduce
 from ladlib.runner import StageFailed
 from ladlib.runs import RELEASED, RunFolder, locked, write_bytes
 
 Disk = namedtuple("Disk", "total used free")
-
-
-# The whole chain
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_in_every_stage_ends_as_an_undisturbed_one(tmp_path, smoke):
-    log = disturb("kill", 5, tmp_path, seed=3, undisturbed=smoke.root)
-    assert len(log) == 5
+SLEEP = "import time\nprint('asleep', flush=True)\ntime.sleep(60)"
 
 
 @pytest.mark.slow
-def test_a_disk_that_lets_no_file_grow_loses_nothing(tmp_path, smoke):
-    log = disturb("short", 3, tmp_path, seed=0, undisturbed=smoke.root)
-    assert len(log) == 3
+def test_a_run_that_is_disturbed_in_every_stage_ends_as_an_undisturbed_one(tmp_path, smoke):
+    steps = [("short", STAGES[0]), *(("kill", stage) for stage in STAGES)]
+    assert len(disturb(steps, 6, tmp_path, seed=3, undisturbed=smoke.root)) == 6
 
 
 def test_a_sample_that_is_doubled_lost_or_answered_otherwise_is_a_difference(tmp_path):
@@ -72,34 +64,28 @@ def holder(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_table(monkeypatch):
-    monkeypatch.setattr("ladlib.pipeline.closing", lambda folder: "the comparison")
+    monkeypatch.setattr(pipeline, "closing", lambda folder: "the comparison")
 
 
-def quick(root, folder):
-    return reproduce("smoke", run=str(root), notebooks=folder, stages=STAGES, console=Console(quiet=True))
+def reproduce(root, two="", **options):
+    notebooks = write_notebooks(root.parent / "notebooks", **{"two": two} if two else {})
+    console = Console(quiet=True)
+    return pipeline.reproduce("smoke", run=str(root), notebooks=notebooks, stages=FAKES, console=console, **options)
 
 
 def test_a_second_process_in_the_same_folder_is_refused_and_in_another_it_runs(tmp_path, monkeypatch, holder):
     monkeypatch.setattr(batch, "execute", execute_here)
-    notebooks = write_notebooks(tmp_path / "notebooks")
     with pytest.raises(UserError, match="Another ladlib process is at work in .*run"):
-        quick(tmp_path / "run", notebooks)
-    quick(tmp_path / "other", notebooks)
-    holder.kill()
-    holder.wait()
-    quick(tmp_path / "run", notebooks)
-
-
-def test_a_report_of_a_run_at_work_is_one_line(tmp_path, holder):
+        reproduce(tmp_path / "run")
     shutil.copytree(RELEASED / "toy", tmp_path / "run", dirs_exist_ok=True)
     result = CliRunner().invoke(app, ["report", "--run", str(tmp_path / "run")])
     assert result.exit_code == 2 and "Another ladlib process" in result.stderr
     assert len(result.stderr.splitlines()) == 1
-
-
-def test_a_lock_ends_with_its_block(tmp_path):
-    for _ in range(2):
-        with locked(tmp_path):
+    reproduce(tmp_path / "other")
+    holder.kill()
+    holder.wait()
+    for _ in range(2):  # a lock ends with its block
+        with locked(tmp_path / "run"):
             pass
 
 
@@ -118,77 +104,64 @@ def test_a_kernel_waits_for_the_one_that_a_killed_pipeline_left_behind(tmp_path)
 # Interrupted, too slow, too large
 
 
-@pytest.fixture
-def slow_notebooks(tmp_path):
-    body = "import time\nprint('asleep', flush=True)\ntime.sleep(60)"
-    return write_notebooks(tmp_path / "notebooks", two=body)
-
-
 @pytest.mark.slow
-def test_ctrl_c_stops_within_seconds_and_says_how_to_go_on(tmp_path, slow_notebooks):
+def test_ctrl_c_stops_within_seconds_and_says_how_to_resume(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
         "from pathlib import Path; import fake_notebooks, ladlib.pipeline as p; from functools import partial\n"
         "p.reproduce = partial(p.reproduce, notebooks=Path(sys.argv.pop(1)), stages=fake_notebooks.STAGES)\n"
         "from ladlib.cli import app; app()"
     )
-    tests = str(Path(__file__).parent)
-    arguments = [tests, str(slow_notebooks), "reproduce", "--profile", "smoke", "--run", str(tmp_path / "run")]
+    folders = [str(Path(__file__).parent), str(write_notebooks(tmp_path / "notebooks", two=SLEEP))]
+    command = [sys.executable, "-c", code, *folders, "reproduce", "--profile", "smoke", "--run", str(tmp_path / "run")]
     hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests begun in the background ignore it
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments, "--verbose"], text=True, preexec_fn=hear,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    process = subprocess.Popen(
+        [*command, "--verbose"], text=True, preexec_fn=hear, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     while "asleep" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     begun = time.monotonic()
-    _, told = process.communicate(timeout=30)
-    assert process.returncode == 130 and "the same command goes on" in told and "Traceback" not in told
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "the same command goes on" in errors and "Traceback" not in errors
     assert time.monotonic() - begun < 15
     assert RunFolder(tmp_path / "run").stage("01_one") and not RunFolder(tmp_path / "run").stage("02_two")
 
 
 @pytest.mark.slow
-def test_a_notebook_over_its_time_limit_is_stopped_and_named(tmp_path, slow_notebooks):
-    with pytest.raises(StageFailed, match="(?s)02_two failed in cell .*limit of 0.05 minutes"):
-        reproduce(
-            "smoke", run=str(tmp_path / "run"), notebooks=slow_notebooks, stages=STAGES, console=Console(quiet=True),
-            minutes=0.05,
-        )  # fmt: skip
+@pytest.mark.parametrize(
+    ("two", "options", "error", "words"),
+    [
+        (SLEEP, {"minutes": 0.05}, StageFailed, "02_two failed in cell .*limit of 0.05 minutes"),
+        ("import os\nos.kill(os.getpid(), 9)", {}, StageFailed, "02_two failed .*want of memory.*micro_batch_size"),
+        (
+            "raise OSError(28, 'No space left on device')",
+            {},
+            UserError,
+            "disk of .* is full. Make room and run the same",
+        ),
+    ],
+    ids=["over its time limit", "killed by the system", "a full disk"],
+)
+def test_a_notebook_that_cannot_go_on_is_named_with_what_to_do(tmp_path, two, options, error, words):
+    with pytest.raises(error, match=f"(?s){words}"):
+        reproduce(tmp_path / "run", two, **options)
 
 
-@pytest.mark.slow
-def test_a_kernel_that_the_system_killed_is_told_with_its_stage_and_the_mend(tmp_path):
-    body = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
-    notebooks = write_notebooks(tmp_path / "notebooks", two=body)
-    with pytest.raises(StageFailed, match="(?s)02_two failed in cell .*want of memory.*micro_batch_size"):
-        quick(tmp_path / "run", notebooks)
-
-
-@pytest.mark.slow
-def test_a_full_disk_inside_a_notebook_is_one_line(tmp_path):
-    body = "import errno, os\nraise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))"
-    notebooks = write_notebooks(tmp_path / "notebooks", two=body)
-    with pytest.raises(UserError, match="disk of .* is full. Make room and run the same command again"):
-        quick(tmp_path / "run", notebooks)
-
-
-def test_a_disk_that_is_too_small_is_told_before_anything_runs(tmp_path, monkeypatch):
+def test_a_disk_that_is_too_small_is_reported_before_anything_runs_and_not_in_a_run_that_has_begun(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1, 1, 2**20))
     result = CliRunner().invoke(app, ["reproduce", "--profile", "smoke", "--run", str(tmp_path / "run")])
     assert result.exit_code == 2 and "takes 0.2 GiB, and the disk of" in result.stderr
     assert not (tmp_path / "run" / "run.json").exists()
-
-
-def test_a_run_that_has_begun_goes_on_in_what_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1, 1, 2**20))
     assert pipeline.check_room("smoke", tmp_path, begun=True) == ""
 
 
-def test_too_little_memory_is_told_and_tried(tmp_path, monkeypatch):
+def test_too_little_memory_is_reported_and_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "hardware", lambda: {"memory_gib": 2.0})
-    assert pipeline.check_room("smoke", tmp_path, begun=False) == (
-        "profile smoke needs 3 GiB of memory, this machine has 2"
-    )
+    lack = pipeline.check_room("smoke", tmp_path, begun=False)
+    assert lack == "profile smoke needs 3 GiB of memory, this machine has 2"
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ def generation(truth, text, reference=None):
     category, _, kind, _ = truth.image.split("/")
     anomaly = kind.removesuffix("_anomalies")
     return Generation(
-        id=truth.image.removesuffix(".png"), arm="sft", dataset="mvtec_loco", category=category,
+        id=truth.image.removesuffix(".png"), arm="sft", seed=0, dataset="mvtec_loco", category=category,
         anomaly=anomaly, defect=truth.scene.defect, label="no" if anomaly == "good" else "yes",
         reference=reference or f"{category}/train/good/000.png", test=truth.image, text=text, answer=None, p_yes=0.5,
         prompt_sha256="", images_sha256=("", ""), pixels=((28, 28), (28, 28)), finish="stop", prompt_tokens=1,

@@ -465,7 +465,11 @@ MODEL_ROWS = [
     Row("config cut off", put("config.json", "{"), ("config.json is not JSON", "Copy")),
     Row("config a list", put("config.json", "[]"), ("config.json does not belong to a Qwen2.5-VL", "Give")),
     Row("config nested", put("config.json", NESTED), ("config.json is nested too deeply", "Copy")),
-    Row("config of another model", edited("config.json", model_type="llama"), ("does not belong to a Qwen2.5-VL", "Give")),
+    Row(
+        "config of another model",
+        edited("config.json", model_type="llama"),
+        ("does not belong to a Qwen2.5-VL", "Give"),
+    ),
     Row("weights empty", put(WEIGHTS, b""), ("are damaged", "header", "Copy")),
     Row("weights cut off", lambda root: os.truncate(root / WEIGHTS, 9000), ("are damaged", "Copy")),
     Row("weights with a lying header", put(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), ("are damaged", "Copy")),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from itertools import combinations
 
 import pytest
@@ -25,9 +26,9 @@ def project(tmp_path, monkeypatch):
 
     def run(*parameters: str, **options) -> str:
         out = io.StringIO()
-        options = {"profile": "smoke", "run": str(tmp_path / "run")} | options
+        options = {"profile": "smoke", "run": str(tmp_path / "run"), "parameters": parameters} | options
         books = {"notebooks": tmp_path / "books", "stages": STAGES}
-        reproduce(parameters=parameters, console=Console(file=out, width=200), **books, **options)
+        reproduce(console=Console(file=out, width=200), **books, **options)
         return out.getvalue()
 
     run.root = tmp_path
@@ -58,51 +59,39 @@ def test_a_first_run_executes_all_stages_and_the_second_skips_all(project):
     assert RunFolder(project.root / "run").run_json.read_bytes() == before
 
 
-def test_a_parameter_runs_its_stage_again_and_later_ones_only_where_outputs_changed(quick):
+@pytest.mark.parametrize(
+    ("change", "options", "again"),
+    [
+        (lambda root: None, {"parameters": ("rate=1e-4", "steps=7")}, ["02", "03"]),
+        (lambda root: None, {"parameters": ("limit=3",)}, ["03"]),
+        (lambda root: write_notebooks(root / "books", one='Path(run, "one.txt").write_text("o" + "ne")'), {}, ["01"]),
+        (lambda root: shutil.rmtree(root / "run" / "three"), {}, ["03"]),
+        (lambda root: None, {"start": "2"}, ["02", "03"]),
+        (lambda root: None, {"only": "02_two"}, ["02"]),
+        (lambda root: None, {"force": True}, ["01", "02", "03"]),
+    ],
+    ids=["parameters", "the last's", "code that writes the same", "a missing output", "from", "only", "force"],
+)
+def test_what_changed_or_is_asked_for_runs_again_and_nothing_else(quick, change, options, again):
     quick()
-    assert ran(quick("rate=1e-4", "steps=7")) == ["02", "03"]
-    assert (quick.root / "run" / "two-0.txt").read_text() == "7 0.0001"
-    assert ran(quick("rate=1e-4", "steps=7", "limit=3")) == ["03"]
+    change(quick.root)
+    assert ran(quick(**options)) == again
 
 
-def test_a_dry_run_tells_what_would_run_and_writes_nothing(quick):
-    told = quick(dry_run=True)
-    assert [line.split("]")[0][1:] for line in told.splitlines() if "would run" in line] == [s.name for s in STAGES]
-    assert not (quick.root / "run").exists() and ran(told) == []
+def test_a_dry_run_prints_what_would_run_and_writes_nothing(quick):
+    plan = quick(dry_run=True)
+    assert [line.split("]")[0][1:] for line in plan.splitlines() if "would run" in line] == [s.name for s in STAGES]
+    assert not (quick.root / "run").exists() and ran(plan) == []
     quick()
     before = sorted(path.stat().st_mtime_ns for path in quick.root.rglob("*"))
     assert quick(dry_run=True).count("unchanged, would be skipped") == 3
-    told = quick(dry_run=True, start="02")
-    assert "[01_one]" not in told and "[02_two] would run:" in told and "[03_three] would run:" in told
+    plan = quick(dry_run=True, start="02")
+    assert "[01_one]" not in plan and "[02_two] would run:" in plan and "[03_three] would run:" in plan
     assert sorted(path.stat().st_mtime_ns for path in quick.root.rglob("*")) == before
-
-
-def test_a_dry_run_says_which_stages_depend_on_what_an_earlier_one_makes_anew(quick):
-    quick()
     write_notebooks(quick.root / "books", two='Path(run, f"two-{seed}.txt").write_text("other")')
-    told = quick(dry_run=True)
-    assert "[01_one] unchanged" in told and "[02_two] would run:" in told
-    assert "[03_three] would run where 02_two changes its outputs" in told
-
-
-def test_changed_code_of_a_notebook_runs_it_again_but_not_what_its_same_outputs_feed(quick):
-    quick()
-    write_notebooks(quick.root / "books", one='Path(run, "one.txt").write_text("o" + "ne")')
-    assert ran(quick()) == ["01"]
-
-
-def test_a_missing_output_runs_its_stage_again(quick):
-    quick()
-    (quick.root / "run" / "three" / "a").unlink()
-    (quick.root / "run" / "three").rmdir()
-    assert ran(quick()) == ["03"]
-
-
-def test_from_only_and_force_run_unchanged_stages_again(quick):
-    quick()
-    assert ran(quick(start="2")) == ["02", "03"]
-    assert ran(quick(only="02_two")) == ["02"]
-    assert ran(quick(force=True)) == ["01", "02", "03"]
+    plan = quick(dry_run=True)
+    assert "[01_one] unchanged" in plan and "[02_two] would run:" in plan
+    assert "[03_three] would run where 02_two changes its outputs" in plan
 
 
 def test_from_needs_the_stages_before_it(quick):
@@ -112,38 +101,18 @@ def test_from_needs_the_stages_before_it(quick):
         quick(only="9")
 
 
-def test_a_failing_cell_is_told_on_one_screen_and_its_copy_is_kept(project):
+def test_a_failing_cell_is_shown_on_one_screen_its_copy_is_kept_and_the_run_resumes_there(project):
     write_notebooks(project.root / "books", two="values = [1]\nvalues[5]")
     with pytest.raises(StageFailed) as failure:
         project()
-    told = str(failure.value)
-    assert "02_two failed in cell 4 of 4" in told and "    values[5]" in told
-    assert "IndexError: list index out of range" in told and len(told.splitlines()) < 24
+    screen = str(failure.value)
+    assert "02_two failed in cell 4 of 4" in screen and "    values[5]" in screen
+    assert "IndexError: list index out of range" in screen and len(screen.splitlines()) < 24
     copy = json.loads((project.root / "run" / "notebooks" / "02_two.ipynb").read_text())
     assert any(output["output_type"] == "error" for cell in copy["cells"] for output in cell.get("outputs", []))
     assert [stage.name for stage in RunFolder(project.root / "run").read().stages] == ["01_one"]
-
-
-def test_after_a_failure_the_run_goes_on_where_it_stopped(quick):
-    write_notebooks(quick.root / "books", two="1 / 0")
-    with pytest.raises(ZeroDivisionError):
-        quick()
-    write_notebooks(quick.root / "books")
-    assert ran(quick()) == ["02", "03"]
-
-
-def test_an_interrupted_stage_keeps_its_partial_outputs_only_for_the_same_inputs(quick):
-    body = (
-        'path = Path(run, f"two-{seed}.txt")\nlines = path.read_text() if path.exists() else ""\n'
-        'path.write_text(lines + f"{steps} ")\nassert lines'
-    )
-    write_notebooks(quick.root / "books", two=body)
-    with pytest.raises(AssertionError):
-        quick()
-    with pytest.raises(AssertionError):
-        quick("steps=3")  # other inputs: starts from nothing
-    quick("steps=3")  # the same inputs: goes on
-    assert (quick.root / "run" / "two-0.txt").read_text() == "3 3 "
+    write_notebooks(project.root / "books")
+    assert ran(project()) == ["02", "03"]
 
 
 def test_a_user_error_inside_a_notebook_stays_one_line(project):

@@ -88,10 +88,10 @@ def balanced_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
     """
     pairs, rng, chosen = pairs_to_train_on(profile, root), random.Random(f"grpo:{seed}"), []
     logical, good = ([pair for pair in pairs if pair.test.anomaly == kind] for kind in ("logical", "good"))
-    for kind, found in (("logical", logical), ("good", good)):
-        if not found:
+    for kind, kind_pairs in (("logical", logical), ("good", good)):
+        if not kind_pairs:
             raise UserError(f"{root} has no {kind} test image to train on.", "GRPO needs both kinds.")
-        rng.shuffle(found)
+        rng.shuffle(kind_pairs)
     for anomalous in logical[: min(len(logical), len(good), profile.data.grpo_pairs // 2)]:
         same = (pair for pair in good if pair.test.category == anomalous.test.category)
         normal = next(same, good[0])
@@ -154,7 +154,7 @@ def _questions(root: Path | str, pairs: Sequence[Pair], rng: random.Random) -> l
         warnings.warn(f"{root} holds no mmad.json: questions are made from the names of folders", stacklevel=4)
         return [conversation for pair in pairs for conversation in _from_labels(pair, pairs, rng)]
     by_image = {(pair.test.dataset, pair.test.id): pair for pair in pairs}
-    questions = [one for one in mmad.read_questions(root) if mmad.SOURCES.get(one.source) in TRAINING_DATASETS]
+    questions = [row for row in mmad.read_questions(root) if mmad.SOURCES.get(row.source) in TRAINING_DATASETS]
     located = [(by_image.get(mmad.locate(question.image) or ("", "")), question) for question in questions]
     if absent := sum(pair is None for pair, _ in located):
         warnings.warn(f"{absent} of {len(located)} questions are about images that are not there", stacklevel=4)

@@ -70,7 +70,7 @@ COLUMNS = ("id", "decision", "question", "answer")
 def by_template(conversations: Iterable[Conversation], root: Path | str) -> list[Written]:
     """The conversations as they were made from the annotations. ``root`` holds the datasets."""
     return [
-        _written(one, one.question, one.answer, "template", "", image_hashes(one.pair, root)) for one in conversations
+        _written(row, row.question, row.answer, "template", "", image_hashes(row.pair, root)) for row in conversations
     ]
 
 
@@ -265,7 +265,7 @@ def _ask(pending: dict[str, Conversation], total: int, root: Path | str, profile
         )  # fmt: skip
         append_json(replies, reply.model_dump(mode="json"))
 
-    requests = [Request(key, f"{one.pair.id} ({one.kind})", partial(body, one)) for key, one in pending.items()]
+    requests = [Request(key, f"{row.pair.id} ({row.kind})", partial(body, row)) for key, row in pending.items()]
     unanswered = replies.with_suffix(".unanswered.jsonl")
     ask_all(endpoint, requests, keep, title="sft data", noun="conversation", total=total, unanswered=unanswered)
 

@@ -49,23 +49,23 @@ class Findings(list[Finding]):
         except UserError as error:
             return self.add("error", error.what, error.hint)
 
-    def compare(self, place: str, found: Iterable[str], expected: Iterable[str]) -> None:
+    def compare(self, place: str, present: Iterable[str], expected: Iterable[str]) -> None:
         """Add which of the image names ``expected`` in ``place`` are missing and which are extra."""
-        found, expected = set(found), set(expected)
-        if missing := expected - found:
-            names = f"missing {_listed(missing)}" if found else "all missing"
-            counts = f"{len(found & expected)} of {len(expected)} images"
+        present, expected = set(present), set(expected)
+        if missing := expected - present:
+            names = f"missing {_listed(missing)}" if present else "all missing"
+            counts = f"{len(present & expected)} of {len(expected)} images"
             self.add("error", f"{place}: {counts}, {names}.", "Copy the missing ones.")
-        if extra := found - expected:
+        if extra := present - expected:
             message = f"{place}: {len(extra)} images that were not published: {_listed(extra)}."
             self.add("warning", message, "Remove them.")
 
     def look_at(self, folder: Path, images: list[Path], masks: dict[Path, list[Path]], decode: bool) -> None:
         """Add the ``images`` that do not decode, and what is wrong with the ``masks`` of the anomalous ones."""
-        sizes = [(image, mask) for image, found in masks.items() for mask in found]
+        sizes = [(image, mask) for image, present in masks.items() for mask in present]
         for what, paths in {
             "images do not decode": [image for image in images if not _opens(image, decode)],
-            "images have no masks": [image for image, found in masks.items() if not found],
+            "images have no masks": [image for image, present in masks.items() if not present],
             "masks are of another size than their images": [mask for image, mask in sizes if not _fits(image, mask)],
         }.items():
             if paths:
@@ -126,11 +126,11 @@ def _check_each(
 
 def _check_category(folder: Path, findings: Findings, decode: bool) -> None:
     kinds = [path for split in ("train", "validation", "test") for path in layout.subfolders(folder / split)]
-    found = {f"{kind.parent.name}/{kind.name}": [path.name for path in layout.list_images(kind)] for kind in kinds}
-    expected = _expected(findings.dataset, folder.name, found)
-    for place in sorted({*found, *expected}):
-        findings.compare(place, found.get(place, []), expected.get(place, []))
-    images = [folder / place / name for place, names in found.items() for name in names]
+    present = {f"{kind.parent.name}/{kind.name}": [path.name for path in layout.list_images(kind)] for kind in kinds}
+    expected = _expected(findings.dataset, folder.name, present)
+    for place in sorted({*present, *expected}):
+        findings.compare(place, present.get(place, []), expected.get(place, []))
+    images = [folder / place / name for place, names in present.items() for name in names]
     anomalous = [path for path in images if f"test/{path.parent.name}" in expected and path.parent.name != "good"]
     masks = {image: [path for path in [readers.mvtec_ad_mask(image)] if path.is_file()] for image in anomalous}
     if findings.dataset == "mvtec_loco":
@@ -138,8 +138,8 @@ def _check_category(folder: Path, findings: Findings, decode: bool) -> None:
     findings.look_at(folder, images, masks, decode)
 
 
-def _expected(dataset: str, category: str, found: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The released image names by place; where ``found`` is what the journal article prints, the names of that."""
+def _expected(dataset: str, category: str, present: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The released image names by place; where ``present`` is what the journal article prints, the names of that."""
     expected, printed = {}, {}
     for key, images in layout.published_images(dataset).items():
         if key[0] == category:
@@ -148,7 +148,7 @@ def _expected(dataset: str, category: str, found: dict[str, list[str]]) -> dict[
             # Of splicing_connectors two pairs of numbers are in use, which never mix in one copy.
             for count in layout.published(dataset)[key][1:]:
                 printed[place] = expected[place][:count]
-    return expected | (printed if all(found.get(place) == names for place, names in printed.items()) else {})
+    return expected | (printed if all(present.get(place) == names for place, names in printed.items()) else {})
 
 
 def _check_loco_masks(folder: Path, anomalous: list[Path], findings: Findings, decode: bool) -> dict[Path, list[Path]]:
@@ -158,12 +158,12 @@ def _check_loco_masks(folder: Path, anomalous: list[Path], findings: Findings, d
     if names and len(names) != expected:
         findings.add("error", f"defects_config.json names {len(names)} defects, not {expected}.", AGAIN)
     masks = {image: readers.loco_masks(image) for image in anomalous}
-    flattened = [image for image, found in masks.items() if not found and readers.flattened_mask(image).is_file()]
+    flattened = [image for image, present in masks.items() if not present and readers.flattened_mask(image).is_file()]
     if flattened:
         message = f"{len(flattened)} of {len(masks)} masks are flattened (one file per image, all defects 255)"
         findings.add("warning", f"{message}: their defects are unknown.", "Copy the masks of the official archive.")
-    for found in masks.values() if decode and names else ():
-        findings.attempt(lambda found=found: readers.defects_of(found, names))
+    for paths in masks.values() if decode and names else ():
+        findings.attempt(lambda paths=paths: readers.defects_of(paths, names))
     return masks | {image: [readers.flattened_mask(image)] for image in flattened}
 
 
@@ -172,10 +172,10 @@ def _check_visa(dataset: str, folder: Path, decode: bool) -> list[Finding]:
     rows = findings.attempt(lambda: readers.read_split(folder / "split_csv" / "1cls.csv"))
     if rows is None:
         return findings
-    found = Counter((row.object, row.split, "good" if row.label == "normal" else "anomalous") for row in rows)
-    expected = Counter({key: counts[0] for key, counts in layout.published(dataset).items()})
-    for key in sorted(key for key in {*found, *expected} if found[key] != expected[key]):
-        message = f"split_csv/1cls.csv, {' '.join(key)}: {found[key]} rows, not {expected[key]}."
+    counts = Counter((row.object, row.split, "good" if row.label == "normal" else "anomalous") for row in rows)
+    expected = Counter({key: numbers[0] for key, numbers in layout.published(dataset).items()})
+    for key in sorted(key for key in {*counts, *expected} if counts[key] != expected[key]):
+        message = f"split_csv/1cls.csv, {' '.join(key)}: {counts[key]} rows, not {expected[key]}."
         findings.add("error", message, AGAIN)
     if not findings:
         findings.add("ok", f"split_csv/1cls.csv has the published {len(rows)} rows.")
@@ -187,10 +187,10 @@ def _check_visa(dataset: str, folder: Path, decode: bool) -> list[Finding]:
 def _check_object(folder: Path, rows: list[readers.VisaRow], findings: Findings, decode: bool) -> None:
     rows, images = [row for row in rows if row.object == folder.name], []
     for kind, label in (("Normal", "normal"), ("Anomaly", "anomaly")):
-        found = layout.list_images(folder / "Data" / "Images" / kind)
+        present = layout.list_images(folder / "Data" / "Images" / kind)
         names = [Path(row.image).name for row in rows if row.label == label]
-        findings.compare(f"Data/Images/{kind}", [path.name for path in found], names)
-        images += found
+        findings.compare(f"Data/Images/{kind}", [path.name for path in present], names)
+        images += present
     anomalous = {row.image: row.mask for row in rows if row.label == "anomaly"}
     labels = findings.attempt(lambda: readers.read_labels(folder / "image_anno.csv"))
     if unnamed := [] if labels is None else [image for image in anomalous if not labels.get(image)]:
@@ -206,7 +206,7 @@ def _check_mmad(dataset: str, folder: Path, decode: bool) -> list[Finding]:
         warnings.simplefilter("ignore")  # the count below says the same
         questions = findings.attempt(lambda: mmad.read_questions(folder))
     if questions:
-        counts = f"mmad.json: {len(questions)} questions about {len({one.image for one in questions})} images"
+        counts = f"mmad.json: {len(questions)} questions about {len({question.image for question in questions})} images"
         numbers = expected["all", "json", "questions"]
         if sha256(folder / "mmad.json") in {file.sha256 for file in read_sources()["mmad"].files}:
             findings.add("ok", f"{counts}, the released file.")

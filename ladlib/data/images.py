@@ -151,7 +151,7 @@ def _columns(rows: int, ratio: float, fewest: int, most: int) -> set[int]:
     """The counts of columns around the wanted aspect ratio that keep the area in the band, if any."""
     low, high = max(1, -(-fewest // rows)), most // rows
     wanted = rows * ratio
-    return {min(max(one, low), high) for one in (math.floor(wanted), math.ceil(wanted))} if low <= high else set()
+    return {min(max(count, low), high) for count in (math.floor(wanted), math.ceil(wanted))} if low <= high else set()
 
 
 def tokens(size: tuple[int, int]) -> int:

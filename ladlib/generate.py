@@ -4,13 +4,12 @@
     answer(model, processor, [[reference, test]], max_new_tokens=160)[0].p_yes
 
 P(yes) is read after the model's own rationale and ``<answer>``. A tokenizer may end the tag and begin the word with
-one token: Qwen2.5's writes "<answer>No" as "<", "answer", ">No", but "<answer>Yes" as "<", "answer", ">", "Yes". Read
-after a lone ">" only, a capital "No" would never be seen. So both ways of writing a word count: in the token that
-ends the tag, and in the token after it.
+one token: Qwen2.5's writes "<answer>No" as "<", "answer", ">No", but "<answer>Yes" as "<", "answer", ">", "Yes". So
+both ways of writing a word count: in the token that ends the tag, and in the token after it.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ FORMS: dict[Answer, tuple[str, ...]] = {"yes": ("yes", " yes", "Yes", " Yes"), "
 def load(profile: Profile, model: str = "") -> tuple[Model, PairProcessor]:
     """The model (the profile's base where "") ready to answer, and its processor."""
     name = model or profile.model.base
-    return load_model(name, profile.model).eval(), load_processor(name, profile.data, profile.model.revision)
+    return load_model(name, profile.model).eval(), load_processor(name, profile.data)
 
 
 def render_prompt(processor: PairProcessor, question: str = QUESTION) -> str:
@@ -50,24 +49,59 @@ def answer(
         from ladlib.fast import decode as fast
 
         return fast.answer(model, processor, images, max_new_tokens, question)
-    inputs, rows = _generate(model, processor, [render_prompt(processor, question)] * len(images), images,
-                             max_new_tokens=max_new_tokens)  # fmt: skip
+    questions = [question] * len(images)
+    inputs, rows = _generate(model, processor, questions, images, max_new_tokens=max_new_tokens)
     stops = processor.tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
     rows = [up_to_stop(row, stops) for row in rows]
     shares = probabilities_of_yes(model, processor, inputs, rows)
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
-    decoded = [decode(processor.tokenizer, row) for row in rows]
     return [
-        Completion(text, finish, p_yes, length, len(row))
-        for (text, finish), p_yes, length, row in zip(decoded, shares, lengths, rows, strict=True)
+        Completion(*decode(processor.tokenizer, row), p_yes, length, len(row))
+        for row, p_yes, length in zip(rows, shares, lengths, strict=True)
     ]
 
 
+def answer_questions(
+    model: Model, processor: PairProcessor, conversations: Sequence[Conversation], root: Path | str, profile: Profile
+) -> list[str]:
+    """Greedy answers to the conversations' own questions, each up to the end of its turn."""
+    texts, size = [], profile.evaluate.batch_size
+    for start in range(0, len(conversations), size):
+        batch = conversations[start : start + size]
+        images = [pair_images(one.pair, root, profile.data) for one in batch]
+        questions = [one.question for one in batch]
+        _, rows = _generate(model, processor, questions, images, max_new_tokens=profile.model.max_new_tokens)
+        texts += [decode(processor.tokenizer, row)[0] for row in rows]
+    return texts
+
+
+def answer_pairs(
+    model: Model, processor: PairProcessor, pairs: Sequence[Pair], root: Path | str, profile: Profile
+) -> list[Completion]:
+    """Greedy answers to the question of the task about ``pairs`` of any dataset, in one batch."""
+    images, settings = [pair_images(pair, root, profile.data) for pair in pairs], profile.model
+    return (
+        answer(model, processor, images, settings.max_new_tokens, shared_prefix=settings.shared_prefix) if pairs else []
+    )
+
+
+def sample_texts(model: Model, processor: PairProcessor, images: Sequence[Images], profile: Profile) -> list[list[str]]:
+    """``grpo.group_size`` texts for each pair, drawn as GRPO draws them: same temperature, length, banned tokens."""
+    size = profile.grpo.group_size
+    _, rows = _generate(
+        model, processor, [QUESTION] * len(images), images, do_sample=True, top_p=1.0, top_k=0,
+        num_return_sequences=size, temperature=profile.grpo.temperature, max_new_tokens=profile.model.max_new_tokens,
+    )  # fmt: skip
+    texts = [decode(processor.tokenizer, row)[0] for row in rows]
+    return [texts[start : start + size] for start in range(0, len(texts), size)]
+
+
 def _generate(
-    model: Model, processor: PairProcessor, texts: Sequence[str], images: Sequence[Images], **settings: object
+    model: Model, processor: PairProcessor, questions: Sequence[str], images: Sequence[Images], **settings: object
 ) -> tuple[BatchFeature, list[list[int]]]:
     """The processor's inputs, and the tokens written after each, with what pads them."""
-    inputs = processor(text=list(texts), images=[list(two) for two in images], padding=True, return_tensors="pt")
+    texts = [render_prompt(processor, question) for question in questions]
+    inputs = processor(text=texts, images=[list(two) for two in images], padding=True, return_tensors="pt")
     inputs = inputs.to(model.device)
     return inputs, model.generate(**inputs, **settings)[:, inputs["input_ids"].shape[1] :].tolist()
 
@@ -76,49 +110,6 @@ def up_to_stop(row: Sequence[int], stops: Sequence[int]) -> list[int]:
     """A row without what was written after its end of turn."""
     end = next((index for index, token in enumerate(row) if token in stops), len(row) - 1)
     return list(row[: end + 1])
-
-
-def answer_questions(
-    model: Model, processor: PairProcessor, conversations: Sequence[Conversation], root: Path | str, profile: Profile
-) -> list[str]:
-    """Greedy answers to the conversations' own questions, each up to the end of its turn."""
-
-    def answers(batch: Sequence[Conversation]) -> list[str]:
-        texts = [prompt_text(processor, one.question, images=2) for one in batch]
-        images = [pair_images(one.pair, root, profile.data) for one in batch]
-        _, rows = _generate(model, processor, texts, images, max_new_tokens=profile.model.max_new_tokens)
-        return [decode(processor.tokenizer, row)[0] for row in rows]
-
-    return _batched(conversations, profile, answers)
-
-
-def answer_pairs(
-    model: Model, processor: PairProcessor, pairs: Sequence[Pair], root: Path | str, profile: Profile
-) -> list[Completion]:
-    """Greedy answers to the task's question about ``pairs`` of any dataset."""
-    settings = profile.model
-
-    def answers(batch: Sequence[Pair]) -> list[Completion]:
-        images = [pair_images(pair, root, profile.data) for pair in batch]
-        return answer(model, processor, images, settings.max_new_tokens, shared_prefix=settings.shared_prefix)
-
-    return _batched(pairs, profile, answers)
-
-
-def _batched(items: Sequence, profile: Profile, answers: Callable[[Sequence], list]) -> list:
-    size = profile.evaluate.batch_size
-    return [result for start in range(0, len(items), size) for result in answers(items[start : start + size])]
-
-
-def sample_texts(model: Model, processor: PairProcessor, images: Sequence[Images], profile: Profile) -> list[list[str]]:
-    """``grpo.group_size`` texts for each pair, drawn as GRPO draws them: same temperature, length, banned tokens."""
-    grpo = profile.grpo
-    _, rows = _generate(
-        model, processor, [render_prompt(processor)] * len(images), images, do_sample=True, top_p=1.0, top_k=0,
-        temperature=grpo.temperature, max_new_tokens=profile.model.max_new_tokens, num_return_sequences=grpo.group_size,
-    )  # fmt: skip
-    texts = [decode(processor.tokenizer, row)[0] for row in rows]
-    return [texts[start : start + grpo.group_size] for start in range(0, len(texts), grpo.group_size)]
 
 
 # P(yes)
@@ -131,7 +122,6 @@ class Beginnings(NamedTuple):
     after: dict[Answer, list[int]]  # these follow a tag that has ended
 
 
-@torch.inference_mode()
 def probabilities_of_yes(
     model: Model, processor: PairProcessor, inputs: BatchFeature, rows: Sequence[list[int]]
 ) -> list[float]:
@@ -153,17 +143,16 @@ def token_log_probabilities(
 
     A text is cut into tokens anew, which need not be those it was sampled as; the end of the turn is left out.
     """
-    prompt = render_prompt(processor)
-    inputs = processor(text=[prompt] * len(texts), images=[list(images)] * len(texts), return_tensors="pt")
+    prompts = [render_prompt(processor)] * len(texts)
+    inputs = processor(text=prompts, images=[list(images)] * len(texts), return_tensors="pt").to(model.device)
     rows = [_ids(processor.tokenizer, text) for text in texts]
     longest = max(map(len, rows), default=0)
-    logits, ids = _read_on(model, processor, inputs.to(model.device), rows, keep=longest + 1)
+    logits, ids = _read_on(model, processor, inputs, rows, keep=longest + 1)
     logs = logits[:, :-1].float().log_softmax(dim=-1).gather(2, ids[:, ids.shape[1] - longest :, None]).squeeze(2)
+    names = [[processor.tokenizer.decode([token]) for token in row] for row in rows]
     return [
-        [(processor.tokenizer.decode([token]), value) for token, value in zip(row, line[-len(row) :], strict=True)]
-        if row else []
-        for row, line in zip(rows, logs.tolist(), strict=True)
-    ]  # fmt: skip
+        list(zip(row, line[longest - len(row) :], strict=True)) for row, line in zip(names, logs.tolist(), strict=True)
+    ]
 
 
 def _read_on(
@@ -197,17 +186,13 @@ def shares_of_yes(logits: torch.Tensor, endings: torch.Tensor, words: Beginnings
 
 def beginnings(tokenizer: PreTrainedTokenizerBase) -> Beginnings:
     """What ``yes`` and ``no`` begin with in this tokenizer, found by writing them."""
-    tag = _ids(tokenizer, ANSWER_OPENING)
-    after = {word: {_ids(tokenizer, form)[0] for form in forms} for word, forms in FORMS.items()}
-    joined = {
-        word: {_ids(tokenizer, ANSWER_OPENING + form)[len(tag) - 1] for form in forms} - {tag[-1]}
-        for word, forms in FORMS.items()
-    }
-    return Beginnings(_unshared(joined), _unshared(after))
-
-
-def _unshared(tokens: dict[Answer, set[int]]) -> dict[Answer, list[int]]:
-    return {word: sorted(ids - (tokens["yes"] & tokens["no"])) for word, ids in tokens.items()}
+    tag, joined, after = _ids(tokenizer, ANSWER_OPENING), {}, {}
+    for word, forms in FORMS.items():
+        joined[word] = {_ids(tokenizer, ANSWER_OPENING + form)[len(tag) - 1] for form in forms} - {tag[-1]}
+        after[word] = {_ids(tokenizer, form)[0] for form in forms}
+    return Beginnings(
+        *({word: sorted(ids[word] - (ids["yes"] & ids["no"])) for word in FORMS} for ids in (joined, after))
+    )
 
 
 def up_to_answer(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> list[int]:

@@ -12,57 +12,26 @@ from ladlib.errors import UserError
 from ladlib.metrics import score_detections
 from ladlib.neighbours import BINS, SIDE, features, fit
 from ladlib.records import Detection
-from ladlib.report.stored import read_records
-from ladlib.runs import RunFolder
+from ladlib.runs import RunFolder, read_jsonl
+
+PROFILE = tiny_profile(evaluate__limit=0)
+
+
+def detect(data, root):
+    path = neighbours.detect(PROFILE, data, RunFolder(root))
+    return [Detection.model_validate(row) for row in read_jsonl(path)]
 
 
 @pytest.fixture
-def profile():
-    return tiny_profile(evaluate__limit=0)
-
-
-def detect(profile, data, root):
-    return read_records(neighbours.detect(profile, data, RunFolder(root)), Detection)
+def data(tmp_path):
+    view.cache_clear()  # the same paths may show other images now
+    return write_pairs(tmp_path / "data", good=3, logical=3)
 
 
 def test_the_threshold_is_a_quantile_of_the_distances_left_out():
-    normals = np.array([[0.0], [1.0], [3.0], [10.0]])  # nearest other: 1, 1, 2, 7
-    nearest, threshold = fit(normals)
-    assert threshold == pytest.approx(2 + 0.85 * (7 - 2))  # place 0.95 x 3 = 2.85 of the sorted four
+    nearest, threshold = fit(np.array([[0.0], [1.0], [3.0], [10.0]]))  # nearest other: 1, 1, 2, 7
+    assert threshold == pytest.approx(2 + 0.85 * (7 - 2))  # index 0.95 x 3 = 2.85 of the sorted four
     assert nearest.kneighbors([[2.5]])[0][0, 0] == pytest.approx(0.5)
-
-
-def test_test_images_have_no_part_in_threshold_or_neighbours(profile, tmp_path):
-    data = write_pairs(tmp_path / "data", good=4, logical=4)
-    before = detect(profile, data, tmp_path / "a")
-    loco = data / "mvtec_loco_anomaly_detection"
-    for number, path in enumerate(sorted((loco / "juice_bottle").glob("test/*/*.png"))):
-        Image.new("RGB", (60, 30), (250 - number, 10 * number, 128)).save(path)
-    view.cache_clear()  # the same paths show other images now
-    after = detect(profile, data, tmp_path / "b")
-    assert {one.threshold for one in before} == {one.threshold for one in after} and len(before) == 8
-    assert [one.distance for one in before] != [one.distance for one in after]
-    train = {path.relative_to(loco).as_posix() for path in loco.glob("*/train/good/*.png")}
-    assert {one.nearest for one in (*before, *after)} <= train and {one.trained_on for one in after} == {len(train)}
-
-
-def test_more_test_and_validation_images_change_no_distance(profile, tmp_path):
-    data = write_pairs(tmp_path / "data", good=2, logical=2)
-    before = {one.id: one.distance for one in detect(profile, data, tmp_path / "a")}
-    for split in ("validation", "test"):  # twins of a test image: at distance 0, were they neighbours
-        folder = data / "mvtec_loco_anomaly_detection" / "juice_bottle"
-        twin = Image.open(folder / "test" / "good" / "000.png")
-        twin.save(folder / split / "good" / "900.png")
-    after = {one.id: one.distance for one in detect(profile, data, tmp_path / "b")}
-    assert {name: after[name] for name in before} == before and min(before.values()) > 0
-
-
-def test_a_training_image_among_the_test_images_is_at_distance_nought_and_no_anomaly(profile, tmp_path):
-    data = write_pairs(tmp_path / "data", good=2, logical=2)
-    folder = data / "mvtec_loco_anomaly_detection" / "juice_bottle"
-    Image.open(folder / "train" / "good" / "001.png").save(folder / "test" / "good" / "000.png")
-    (one,) = [one for one in detect(profile, data, tmp_path / "run") if one.id.endswith("good/000")]
-    assert (one.distance, one.answer, one.nearest) == (0.0, "no", "juice_bottle/train/good/001.png")
 
 
 def test_features_are_a_small_picture_and_a_histogram_of_known_scale():
@@ -72,19 +41,33 @@ def test_features_are_a_small_picture_and_a_histogram_of_known_scale():
     assert np.linalg.norm(picture) == pytest.approx(3**0.5) and np.linalg.norm(histogram) == pytest.approx(2**0.5)
 
 
-def test_a_single_training_image_leaves_no_threshold_and_is_refused(profile, tmp_path):
-    data = write_pairs(tmp_path / "data", good=1, logical=1)
+def test_only_training_images_are_neighbours_and_make_the_threshold(data, tmp_path):
+    before = detect(data, tmp_path / "a")
+    loco = data / "mvtec_loco_anomaly_detection"
+    sizes = PROFILE.data.min_pixels, PROFILE.data.max_pixels
+    seen = {path: features(view(path, *sizes)) for path in loco.glob("*/t*/*/*.png")}
+    train = {path.relative_to(loco).as_posix(): value for path, value in seen.items() if "train" in path.parts}
+    for one in before:
+        assert one.distance == pytest.approx(min(np.linalg.norm(seen[loco / one.test] - x) for x in train.values()))
+        assert one.nearest in train and one.trained_on == len(train)
+    for number, path in enumerate(sorted(loco.glob("juice_bottle/test/*/*.png"))):
+        Image.new("RGB", (60, 30), (250 - number, 10 * number, 128)).save(path)
+    Image.open(loco / "juice_bottle/train/good/001.png").save(loco / "juice_bottle/test/good/000.png")
+    view.cache_clear()
+    after = detect(data, tmp_path / "b")
+    assert {one.threshold for one in before} == {one.threshold for one in after} and len(before) == 6
+    assert [one.distance for one in before] != [one.distance for one in after]
+    (twin,) = [one for one in after if one.id.endswith("good/000")]
+    assert twin.distance == pytest.approx(0, abs=1e-6)
+    assert (twin.answer, twin.nearest) == ("no", "juice_bottle/train/good/001.png")
+
+
+def test_a_single_training_image_leaves_no_threshold_and_is_refused(data, tmp_path):
     for number in (1, 2):
         (data / f"mvtec_loco_anomaly_detection/juice_bottle/train/good/{number:03d}.png").unlink()
     with pytest.raises(UserError, match="single training image"):
-        detect(profile, data, tmp_path / "run")
+        detect(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_two_runs_write_the_same_bytes(profile, tmp_path):
-    data = write_pairs(tmp_path / "data", good=2, logical=2)
-    first, second = (neighbours.detect(profile, data, RunFolder(tmp_path / name)).read_bytes() for name in "ab")
-    assert first == second and first
 
 
 def detection(anomaly, distance, category="pushpins", threshold=1.0):
@@ -108,13 +91,3 @@ def test_its_scores_follow_from_distance_and_threshold_as_worked_by_hand():
     assert pooled["ece"] is None and pooled["format_rate"] is None and pooled["arm"] == "neighbours"
     assert scores["logical", "screw_bag"]["accuracy"] == 1.0
     assert score_detections([]) == []
-
-
-def test_distances_are_those_of_the_images_as_the_models_see_them(profile, tmp_path):
-    data = write_pairs(tmp_path / "data", good=2, logical=2)
-    loco = data / "mvtec_loco_anomaly_detection"
-    band = profile.data.min_pixels, profile.data.max_pixels
-    seen = {path: features(view(path, *band)) for path in loco.glob("*/t*/*/*.png")}
-    train = [vector for path, vector in seen.items() if "train" in path.parts]
-    for one in detect(profile, data, tmp_path / "run"):
-        assert one.distance == pytest.approx(min(np.linalg.norm(seen[loco / one.test] - other) for other in train))

@@ -85,7 +85,6 @@ class Model(Record):
     max_new_tokens: int = Field(512, gt=0)  # of a completion, in training and evaluation; IAD-R1, EMIT
     shared_prefix: bool = False  # compute what completions share once (ladlib.fast); False: stock TRL and generate
     attention: ClassVar[str] = "sdpa"  # needs no package beside torch
-    revision: ClassVar[str] = "pinned"
 
     @property
     def lora(self) -> Lora | None:

@@ -19,7 +19,8 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2_5_VLForCon
 
 from ladlib.config import Profile
 from ladlib.data.pairing import pair_images
-from ladlib.models import STOP_TOKENS, PairProcessor, decode, load_model, load_processor
+from ladlib.families import STOP_TOKENS
+from ladlib.models import PairProcessor, decode, load_model, load_processor
 from ladlib.prompts import ANSWER_OPENING, QUESTION, prompt_text
 from ladlib.records import Answer, Completion, Conversation, Pair
 

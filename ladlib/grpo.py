@@ -29,8 +29,9 @@ from ladlib import prompts, training
 from ladlib.alarms import Alarms
 from ladlib.config import Grpo, Profile
 from ladlib.errors import UserError
+from ladlib.families import VISION_TOKENS
 from ladlib.leakage import training_files, write_manifest
-from ladlib.models import VISION_TOKENS, PairProcessor, decode
+from ladlib.models import PairProcessor, decode
 from ladlib.parsing import parse_answer
 from ladlib.records import Pair
 from ladlib.rewards import accuracy_reward, format_reward

@@ -19,7 +19,6 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
     PreTrainedTokenizerBase,
-    Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
 )
@@ -29,15 +28,12 @@ from transformers.utils.logging import disable_progress_bar
 from ladlib.config import Data, Model
 from ladlib.data.images import sha256
 from ladlib.errors import UserError, read_json
-from ladlib.published_models import PINNED, PublishedModel, commit_of
+from ladlib.families import STOP_TOKENS, VISION_TOKENS, check_family, revision_of
 from ladlib.records import Finish
 from ladlib.runs import write_text
 
 disable_progress_bar()  # one bar per file would fill logs and notebooks
 
-VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
-KIND = "qwen2_5_vl"
 COPY = "Copy or train it again; weights are read from safetensors files only."
 MAKE = "Give a folder with a config.json; of a run, notebook 02_sft makes sft, and 03_grpo makes sft_grpo."
 TOY_MODELS = ("toy-base", "toy-large")
@@ -99,16 +95,16 @@ def _first_line(error: Exception) -> str:
     return f"{(str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip('.')}."
 
 
-def load_processor(name: str, data: Data, revision: str = PINNED) -> PairProcessor:
+def load_processor(name: str, data: Data) -> PairProcessor:
     """The processor of a model, with the profile's band of pixels and left padding."""
     with _readable(name):
-        tokenizer = _tokenizer(resolve_model(name), revision)
+        tokenizer = _tokenizer(resolve_model(name))
     return make_processor(tokenizer, data.min_pixels, data.max_pixels)
 
 
-def _tokenizer(name: str, revision: str) -> PreTrainedTokenizerBase:
+def _tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub id, whose own code is never run."""
-    return AutoTokenizer.from_pretrained(name, revision=commit_of(name, revision), trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(name, revision=revision_of(name), trust_remote_code=False)
 
 
 def make_processor(tokenizer: PreTrainedTokenizerBase, min_pixels: int, max_pixels: int) -> PairProcessor:
@@ -126,33 +122,20 @@ def load_model(name: str, model: Model, *, device: str | None = None) -> Qwen2_5
     folder = resolve_model(name)
     if (Path(folder) / "adapter_config.json").is_file():
         return _with_adapter(load_model(_base_of(folder), model, device=device), folder)
-    _refuse_other_kind(Path(folder) / "config.json")
+    check_family(Path(folder) / "config.json")
     with _readable(name):
         loaded, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder,
-            revision=commit_of(folder, model.revision),
+            revision=revision_of(folder),
             dtype=getattr(torch, model.dtype),
             attn_implementation=model.attention,
             output_loading_info=True,
             use_safetensors=True,  # the other format, pickle, can run code
         )
-        tokenizer = _tokenizer(folder, model.revision)
+        tokenizer = _tokenizer(folder)
     _check_keys(name, report)
     loaded.generation_config = generation_config(loaded, tokenizer)
     return loaded.to(device or best_device())
-
-
-def _refuse_other_kind(file: Path) -> None:
-    """Transformers only warns of another kind of model, then creates seven billion random weights."""
-    config = read_json(file, COPY) if file.is_file() else {"model_type": KIND}
-    if not isinstance(config, dict) or config.get("model_type") != KIND:
-        raise UserError(f"{file} does not belong to a Qwen2.5-VL.", "Give the folder of such a model.")
-
-
-def meta_model(published: PublishedModel) -> Qwen2_5_VLForConditionalGeneration:
-    """The model on PyTorch's meta device: all modules and shapes, no memory for weights."""
-    with torch.device("meta"):
-        return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**published.config()))
 
 
 def generation_config(
@@ -183,13 +166,13 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str,
     return text, "length" if end is None else "stop"
 
 
-def fingerprint(name: str, revision: str = PINNED) -> str:
+def fingerprint(name: str) -> str:
     """SHA-256 of a model folder's weights and configuration, its adapter's base included; of a hub id, its name."""
     folder = Path(resolve_model(name))
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json"), *folder.glob("tokenizer.json")])
-    parts = [f"{file.name}:{sha256(file)}" for file in files] or [f"{name}@{commit_of(name, revision)}"]
+    parts = [f"{file.name}:{sha256(file)}" for file in files] or [f"{name}@{revision_of(name)}"]
     if (folder / "adapter_config.json").is_file():
-        parts.append(fingerprint(_base_of(str(folder)), revision))
+        parts.append(fingerprint(_base_of(str(folder))))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

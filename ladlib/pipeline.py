@@ -24,9 +24,8 @@ from ladlib.data import FOLDERS, find_dataset
 from ladlib.data.images import sha256
 from ladlib.errors import UserError
 from ladlib.machine import hardware
-from ladlib.memory import is_calculated
+from ladlib.memory import memory_lines, plan_lines
 from ladlib.notebook import UNSET
-from ladlib.plan import memory_lines, stage_lines
 from ladlib.runner import PACKAGE, Runner, Stage, clock, digest
 from ladlib.runs import RUNS, RunFolder, check_seed, find_root, from_root, locked
 from ladlib.sft_data import balanced_pairs, make_conversations
@@ -139,13 +138,13 @@ def check_room(profile: str, folder: Path, begun: bool) -> str:
         return ""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free, memory = shutil.disk_usage(existing).free / GIB, float(hardware()["memory_gib"])
-    if free < cost.needs.disk_gib and not begun:
+    if free < cost.disk_gib and not begun:
         raise UserError(
-            f"A run of profile {profile} takes {cost.needs.disk_gib:g} GiB, and the disk of {folder} has {free:.1f} GiB"
+            f"A run of profile {profile} takes {cost.disk_gib:g} GiB, and the disk of {folder} has {free:.1f} GiB"
             " left.", "Make room, or give a folder on another disk with --run.",
         )  # fmt: skip
-    if memory < cost.needs.memory_gib * doctor.SLACK:  # part of a machine's memory never shows
-        return f"profile {profile} needs {cost.needs.memory_gib:g} GiB of memory, this machine has {memory:g}"
+    if memory < cost.memory_gib * doctor.SLACK:  # part of a machine's memory never shows
+        return f"profile {profile} needs {cost.memory_gib:g} GiB of memory, this machine has {memory:g}"
     return ""
 
 
@@ -200,7 +199,7 @@ def _plan(runner: Runner, chosen: Iterable[Stage], profile: Profile, data: str) 
     conversations, pairs, source = _counts(profile, data or str(runner.folder.data), runner.seed)
     yield f"Profile {profile.name!r}: {profile.label}. Dry run: nothing is run, loaded or written."
     yield f"Run folder {runner.folder.root}; counts from {source}."
-    does, changed = stage_lines(profile, conversations, pairs), ""  # the first stage that would run
+    does, changed = plan_lines(profile, conversations, pairs), ""  # the first stage that would run
     for stage in chosen:
         skipped, seconds = runner.unchanged(stage), stage.options["expected"]
         verdict = "unchanged, would be skipped" if skipped else "would run"
@@ -209,8 +208,8 @@ def _plan(runner: Runner, chosen: Iterable[Stage], profile: Profile, data: str) 
         changed = changed or ("" if skipped else stage.name)
         took = f"; took {clock(seconds)} where it was measured" if seconds else ""
         yield f"[{stage.name}] {verdict}: {does.get(stage.name.split('_')[0], '')}{took}"
-    if is_calculated(profile):
-        yield from ("", *memory_lines(profile))
+    if lines := memory_lines(profile):
+        yield from ("", *lines)
 
 
 def _counts(profile: Profile, data: str, seed: int) -> tuple[int, int, str]:

@@ -20,19 +20,16 @@ from ladlib.alarms import Alarms, Stopped
 from ladlib.config import Data, Grpo, Lora, Model, Profile, Sft
 from ladlib.data.pairing import pair_images
 from ladlib.errors import UserError
+from ladlib.families import LARGE, LORA_TARGETS
 from ladlib.models import PairProcessor, best_device, count_parameters, fingerprint, load_model, load_processor
 from ladlib.progress import Progress
 from ladlib.records import Pair, Record
 from ladlib.runs import append_json, read_jsonl, write_text
-from ladlib.sizes import LARGE
 
 # TRL and PEFT still use transformers' old name of it.
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing`? is deprecated", category=FutureWarning)
 
 SAVE_STEPS = 20  # after so many, all is kept that a killed training needs to resume
-LORA_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
-"""The language model's linear layers only: bare names such as ``q_proj`` or ``up_proj`` would also match parts of the
-vision tower (peft issue 2615)."""
 
 
 def load_policy(profile: Profile, name: str) -> tuple[Qwen2_5_VLForConditionalGeneration, PairProcessor]:
@@ -45,7 +42,7 @@ def load_policy(profile: Profile, name: str) -> tuple[Qwen2_5_VLForConditionalGe
     policy = load_model(name, settings)
     policy.name_or_path = name  # the base that an adapter trained on it names
     freeze(policy, profile.model)
-    return policy, load_processor(name, profile.data, profile.model.revision)
+    return policy, load_processor(name, profile.data)
 
 
 def freeze(policy: Qwen2_5_VLForConditionalGeneration, settings: Model) -> None:
@@ -126,7 +123,7 @@ def training_fingerprint(profile: Profile, stage: Sft | Grpo, model: str, seed: 
     """All inputs of a training: a killed one resumes only where every value is the same."""
     rows = "\n".join(record.model_dump_json() for record in records)
     return {
-        "model": fingerprint(model, profile.model.revision), "seed": seed,
+        "model": fingerprint(model), "seed": seed,
         "shown": hashlib.sha256(rows.encode()).hexdigest(), "devices": count_devices(),
         "data": profile.data.model_dump(include={"min_pixels", "max_pixels"}),
         "settings": profile.model.model_dump() | stage.model_dump(),

@@ -12,10 +12,10 @@ from ladlib.config import Toy, load_profile
 from ladlib.data import read_dataset
 from ladlib.data.images import view
 from ladlib.data.pairing import pair
+from ladlib.families import VISION_TOKENS
 from ladlib.fast import decode
 from ladlib.fast.decode import LOOK, distinct, lay_out, padded, read_again, with_room
 from ladlib.generate import beginnings
-from ladlib.models import VISION_TOKENS
 from ladlib.toy.datasets import write_datasets
 
 FEW = Toy(train=2, good=4, logical=4, structural=1)

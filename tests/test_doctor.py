@@ -1,100 +1,122 @@
-"""Doctor on made-up GPUs: what fits, what is told, and that the verdict is what a run would meet."""
+"""Doctor on made-up GPUs: what fits, what is missing, and what each stage will do."""
 
+import json
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import yaml
 
 from ladlib import doctor
+from ladlib.batch import declared
 from ladlib.config import load_profile
-from ladlib.doctor import FoundGpu, examine
-from ladlib.memory import CALCULATED
+from ladlib.doctor import examine
+from ladlib.memory import CALCULATED, PROMPT_TEXT, evaluated_images, memory_lines, plan_lines, prompt_tokens
+from ladlib.pipeline import STAGES, effective, notebooks_folder
 
 GIB_OF = {"NVIDIA GeForce RTX 4090": 23.5, "NVIDIA A100-SXM4-80GB": 79.1, "NVIDIA H200": 139.7}
+SMALL_GPU, A100, H200 = GIB_OF
+FACTS = json.loads(Path(__file__).with_name("prompt_tokens.json").read_text(encoding="utf-8"))
+PAPER = load_profile("paper")
 
 
 @pytest.fixture
 def diagnose(monkeypatch):
-    def diagnose(profile: str, *names: str, **options):
-        gpus = [FoundGpu(name=name, memory_gib=GIB_OF[name]) for name in names]
-        monkeypatch.setattr(doctor, "_found_gpus", lambda: gpus)
-        return examine(profile, **options)
+    def diagnose(profile: str, *names: str):
+        monkeypatch.setattr(doctor, "find_gpus", lambda: [(name, GIB_OF[name]) for name in names])
+        return examine(profile)
 
     return diagnose
 
 
-def gpu_check(diagnosis):
-    return next(check for check in diagnosis.checks if check.subject == "GPU")
+def checks(diagnosis, subject: str):
+    return [(check.verdict, check.found) for check in diagnosis.checks if check.subject == subject]
 
 
 @pytest.mark.parametrize(
-    ("profile", "name", "verdict"),
+    ("profile", "gpus", "verdict", "text"),
     [
-        ("small", "NVIDIA GeForce RTX 4090", "ok"),
-        ("paper", "NVIDIA GeForce RTX 4090", "missing"),
-        ("paper", "NVIDIA A100-SXM4-80GB", "missing"),
-        ("paper", "NVIDIA H200", "ok"),
+        ("small", [SMALL_GPU], "ok", f"one with 13.2 GiB is needed ({CALCULATED})"),
+        ("paper", [SMALL_GPU], "missing", CALCULATED),
+        ("paper", [A100], "missing", CALCULATED),
+        ("paper", [H200], "ok", CALCULATED),
+        ("paper", [A100] * 8, "ok", "8 with"),
+        ("small", [], "missing", "none that torch can use"),
+        ("toy", [], "ok", "none, and none needed"),
     ],
 )
-def test_a_gpu_is_held_against_the_calculated_memory(diagnose, profile, name, verdict):
-    check = gpu_check(diagnose(profile, name))
-    assert check.verdict == verdict and CALCULATED in check.found
-
-
-def test_without_a_gpu_a_large_model_cannot_run_and_a_toy_model_can(diagnose):
-    assert gpu_check(diagnose("small")).verdict == "missing"
-    toy = diagnose("toy")
-    assert gpu_check(toy).found == "none, and none needed" and toy.plan == ()
-
-
-def test_eight_gpus_share_the_model_of_the_paper_profile(diagnose):
-    diagnosis = diagnose("paper", *["NVIDIA A100-SXM4-80GB"] * 8)
-    assert gpu_check(diagnosis).verdict == "ok" and "8 with" in gpu_check(diagnosis).found
-    assert not any("CUDA_VISIBLE_DEVICES" in check.found for check in diagnosis.checks)
-    assert any(line.startswith("  8, divided among them") for line in diagnosis.plan)
+def test_gpus_are_compared_with_the_calculated_memory(diagnose, profile, gpus, verdict, text):
+    diagnosis = diagnose(profile, *gpus)
+    ((found, message),) = checks(diagnosis, "GPU")
+    assert found == verdict and text in message
+    assert bool(diagnosis.plan) == (profile != "toy")
+    assert not checks(diagnosis, "several GPUs")
 
 
 def test_a_profile_for_one_gpu_says_what_to_do_on_a_machine_with_several(diagnose):
-    diagnosis = diagnose("small", *["NVIDIA A100-SXM4-80GB"] * 2)
-    assert gpu_check(diagnosis).verdict == "ok"
-    assert any("CUDA_VISIBLE_DEVICES" in check.found for check in diagnosis.checks)
+    diagnosis = diagnose("small", A100, A100)
+    assert checks(diagnosis, "GPU")[0][0] == "ok"
+    ((verdict, message),) = checks(diagnosis, "several GPUs")
+    assert verdict == "note" and "CUDA_VISIBLE_DEVICES" in message
 
 
-def test_the_plan_is_for_one_four_and_eight_gpus_where_none_is_found(diagnose):
+def test_the_plan_is_for_one_four_and_eight_gpus_where_there_is_none(diagnose):
     plan = diagnose("paper").plan
-    assert [line.split()[0].strip(",") for line in plan if line.startswith(("  1 ", "  4, each", "  8, each"))] == [
-        "1", "4", "8", "1",
-    ]  # fmt: skip  # memory, then hours
-    assert plan[1].startswith("Memory") and any(line.startswith("Where it does not fit") for line in plan)
+    assert [line.split("  ")[1] for line in plan[3:8]] == [
+        "1", "4, each holds all of it", "4, divided among them", "8, each holds all of it", "8, divided among them",
+    ]  # fmt: skip
+    assert CALCULATED in plan[1] and "reference 14.0" in " ".join(plan) and "grpo.beta 0" in plan[-1]
+    assert len(memory_lines(load_profile("small"))) == 11  # four prompts per step: not on eight GPUs
 
 
-def test_the_price_changes_the_bill(diagnose):
-    free = diagnose("small", "NVIDIA H200", price=0.0).plan
-    assert any("0.00 USD" in line for line in free)
-
-
-def test_sizes_that_are_not_known_are_a_note(diagnose, tmp_path):
-    from importlib import resources
-
-    text = (resources.files("ladlib") / "profiles" / "small.yaml").read_text(encoding="utf-8")
-    mine = tmp_path / "mine.yaml"
-    mine.write_text(text.replace("model:", "model:\n  base: a/b"))
-    diagnosis = diagnose(str(mine), "NVIDIA H200")
-    assert gpu_check(diagnosis).verdict == "note" and "a/b" in gpu_check(diagnosis).found and diagnosis.plan == ()
-
-
-def test_a_large_model_that_is_to_answer_here_and_is_not_there_is_missing(tmp_path):
-    assert not [one for one in examine("toy").checks if one.subject == "large model"]
-    text = (files("ladlib") / "profiles" / "toy.yaml").read_text().replace("large: toy-large", "large: toy-huge")
-    (tmp_path / "mine.yaml").write_text(text)
-    check = next(one for one in examine(str(tmp_path / "mine.yaml")).checks if one.subject == "large model")
-    assert check.verdict == "missing" and "toy-huge" in check.found
-
-
-def test_vllm_is_missed_only_where_a_profile_asks_for_it(tmp_path):
-    values = load_profile("smoke").model_dump()
-    values["grpo"]["engine"] = "vllm_colocate"
+@pytest.mark.parametrize(
+    ("name", "text", "subject", "verdict", "message"),
+    [
+        ("small", "model:\n  base: a/b", "GPU", "note", "what is needed is not known: The sizes of a/b"),
+        ("toy", "model:\n  large: toy-huge", "large model", "missing", "toy-huge is not shipped"),
+        ("smoke", "grpo:\n  engine: vllm_colocate", "vLLM", "missing", "grpo.engine is vllm_colocate"),
+        ("smoke", "data:\n  sft_file: gone.jsonl", "SFT file", "missing", "gone.jsonl"),
+        ("smoke", "model:\n  base: toy-tiny", "base model", "missing", "toy-tiny is not shipped"),
+        ("paper", "", "datasets", "missing", "--data"),
+    ],
+)
+def test_what_is_missing_is_named(diagnose, tmp_path, name, text, subject, verdict, message):
+    values = yaml.safe_load((files("ladlib") / "profiles" / f"{name}.yaml").read_text())
+    for section, changed in (yaml.safe_load(text) or {}).items():
+        values[section] = values.get(section, {}) | changed
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
-    missed = [check.found for check in examine(str(tmp_path / "mine.yaml")).checks if check.subject == "vLLM"]
-    assert len(missed) == 1 and "grpo.engine is vllm_colocate" in missed[0]
-    assert not any(check.subject == "vLLM" for check in examine("smoke").checks)
+    diagnosis = diagnose(str(tmp_path / "mine.yaml"))
+    ((found, line),) = checks(diagnosis, subject)
+    assert found == verdict and message in line and (verdict == "note" or not diagnosis.can_run)
+    untouched = diagnose(name)
+    assert subject in ("GPU", "base model", "datasets") or not checks(untouched, subject)
+
+
+@pytest.mark.parametrize("image", FACTS["images"].values(), ids=FACTS["images"])
+def test_prompts_have_the_text_tokens_that_were_counted_with_qwens_tokenizer(image):
+    for name in ("paper", "small"):
+        text = image[name]["prompt_tokens"] - 2 * image[name]["image_tokens"]
+        assert text == PROMPT_TEXT and image[name]["prompt_tokens"] <= prompt_tokens(load_profile(name))
+
+
+def test_stages_are_listed_with_the_profiles_counts_or_those_of_the_datasets():
+    lines = plan_lines(PAPER)
+    assert set(lines) == {stage.name.split("_")[0] for stage in STAGES}
+    assert lines["02"] == "3000 conversations, 564 steps of 16"
+    assert plan_lines(PAPER, conversations=80, pairs=32)["03"].startswith("32 pairs, 4 steps of 128 completions")
+    assert "3 models answer to 1568 pairs, at most 1121 + 512 tokens each" in lines["04"]
+    assert "to 0 with a change" in plan_lines(PAPER.replace({"evaluate.variants": 0}))["04"]
+    assert evaluated_images(PAPER.replace({"evaluate.limit": 2})) == 5 * 3 * 2
+    assert evaluated_images(load_profile("toy")) == 5 * (57 + 57 + 15)
+
+
+def test_every_parameter_of_the_notebooks_is_a_field_of_the_profile():
+    values = {stage.name: declared(notebooks_folder() / f"{stage.name}.ipynb") for stage in STAGES}
+    assert effective("paper", values) == PAPER
+    values["02_sft"] |= {"sft_steps": 3, "sft_learning_rate": 0.5, "model": "toy-base"}
+    values["03_grpo"] |= {"grpo_steps": 4, "grpo_learning_rate": 0.25, "grpo_beta": 0.125}
+    values["04_evaluation"] |= {"eval_limit": 6}
+    assert effective("paper", values) == PAPER.replace({
+        "sft.steps": 3, "sft.learning_rate": 0.5, "model.base": "toy-base", "grpo.steps": 4,
+        "grpo.learning_rate": 0.25, "grpo.beta": 0.125, "evaluate.limit": 6,
+    })  # fmt: skip

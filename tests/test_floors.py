@@ -11,11 +11,10 @@ ROOT = Path(ladlib.__file__).parent
 FLOORS = {
     0: (
         "errors", "sanitize", "records", "config", "runs", "machine", "checksums", "progress",
-        "published_models", "sizes",
+        "families",
     ),
     1: (
-        "data", "toy", "prompts", "parsing", "sft_data", "leakage", "generations", "activations", "workload", "memory",
-        "hours", "plan",
+        "data", "toy", "prompts", "parsing", "sft_data", "leakage", "generations", "memory",
     ),
     2: (
         "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "models", "generate", "response",

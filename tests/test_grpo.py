@@ -6,7 +6,8 @@ from tiny import tiny_base, tiny_profile, write_data
 
 from ladlib import grpo, sft
 from ladlib.errors import UserError
-from ladlib.models import VISION_TOKENS, load_model
+from ladlib.families import VISION_TOKENS
+from ladlib.models import load_model
 from ladlib.rewards import group_advantages
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sft_data import balanced_pairs

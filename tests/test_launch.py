@@ -11,13 +11,12 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
-from tiny import tiny_base, tiny_profile, write_data
+from tiny import meta_model, tiny_base, tiny_profile, write_data
 
 from ladlib import launch
 from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.models import meta_model
-from ladlib.published_models import PUBLISHED
+from ladlib.families import PUBLISHED
 from ladlib.runs import RunFolder, read_jsonl
 
 STEADY = str(Path(__file__).with_name("steady_stage.py"))
@@ -101,7 +100,7 @@ def test_accelerate_reads_the_configurations(method, distributed_type):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_fsdp_divides_all_layers_of_the_models_and_gathers_the_rest_as_one(name):
-    model = meta_model(PUBLISHED[name])
+    model = meta_model(name)
     fsdp = yaml.safe_load(launch.config_file("fsdp2").read_text())["fsdp_config"]
     wrapped = fsdp["fsdp_transformer_layer_cls_to_wrap"].split(",")
     layers = [module for module in model.modules() if type(module).__name__ in wrapped]

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ladlib import prompts
+from ladlib.families import STOP_TOKENS
 from ladlib.generate import Beginnings, beginnings, shares_of_yes, up_to_answer
-from ladlib.models import STOP_TOKENS
 
 
 def joining_tokenizer() -> PreTrainedTokenizerFast:

@@ -1,188 +1,83 @@
-"""The memory calculator's rates against transformers' own layers at the 3B's widths, and what follows from them.
+"""The memory sum against the bytes that TRL's trainers hold in a small training on a CPU, and what follows from it."""
 
-The layers run on tensors without values (``FakeTensorMode``), so that real widths cost nothing; bytes are
-counted by storage, and a rate is what 8,192 more tokens (4,096 more patches) add.
-"""
+from dataclasses import replace
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import numpy as np
 import pytest
-import torch
-from peft import get_peft_model
-from tiny import tiny_base
-from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import DynamicCache
-from trl.kernels import chunked_logprob
+from tiny import TINY, meta_model, tiny_processor, tiny_profile, write_data
 from trl.trainer import utils as trl_utils
 
-from ladlib.activations import inference_rates, rates
+from ladlib import grpo, memory, sft, training
 from ladlib.bench import LiveBytes
 from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.memory import (
-    CALCULATED,
-    GIB,
-    HEAD_TILE,
-    Memory,
-    cache_bytes,
-    is_calculated,
-    stage_memory,
-)
-from ladlib.models import load_model, meta_model
-from ladlib.published_models import PUBLISHED
-from ladlib.sizes import sizes_of
-from ladlib.training import freeze, lora_config
+from ladlib.memory import GIB, grpo_steps, is_calculated, largest, sft_steps, stage_memory
+from ladlib.sft_data import balanced_pairs, make_conversations
+from ladlib.toy.pretrain_model import make_model
+from ladlib.training import load_policy
 
-THREE_B = "Qwen/Qwen2.5-VL-3B-Instruct"
-SIZES = sizes_of(THREE_B)
-PAPER, SMALL = load_profile("paper"), load_profile("small", **{"model.lora": {"rank": 64, "alpha": 128, "dropout": 0}})
-WHOLE = load_profile("paper", **{"model.freeze_vision": False})
-CLOSE = 0.03
+PAPER, SMALL = load_profile("paper"), load_profile("small")
+TILE = 4096 * 128  # tokens x words: TRL's buffer of 32768 words would be larger than all else here
 
 
-@contextmanager
-def without_values(profile, dtype: torch.dtype) -> Iterator[torch.nn.Module]:
-    """The 3B with one layer of each kind as the profile trains it, gradients included; no tensor holds values."""
-    model = meta_model(PUBLISHED[THREE_B].model_copy(update={"layers": 1})).to(dtype).train()
-    freeze(model, profile.model)
-    if profile.model.lora:
-        get_peft_model(model.requires_grad_(False), lora_config(model, profile.model.lora), low_cpu_mem_usage=True)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        for module in model.modules():
-            for name, one in list(module._parameters.items()):
-                if one is not None:
-                    module._parameters[name] = _empty(one)
-            for name, one in list(module._buffers.items()):
-                module._buffers[name] = torch.empty(one.shape, dtype=one.dtype)
-        yield model
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
-def _empty(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
-    made = torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype), parameter.requires_grad)
-    made.grad = torch.zeros_like(made) if made.requires_grad else None
-    return made
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wide")
+    wide = replace(TINY, hidden=256, layers=4, heads=4, vision_hidden=128)
+    make_model(wide, tiny_processor()).save_pretrained(folder)
+    tiny_processor().tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
-def decoder_peak(model, dtype: torch.dtype, rows: int, backward: bool, autocast: bool) -> int:
-    language, tokens = model.model.language_model, 1024
-    hidden = torch.zeros(rows, tokens, SIZES.hidden, dtype=dtype, requires_grad=backward)
-    rotary = language.rotary_emb(hidden, torch.zeros(3, rows, tokens, dtype=torch.long))
-    mask = torch.ones(rows, 1, tokens, tokens, dtype=torch.bool)  # as left padding makes one
-    return peak(lambda: language.layers[0](hidden, attention_mask=mask, position_embeddings=rotary), backward, autocast)
+@pytest.fixture(params=[0, 8], ids=["full", "adapters"])
+def profile(request, model, monkeypatch):
+    monkeypatch.setattr(training, "LARGE", 0)  # recompute activations, as for the 3B
+    monkeypatch.setattr(trl_utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", 128)
+    monkeypatch.setattr(memory, "TILE", TILE)
+    monkeypatch.setattr(memory, "SFT_TEXT", 76)  # of the conversations here
+    return tiny_profile(
+        model__base=model, model__dtype="bfloat16", model__freeze_vision=True, model__lora_rank=request.param,
+        model__max_new_tokens=48, model__shared_prefix=False, data__min_pixels=80 * 784, data__max_pixels=80 * 784,
+        data__sft_samples=4, sft__steps=2, sft__micro_batch_size=4, sft__batch_size=4, grpo__micro_batch_size=4,
+        grpo__prompts_per_step=1, grpo__group_size=4, grpo__beta=0.04, grpo__steps=2,
+    )  # fmt: skip
 
 
-def tower_peak(model, patches: int, backward: bool, autocast: bool) -> int:
-    hidden = torch.zeros(patches, SIZES.vision_hidden, dtype=torch.bfloat16, requires_grad=backward)
-    rotary = torch.zeros(patches, 80), torch.zeros(patches, 80)
-    windows = np.arange(0, patches + 1, 64)  # real numbers: the layer splits by them
-    block = model.model.visual.blocks[0]
-    return peak(lambda: block(hidden, cu_seqlens=windows, position_embeddings=rotary), backward, autocast)
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["SFT", "GRPO update"])
+def test_a_training_holds_what_is_calculated(stage, profile, data, tmp_path):
+    policy, processor = load_policy(profile, profile.model.base)
+    if stage == "SFT":
+        inputs = make_conversations(profile, data, 0)
+        trainer = sft.make_trainer(profile, inputs, data, policy, processor, tmp_path / "x", 0)
+    else:
+        inputs = balanced_pairs(profile, data, 0)[:1]
+        trainer = grpo.make_trainer(profile, inputs, data, policy, processor, tmp_path / "x", 0)
+    live = LiveBytes()
+    live.known(trainer.model, *([trainer.ref_model] if getattr(trainer, "ref_model", None) else []))
+    with live:
+        trainer.train()
+    assert live.peak == pytest.approx(stage_memory(profile)[stage].tensors, rel=memory.TOLERANCE)
 
 
-def peak(layer, backward: bool, autocast: bool) -> int:
-    with torch.set_grad_enabled(backward), LiveBytes() as live:
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            output = layer()
-        if backward:
-            output.backward(torch.zeros_like(output))
-    return live.peak
-
-
-def decoder_rate(*args, **kwargs) -> float:
-    return (decoder_peak(*args, rows=16, **kwargs) - decoder_peak(*args, rows=8, **kwargs)) / 8192
-
-
-def tower_rate(*args, **kwargs) -> float:
-    return (tower_peak(*args, patches=8192, **kwargs) - tower_peak(*args, patches=4096, **kwargs)) / 4096
-
-
-@pytest.mark.parametrize(
-    ("profile", "dtype"), [(PAPER, torch.float32), (SMALL, torch.bfloat16)], ids=["whole", "adapters"]
-)
-def test_a_decoder_layer_in_training_needs_the_stated_bytes_a_token(profile, dtype):
-    stated, stream = rates(profile, SIZES), dtype.itemsize * SIZES.hidden
-    with without_values(profile, dtype) as model:
-        forward = decoder_rate(model, dtype, backward=False, autocast=True)
-        backward = decoder_rate(model, dtype, backward=True, autocast=True)
-    assert stated.boundary == stream
-    assert forward + 2 * stream == pytest.approx(stated.forward, rel=CLOSE)  # embeddings and input, held elsewhere
-    assert backward == pytest.approx(stated.backward, rel=CLOSE)
-
-
-@pytest.mark.parametrize(
-    ("profile", "dtype"), [(WHOLE, torch.float32), (SMALL, torch.bfloat16)], ids=["whole", "adapters"]
-)
-def test_a_layer_of_the_tower_in_training_needs_the_stated_bytes_a_patch(profile, dtype):
-    stated = rates(profile, SIZES)
-    with without_values(profile, dtype) as model:
-        forward = tower_rate(model, backward=False, autocast=True)
-        backward = tower_rate(model, backward=True, autocast=True)
-    assert stated.vision_boundary == 2 * SIZES.vision_hidden
-    assert forward + stated.vision_boundary == pytest.approx(stated.vision_forward, rel=CLOSE)
-    assert backward == pytest.approx(stated.vision_backward, rel=CLOSE)
-
-
-def test_a_model_that_only_answers_needs_the_stated_bytes():
-    stated, dtype = inference_rates(SIZES), torch.bfloat16
-    with without_values(PAPER, dtype) as model:
-        forward = decoder_rate(model, dtype, backward=False, autocast=False)
-        tower = tower_rate(model, backward=False, autocast=False)
-    assert forward + 2 * dtype.itemsize * SIZES.hidden == pytest.approx(stated.forward, rel=CLOSE)
-    assert tower + dtype.itemsize * SIZES.vision_hidden == pytest.approx(stated.vision_forward, rel=CLOSE)
-
-
-def test_the_head_makes_tiles_and_one_float32_gradient_of_the_embedding(monkeypatch):
-    for name in ("_forward_tile", "_backward_tile"):  # Triton's kernels, unlike these, work in place
-        monkeypatch.setattr(chunked_logprob, name, lambda *args, **kwargs: None)
-    tokens, words = HEAD_TILE
-    tile, head = 2 * tokens * words, chunked_logprob.ChunkedLogProbFunction
-    with FakeTensorMode(), torch.autocast("cpu", torch.bfloat16), LiveBytes() as live:
-        hidden = torch.zeros(2 * tokens, SIZES.hidden, requires_grad=True)
-        weight = torch.zeros(SIZES.embedding // SIZES.hidden, SIZES.hidden, requires_grad=True)
-        targets, before = torch.zeros(2 * tokens, dtype=torch.long), live.now
-        output, *_ = head.apply(hidden, weight, None, targets, 0.9, words, None, 1.0, ("log_probs", "entropy"))
-        forward = live.peak - before
-        live.reset_peak()
-        output.sum().backward()
-    slice_ = 2 * words * SIZES.hidden  # of the head in bfloat16
-    assert HEAD_TILE[0] == chunked_logprob.TOKEN_CHUNK_SIZE
-    assert HEAD_TILE[1] == trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE
-    assert forward == pytest.approx(tile + slice_, rel=0.1)
-    copies = 6 * words * SIZES.hidden  # a CPU has no product of bfloat16 into float32, and takes copies
-    gradients = 4 * SIZES.embedding + 4 * 2 * tokens * SIZES.hidden
-    assert live.peak - before == pytest.approx(tile + gradients + copies, rel=0.3)
-
-
-@pytest.mark.parametrize(("autocast", "item"), [(True, 4), (False, 2)])
-def test_the_cache_is_as_large_as_calculated(autocast, item):
-    dtype = "float32" if autocast else "bfloat16"
-    model = load_model(tiny_base(), load_profile("smoke", **{"model.dtype": dtype}).model).eval()
-    cache, ids = DynamicCache(config=model.config.get_text_config()), torch.zeros(3, 20, dtype=torch.long)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        model(input_ids=ids, past_key_values=cache, use_cache=True)
-        model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True)
-    held = sum(one.nbytes for layer in cache.layers for one in (layer.keys, layer.values))
-    assert held == cache_bytes(sizes_of(tiny_base()), 3 * 21, item)
-
-
-def test_the_states_of_full_training_are_sixteen_bytes_a_parameter():
-    sft = stage_memory(WHOLE)["SFT"]
-    assert sft.weights + sft.gradients + sft.optimizer == 16 * SIZES.parameters
-
-
-def test_adapters_have_no_second_model_and_full_training_has_one_unless_there_is_no_kl_term():
+def test_full_training_holds_sixteen_bytes_per_parameter_and_a_reference_model_where_there_is_a_kl_term():
+    whole = PAPER.replace({"model.freeze_vision": False})
+    update = stage_memory(whole)["GRPO update"]
+    parameters = sum(weight.numel() for weight in meta_model(PAPER.model.base).parameters())
+    copies = 2 * (parameters - 151_936 * 2048)
+    assert update.weights + update.gradients + update.adam == 16 * parameters + copies
+    assert update.reference == 4 * parameters
+    assert stage_memory(PAPER.replace({"grpo.beta": 0.0}))["GRPO update"].reference == 0
     assert stage_memory(SMALL)["GRPO update"].reference == 0
-    assert stage_memory(PAPER)["GRPO update"].reference == 4 * SIZES.parameters
-    free = load_profile("paper", **{"grpo.beta": 0.0})
-    assert stage_memory(free)["GRPO update"].reference == 0
 
 
-def test_several_whole_copies_need_more_than_one_and_sharded_ones_less():
-    one, four, shared = (stage_memory(PAPER, n, how)["SFT"] for n, how in ((1, "none"), (4, "none"), (4, "full")))
-    assert four.buckets == four.gradients and four.total > one.total > shared.total
-    assert shared.optimizer == one.optimizer / 4
+def test_the_small_profile_fits_24_gb_and_the_papers_needs_more_than_80_unless_it_is_divided():
+    assert largest(SMALL) < 23.5 and largest(PAPER) > 79.1 > largest(PAPER, 8, sharded=True)
+    assert largest(PAPER, 8) > largest(PAPER, 8, sharded=True)
 
 
 @pytest.mark.parametrize(
@@ -194,24 +89,42 @@ def test_several_whole_copies_need_more_than_one_and_sharded_ones_less():
         ("grpo.group_size", 4, "GRPO rollouts"),
         ("model.max_new_tokens", 128, "GRPO update"),
         ("grpo.beta", 0.0, "GRPO rollouts"),
+        ("model.lora_rank", 64, "SFT"),
         ("evaluate.batch_size", 2, "evaluation"),
     ],
 )
 def test_less_of_a_field_needs_less_memory(field, less, stage):
-    changed = load_profile("paper", **{field: less})
-    assert stage_memory(changed)[stage].total < stage_memory(PAPER)[stage].total
-
-
-def test_the_sum_of_the_terms_is_the_total():
-    for memory in stage_memory(PAPER, 4).values():
-        assert sum(memory.terms().values()) == pytest.approx(memory.total)
-        assert memory.allowance > GIB
+    assert stage_memory(PAPER.replace({field: less}))[stage].total < stage_memory(PAPER)[stage].total
+    assert stage_memory(PAPER)[stage].total > GIB
 
 
 def test_it_is_for_large_models_in_bfloat16_only():
     assert is_calculated(PAPER) and is_calculated(SMALL)
-    assert not is_calculated(load_profile("toy"))
-    assert not is_calculated(load_profile("paper", **{"model.dtype": "float32"}))
+    assert not is_calculated(load_profile("toy")) and not is_calculated(PAPER.replace({"model.dtype": "float32"}))
     with pytest.raises(UserError, match="sizes"):
-        is_calculated(load_profile("paper", **{"model.base": "somebody/a-model"}))
-    assert CALCULATED == "calculated, not measured" and Memory().tensors == 0
+        is_calculated(PAPER.replace({"model.base": "somebody/a-model"}))
+
+
+def planned(trainer) -> int:
+    return trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
+
+
+def test_steps_are_counted_as_the_trainers_count_them_where_epochs_do_not_come_out_even(data, tmp_path):
+    """An epoch of SFT ends with a smaller step; one of GRPO drops an incomplete step."""
+    uneven = tiny_profile(
+        data__sft_samples=5, sft__steps=0, sft__epochs=3, sft__batch_size=4, sft__micro_batch_size=2,
+        grpo__steps=0, grpo__epochs=2, grpo__prompts_per_step=3, grpo__micro_batch_size=2,
+    )  # fmt: skip
+    inputs, where = make_conversations(uneven, data, 0), (tmp_path / "x", 0)
+    policy, processor = load_policy(uneven, uneven.model.base)
+    assert planned(sft.make_trainer(uneven, inputs, data, policy, processor, *where)) == sft_steps(uneven) == 3 * 2
+    pairs = balanced_pairs(uneven, data, 0)
+    trainer = grpo.make_trainer(uneven, pairs, data, policy, processor, *where)
+    assert planned(trainer) == grpo_steps(uneven, len(pairs)) == 2 * 1
+
+
+def test_steps_are_those_of_the_profile_or_of_its_epochs():
+    toy = load_profile("toy")
+    assert (sft_steps(toy), grpo_steps(toy)) == (toy.sft.steps, toy.grpo.steps)
+    assert sft_steps(PAPER) == sft_steps(PAPER, devices=8) == 3 * 188
+    assert grpo_steps(PAPER) == 2 * 62 and grpo_steps(PAPER, pairs=160) == 2 * 10

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_base, tiny_processor, tiny_profile
 
 from ladlib.errors import UserError
-from ladlib.models import VISION_TOKENS, decode, fingerprint, load_model, load_processor, resolve_model
+from ladlib.families import VISION_TOKENS
+from ladlib.models import decode, fingerprint, load_model, load_processor, resolve_model
 from ladlib.pipeline import STAGES
 from ladlib.training import LORA_TARGETS
 

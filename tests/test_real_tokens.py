@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import published_config
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ladlib import evaluate, grpo, sft
@@ -21,7 +22,6 @@ from ladlib.data import find_dataset
 from ladlib.data.images import view
 from ladlib.generate import render_prompt
 from ladlib.models import load_processor
-from ladlib.published_models import PUBLISHED
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sft_data import balanced_pairs
 
@@ -46,7 +46,7 @@ def real():
 @pytest.fixture(scope="module")
 def base(qwen_files, tmp_path_factory):
     """The 3B cut to two layers and a tower of two blocks, of random weights, with the genuine tokenizer."""
-    config = PUBLISHED["Qwen/Qwen2.5-VL-3B-Instruct"].config()
+    config = published_config("Qwen/Qwen2.5-VL-3B-Instruct")
     config["text_config"] |= {"num_hidden_layers": 2}
     config["vision_config"] |= {"depth": 2, "fullatt_block_indexes": [1]}
     torch.manual_seed(0)

@@ -13,8 +13,8 @@ import ladlib
 from ladlib import sft
 from ladlib.config import PROFILES, load_profile
 from ladlib.errors import UserError
+from ladlib.families import revision_of
 from ladlib.models import load_model
-from ladlib.published_models import commit_of
 from ladlib.runs import RunFolder
 from ladlib.training import StepLog
 
@@ -59,7 +59,7 @@ def test_the_profiles_load_a_commit_and_no_branch():
     for name in PROFILES:
         model = load_profile(name).model
         for weights in (model.base, model.large):
-            assert weights.startswith("toy-") or re.fullmatch("[0-9a-f]{40}", commit_of(weights, "pinned"))
+            assert weights.startswith("toy-") or re.fullmatch("[0-9a-f]{40}", revision_of(weights))
 
 
 def test_weights_as_pickle_are_not_loaded_even_where_nothing_else_is_there(tmp_path):

@@ -7,10 +7,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import torch
 from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
 from PIL import Image
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ladlib.config import Profile, load_profile
+from ladlib.families import PUBLISHED
 from ladlib.toy.pretrain_model import SINGLE, Phase, Recipe, make_model, make_toy_processor
 
 TINY = Recipe(
@@ -48,6 +51,29 @@ def tiny_profile(**changes: object) -> Profile:
     """The smoke profile with the tiny model as its base; ``a__b=v`` changes ``a.b``."""
     dotted = {name.replace("__", "."): value for name, value in changes.items()}
     return load_profile("smoke", **{"model.base": tiny_base()} | dotted)
+
+
+def published_config(name: str, **changes: object) -> dict:
+    """What ``Qwen2_5_VLConfig`` takes, for a published model."""
+    sizes = PUBLISHED[name].model_copy(update=changes)
+    text = dict(
+        hidden_size=sizes.hidden, intermediate_size=sizes.intermediate, num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads, num_key_value_heads=sizes.key_value_heads, vocab_size=sizes.vocabulary,
+        tie_word_embeddings=sizes.tied, max_position_embeddings=128_000, rms_norm_eps=1e-6, use_sliding_window=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    )  # fmt: skip
+    vision = dict(
+        depth=sizes.vision_layers, hidden_size=sizes.vision_hidden, num_heads=16, patch_size=14, spatial_merge_size=2,
+        temporal_patch_size=2, window_size=112, fullatt_block_indexes=[7, 15, 23, 31], tokens_per_second=2,
+        intermediate_size=sizes.vision_intermediate, out_hidden_size=sizes.hidden,
+    )  # fmt: skip
+    return dict(text_config=text, vision_config=vision, tie_word_embeddings=sizes.tied)
+
+
+def meta_model(name: str, **changes: object) -> Qwen2_5_VLForConditionalGeneration:
+    """A published model on PyTorch's meta device: all modules and shapes, no memory for weights."""
+    with torch.device("meta"):
+        return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**published_config(name, **changes)))
 
 
 def write_data(root: Path) -> Path:

@@ -117,12 +117,13 @@ def check_family(file: Path) -> None:
 
     Transformers only warns of another kind of model, then creates seven billion random weights.
     """
-    hint = "Give the folder of a Qwen2.5-VL."
-    config = read_json(file, hint) if file.is_file() else {"model_type": "qwen2_5_vl"}  # a hub id
+    config = read_json(file, "Copy the model again.") if file.is_file() else {"model_type": "qwen2_5_vl"}  # a hub id
     kind = config.get("model_type") if isinstance(config, dict) else None
     family = FAMILIES.get(str(kind))
     if family is None or not family.is_tested:
-        raise UserError(f"{file} does not belong to a Qwen2.5-VL but to {family.label if family else kind}.", hint)
+        raise UserError(
+            f"{file} does not belong to a Qwen2.5-VL but to {family.label if family else kind}.", "Give such a folder."
+        )
 
 
 def sizes_of(model: str) -> Sizes:

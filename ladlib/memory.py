@@ -146,7 +146,7 @@ def memory_lines(profile: Profile, devices: Sequence[int] = DEVICES) -> list[str
         terms = {name: size / GIB for name, size in vars(memory).items() if size > GIB / 20}
         lines.append(f"  {stage}: " + ", ".join(f"{name} {size:.1f}" for name, size in terms.items()))
     return [*lines, "Less is needed with lower data.max_pixels, micro_batch_size, grpo.prompts_per_step or group_size,"
-            " with grpo.beta 0 (no reference model), or with model.lora_rank 64."]  # fmt: skip
+            " with grpo.beta 0, or with model.lora_rank 64."]  # fmt: skip
 
 
 def plan_lines(profile: Profile, conversations: int = 0, pairs: int = 0) -> dict[str, str]:

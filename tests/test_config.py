@@ -57,7 +57,8 @@ def test_a_profile_lists_only_what_differs_from_the_defaults_and_is_consistent(n
     listed, defaults = flat(yaml.safe_load(TEXTS[name])), flat(Profile(name="", label="").model_dump(mode="json"))
     assert not {field for field, value in listed.items() if defaults.get(field) == value}
     profile = load_profile(name)
-    assert profile.name == name and list(load_cost(name).seconds) == [stage.name for stage in STAGES]
+    stages = [stage.name for stage in STAGES] if name == "toy" else []
+    assert profile.name == name and list(load_cost(name).seconds) == stages
     assert profile.data.min_pixels % 784 == profile.data.max_pixels % 784 == 0
     assert profile.data.min_pixels < profile.data.max_pixels
     assert profile.sft.batch_size % profile.sft.micro_batch_size == 0

@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from statistics import mean, median
@@ -30,53 +30,34 @@ from ladlib.sft_data import balanced_pairs
 
 OURS, STOCK = "shared prefix", "TRL's GRPOTrainer"
 PADDED, ALONE = "generate, padded batches", "generate, one pair at a time"
-FEW = 4  # pairs judged one at a time for their peak memory
 Variants = Mapping[str, Callable[[], object]]
 
 
-def grpo(profile: Profile, data_root: Path | str, repeats: int, steps: int, group: int = 0, model: str = "") -> dict:
-    """Seconds of ``steps`` steps of stage 2 with groups of ``group`` completions (the profile's where 0).
-
-    The learning rate is zero, so every step draws from the same policy; what is drawn differs, since the two use
-    random numbers in different orders, so the completions' lengths are in the result too.
-    """
-    size = group or profile.grpo.group_size
-    micro = max(1, profile.grpo.micro_batch_size * size // profile.grpo.group_size)
-    still = {"learning_rate": 0.0, "steps": steps, "group_size": size, "micro_batch_size": micro}
-    still = {f"grpo.{name}": value for name, value in still.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        trainers = {
-            name: _trainer(
-                profile, still | {"model.shared_prefix": name == OURS}, data_root, Path(folder) / name, model
-            )
-            for name in (OURS, STOCK)
-        }
-        variants = {name: trainer.train for name, trainer in trainers.items()}
-        peaks = {name: peak_mib(variants[name], trainers[name].model) for name in variants}  # and it warms up
-        seconds = {name: [one / steps for one in times] for name, times in alternate(variants, repeats).items()}
-    lengths = {
-        name: mean(row["completions/mean_length"] for row in trainer.state.log_history if "loss" in row)
-        for name, trainer in trainers.items()
-    }
-    return _report(seconds, peaks, {
-        "what": "grpo", "profile": profile.name, "ratio": median(seconds[STOCK]) / median(seconds[OURS]),
-        "group": size, "prompts_per_step": profile.grpo.prompts_per_step, "steps": steps, "seconds_a_step": seconds,
-        "completion_tokens": lengths,
-    })  # fmt: skip
-
-
-def _trainer(profile: Profile, data_root: Path | str, folder: Path, model: str):
+def grpo(profile: Profile, data_root: Path | str, repeats: int, steps: int, model: str = "") -> dict:
+    """Seconds of ``steps`` steps of stage 2. Its learning rate is zero: every step samples from the same policy."""
     from transformers import PrinterCallback
 
     from ladlib.grpo import make_trainer
     from ladlib.training import load_policy
 
-    pairs = balanced_pairs(profile, data_root, seed=0)
-    policy, processor = load_policy(profile, model or profile.model.base)
-    trainer = make_trainer(profile, pairs, data_root, policy, processor, folder, seed=0)
-    trainer.args.save_strategy = "no"
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+    trainers = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (OURS, STOCK):
+            changes = {"grpo.learning_rate": 1e-30, "grpo.steps": steps, "model.shared_prefix": name == OURS}
+            changed = profile.replace(changes)
+            policy, processor = load_policy(changed, model or profile.model.base)
+            pairs = balanced_pairs(changed, data_root, seed=0)
+            trainer = make_trainer(changed, pairs, data_root, policy, processor, Path(folder, name), seed=0)
+            trainer.args.save_strategy, trainers[name] = "no", trainer
+            trainer.remove_callback(PrinterCallback)
+        result = compare({name: trainer.train for name, trainer in trainers.items()}, policy, repeats, STOCK, steps)
+    logs = {name: trainer.state.log_history for name, trainer in trainers.items()}
+    return report(result | {
+        "what": "grpo", "profile": profile.name, "group": profile.grpo.group_size, "steps": steps,
+        "prompts_per_step": profile.grpo.prompts_per_step,
+        "completion_tokens": {name: mean(row["completions/mean_length"] for row in log if "loss" in row)
+                              for name, log in logs.items()},
+    })  # fmt: skip
 
 
 def evaluation(profile: Profile, data_root: Path | str, repeats: int, model: str = "", batches: int = 0) -> dict:
@@ -90,21 +71,18 @@ def evaluation(profile: Profile, data_root: Path | str, repeats: int, model: str
     work = {OURS: chosen, PADDED: chosen, ALONE: [[task] for task in chain(*chosen)]}
     completions: dict[str, list[Completion]] = {}
 
-    def judge(name: str, count: int | None = None) -> None:
+    def judge(name: str) -> None:
         view.cache_clear()
         completions[name] = []
-        for batch in work[name][:count]:
-            images = [list(views.values()) for views in answers.images(batch)]
+        for batch in work[name]:
+            images = [list(answers.images(task).values()) for task in batch]
             longest = profile.model.max_new_tokens
             completions[name] += generate.answer(policy, processor, images, longest, shared_prefix=name == OURS)
 
-    peaks = {name: peak_mib(lambda name=name: judge(name, FEW if name == ALONE else 1), policy) for name in work}
-    seconds = alternate({name: lambda name=name: judge(name) for name in work}, repeats)
-    middle = {name: median(values) for name, values in seconds.items()}
-    return _report(seconds, peaks, {
-        "what": "eval", "profile": profile.name, "ratio": middle[PADDED] / middle[OURS],
-        "ratio_one_by_one": middle[ALONE] / middle[OURS], "pairs": len(work[ALONE]),
-        "batch_size": profile.evaluate.batch_size, "seconds": seconds,
+    result = compare({name: lambda name=name: judge(name) for name in work}, policy, repeats, PADDED)
+    return report(result | {
+        "what": "eval", "profile": profile.name, "pairs": len(work[ALONE]), "batch_size": profile.evaluate.batch_size,
+        "ratio_one_by_one": median(result["seconds"][ALONE]) / median(result["seconds"][OURS]),
         "apart_from_one_by_one": {name: differences(completions[name], completions[ALONE]) for name in (OURS, PADDED)},
     })  # fmt: skip
 
@@ -116,48 +94,41 @@ def differences(answers: Sequence[Completion], expected: Sequence[Completion]) -
     return {"texts": len(both) - len(same), "p_yes": max(same, default=0.0)}
 
 
-def alternate(variants: Variants, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each of ``variants``, which take turns, so that a slow minute of the machine is all of theirs."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+def compare(variants: Variants, model: torch.nn.Module, repeats: int, stock: str, units: int = 1) -> dict:
+    """Memory of each variant, then its seconds per unit of work, and the ratio of ``stock`` to ours.
+
+    They take turns, so that a slow minute of the machine is all of theirs.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(repeats):
-        for name, variant in variants.items():
-            wait()
-            start = time.perf_counter()
+    peaks = {}
+    for name, variant in variants.items():  # and what a first call sets up is set up
+        with LiveBytes().known(model) as live:
+            before = live.now
             variant()
-            wait()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+        peaks[name] = (live.peak - before) / 2**20
+    for name, variant in [*variants.items()] * repeats:
+        start = time.perf_counter()
+        variant()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds[name].append((time.perf_counter() - start) / units)
+    ratio = median(seconds[stock]) / median(seconds[OURS])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return {"ratio": ratio, "seconds": seconds, "peak_mib": peaks, "device": device, "threads": torch.get_num_threads()}
 
 
-def _report(seconds: Mapping[str, Sequence[float]], peaks: Mapping[str, float], result: dict) -> dict:
+def report(result: dict) -> dict:
     """Print a line for each variant and the result, which is returned, as JSON: the last line, for programs."""
-    width = max(map(len, seconds))
-    for name, values in seconds.items():
+    width = max(map(len, result["seconds"]))
+    for name, values in result["seconds"].items():
         spread = f"{median(values):.2f} s ({min(values):.2f} to {max(values):.2f})"
-        print(f"{name:{width}}  {spread}  {peaks[name]:.0f} MiB at most")
-    result |= {"peak_mib": dict(peaks), "device": "cuda" if torch.cuda.is_available() else "cpu",
-               "threads": torch.get_num_threads()}  # fmt: skip
+        print(f"{name:{width}}  {spread}  {result['peak_mib'][name]:.0f} MiB at most")
     print(json.dumps(result))
     return result
 
 
-def peak_mib(work: Callable[[], object], model: torch.nn.Module) -> float:
-    """MiB of tensors alive at most during ``work``, beside the weights of ``model``."""
-    with LiveBytes().known(model) as live:
-        before = live.now
-        work()
-    return (live.peak - before) / 2**20
-
-
 class LiveBytes(TorchDispatchMode):
-    """Bytes of the storages alive, ``now`` and at ``peak``, that operators make; not what they need inside themselves.
-
-    >>> with LiveBytes() as live:
-    ...     kept = torch.zeros(256) + 1
-    >>> live.now, live.peak
-    (1024, 2048)
-    """
+    """Bytes of the storages that operators make, alive ``now`` and at ``peak``; not what operators need themselves."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,9 +142,7 @@ class LiveBytes(TorchDispatchMode):
 
     def known(self, *values: object) -> "LiveBytes":
         """Count ``values`` (tensors, modules), which were there before."""
-        for value in values:
-            tensors = value.parameters() if isinstance(value, torch.nn.Module) else value
-            self._add(list(tensors) if isinstance(tensors, Iterator) else tensors)
+        self._add([list(one.parameters()) if isinstance(one, torch.nn.Module) else one for one in values])
         return self
 
     def reset_peak(self) -> None:
@@ -181,12 +150,11 @@ class LiveBytes(TorchDispatchMode):
 
     def _add(self, value: object) -> None:
         for storage in (leaf.untyped_storage() for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)):
-            key = storage._cdata
-            if key not in self._sizes:
-                self._sizes[key] = storage.nbytes()
+            if storage._cdata not in self._sizes:
+                self._sizes[storage._cdata] = storage.nbytes()
                 self.now += storage.nbytes()
                 self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self._drop, key)
+                weakref.finalize(storage, self._drop, storage._cdata)
 
     def _drop(self, key: int) -> None:
         self.now -= self._sizes.pop(key, 0)

@@ -184,7 +184,7 @@ def bench(
 
     session = start(profile, data, f"{RUNS}/bench-{load_profile(profile).name}")
     if what == "grpo":
-        grpo(session.profile, session.data, repeats, steps, 0, model)
+        grpo(session.profile, session.data, repeats, steps, model)
     else:
         evaluation(session.profile, session.data, repeats, model, steps)
 

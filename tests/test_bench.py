@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from tiny import tiny_profile, write_data
 
 from ladlib import bench
@@ -15,13 +16,11 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("data"))
 
 
-def test_variants_take_turns_and_each_has_its_own_seconds():
-    turns = []
-    seconds = bench.alternate({"ours": lambda: turns.append("o"), "stock": lambda: turns.append("s")}, repeats=3)
-    assert turns == ["o", "s"] * 3 and {name: len(values) for name, values in seconds.items()} == {
-        "ours": 3,
-        "stock": 3,
-    }
+def test_variants_take_turns_after_a_first_call_and_each_has_its_own_seconds():
+    turns, model = [], torch.nn.Linear(1, 1)
+    variants = {OURS: lambda: turns.append("o"), "stock": lambda: turns.append("s")}
+    result = bench.compare(variants, model, 3, "stock", units=2)
+    assert turns == ["o", "s"] * 4 and [len(values) for values in result["seconds"].values()] == [3, 3]
 
 
 def test_a_text_that_differs_is_counted_and_not_hidden_in_p_yes():
@@ -43,9 +42,8 @@ def test_the_variants_of_evaluation_answer_alike_and_the_last_line_says_how_they
 
 @pytest.mark.slow
 def test_both_variants_of_stage_two_take_the_same_steps(data, capsys):
-    result = bench.grpo(tiny_profile(model__max_new_tokens=8), data, repeats=1, steps=1, group=4)
+    result = bench.grpo(tiny_profile(model__max_new_tokens=8), data, repeats=1, steps=1)
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert printed == result and (printed["what"], printed["group"]) == ("grpo", 4)
-    seconds = printed["seconds_a_step"]
-    assert printed["ratio"] == pytest.approx(seconds[STOCK][0] / seconds[OURS][0])
+    assert printed == result and printed["what"] == "grpo"
+    assert printed["ratio"] == pytest.approx(printed["seconds"][STOCK][0] / printed["seconds"][OURS][0])
     assert printed["peak_mib"][OURS] < printed["peak_mib"][STOCK]

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from chat_server import ChatServer
@@ -17,6 +18,7 @@ from ladlib.errors import UserError
 from ladlib.generations import balanced_subsample, plan, subsample
 from ladlib.records import Generation, Pair, Sample, Variation
 from ladlib.runs import RunFolder, read_jsonl
+from ladlib.toy.datasets import write_datasets
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,29 @@ def test_inspect_takes_images_of_any_size_and_refuses_what_is_none(data, profile
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(UserError, match="does not decode"):
         evaluate.inspect(tmp_path / "a.png", tmp_path / "a.png", tiny_base(), profile)
+
+
+# The shipped model answers as it did when greedy_answers.jsonl was written. It is made anew with the model or the
+# drawn images only: ``evaluate(load_profile("smoke", **{"model.max_new_tokens": 160}), ...)``.
+
+STORED = {row["id"]: row for row in read_jsonl(Path(__file__).with_name("greedy_answers.jsonl"))}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    root = tmp_path_factory.mktemp("drawn")
+    write_datasets(root, load_profile("smoke").toy)
+    return root
+
+
+@pytest.mark.parametrize("shared_prefix", [False, True], ids=["generate", "shared prefix"])
+def test_greedy_texts_and_p_yes_are_the_stored_ones(drawn, tmp_path, shared_prefix):
+    values = {"model.max_new_tokens": 160, "model.shared_prefix": shared_prefix}
+    path = evaluate.evaluate(load_profile("smoke", **values), drawn, RunFolder(tmp_path), 0, arm="base", model="")
+    rows = {row["id"]: row for row in read_jsonl(path)}
+    assert len(rows) == 15 and rows.keys() == STORED.keys()
+    for name, stored in STORED.items():
+        assert {key: rows[name][key] for key in stored} == stored | {"p_yes": pytest.approx(stored["p_yes"], abs=1e-4)}
 
 
 # Which pairs

@@ -1,15 +1,17 @@
-"""P(yes): where it is read, and which tokens count as an answer's beginning."""
+"""Answers of a batch are those of one pair at a time; P(yes): where it is read, and which tokens count."""
 
 import math
 
 import pytest
 import torch
-from tiny import tiny_processor
+from tiny import tiny_processor, tiny_profile, write_data
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ladlib import prompts
-from ladlib.families import STOP_TOKENS
+from ladlib import generate, prompts
+from ladlib.data import read_dataset
+from ladlib.data.pairing import pair, pair_images
+from ladlib.families import STOP_TOKENS, VISION_TOKENS
 from ladlib.generate import Beginnings, beginnings, shares_of_yes, up_to_answer
 
 
@@ -96,3 +98,48 @@ def test_words_too_unlikely_for_a_float_still_have_a_share():
     logits[0, 1] = torch.tensor([0.0, 0.0, -2000.0, -2000.0 - math.log(3)])
     nothing_joined = WORDS._replace(joined={"yes": [], "no": []})
     assert shares_of_yes(logits, torch.tensor([0]), nothing_joined).item() == pytest.approx(0.75, abs=1e-4)
+
+
+# Answers of a tiny random model
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return generate.load(tiny_profile())
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    data, profile = write_data(tmp_path_factory.mktemp("data")), tiny_profile()
+    return [pair_images(one, data, profile.data) for one in pair(read_dataset(data, "mvtec_loco"), 0)[:4]]
+
+
+def forced(loaded, images, token, length):
+    """The answer where ``token`` is the most likely next one, whatever came before."""
+    hook = loaded[0].lm_head.register_forward_hook(
+        lambda module, args, output: output.index_fill(-1, torch.tensor([token]), 1e4)
+    )
+    try:
+        return generate.answer(*loaded, images[:1], length)[0]
+    finally:
+        hook.remove()
+
+
+def test_the_size_of_the_batch_changes_nothing(loaded, images):
+    assert len({tuple(image.size for image in two) for two in images}) > 1, "prompts must differ in length"
+    together = generate.answer(*loaded, images, 12)
+    alone = [generate.answer(*loaded, [two], 12)[0] for two in images]
+    for name in ("text", "finish", "prompt_tokens", "completion_tokens"):
+        assert [getattr(one, name) for one in together] == [getattr(one, name) for one in alone]
+    assert [one.p_yes for one in together] == pytest.approx([one.p_yes for one in alone], abs=1e-4)
+
+
+def test_a_model_that_wants_an_image_token_does_not_get_it(loaded, images):
+    text = forced(loaded, images, loaded[1].image_token_id, 8).text
+    assert not any(token in text for token in VISION_TOKENS)
+
+
+@pytest.mark.parametrize(("word", "expected"), [("yes", 1.0), ("no", 0.0)])
+def test_p_yes_follows_the_logits_after_the_answer_tag(loaded, images, word, expected):
+    completion = forced(loaded, images, beginnings(loaded[1].tokenizer).after[word][0], 2)
+    assert completion.p_yes == pytest.approx(expected) and completion.finish == "length"

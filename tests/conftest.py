@@ -11,9 +11,10 @@ from hypothesis import settings
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # where several processes share the tests
 if WORKER:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in what a test starts
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
-os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+BLOCKED = Path(__file__).with_name("blocked")  # on the path of Python, it lets nothing connect to another machine
+for name in OFFLINE:
+    os.environ.setdefault(name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # The same examples in every run of a continuous integration; new ones wherever a person tests.
@@ -37,7 +38,12 @@ def smoke(tmp_path_factory):
     run, whole = RunFolder(folder / "runs" / "smoke run"), folder / "smoke.whole"
     with FileLock(folder / "smoke.lock"):
         if not whole.exists():
-            reproduce("smoke", run=str(run.root), console=Console(quiet=True))
+            with pytest.MonkeyPatch.context() as patch:  # its kernels reach nothing but this machine: test_no_network
+                for name in OFFLINE:
+                    patch.delenv(name)
+                patch.setenv("PYTHONPATH", f"{BLOCKED}:{os.environ.get('PYTHONPATH', '')}")
+                patch.setenv("TRIED", str(run.root.parent / "tried"))
+                reproduce("smoke", run=str(run.root), console=Console(quiet=True))
             whole.touch()
     return run
 

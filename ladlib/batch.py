@@ -12,9 +12,9 @@ import os
 import re
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import yaml
@@ -31,7 +31,7 @@ OPTIONS = ("profile", "data", "run", "seed")  # given as options of the command 
 NOUNS = {bool: "true or false", int: "a whole number", float: "a number"}
 COUNTED = re.compile(r"(?:\b(?:step|batch|pair|image)s? |\| *)(\d+)/(\d+)")  # "step 12/60" in what a cell prints
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-PLAIN_EVERY = 30.0  # seconds between two lines about the same cell
+PLAIN_EVERY = 30.0  # seconds between two lines about a cell that prints
 MAX_LINES = 12  # of a failing cell and of its message
 FULL = 8 * 2**20  # bytes; a disk with less than this left is taken to be the cause of a failure
 NO_SPACE = ("No space left on device", "[Errno 28]", "os error 28", "Disk quota exceeded", "File too large")
@@ -138,21 +138,8 @@ class Progress:
     def __init__(self, console: Console, stage: str, total: int, expected: float | None, verbose: bool = False) -> None:
         self.console, self.stage, self.total, self.expected, self.verbose = console, stage, total, expected, verbose
         self.cell, self.counted = 0, (0, 0)
-        self.started = self.cell_started = time.monotonic()
-        self._done = threading.Event()
-        self._status = console.status("")
-
-    def __enter__(self) -> "Progress":
-        if self.console.is_terminal:
-            self._status.start()
-        self._ticker = threading.Thread(target=self._tick, daemon=True)
-        self._ticker.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._ticker.join()
-        self._status.stop()
+        self.started = self.cell_started = self.reported = time.monotonic()
+        self.status = console.status("")
 
     def start_cell(self, cell: dict, cell_index: int) -> None:
         if cell["cell_type"] == "code" and cell["source"].strip():
@@ -162,6 +149,8 @@ class Progress:
     def write(self, text: str) -> None:
         if counts := COUNTED.findall(text):
             self.counted = int(counts[-1][0]), int(counts[-1][1])
+        if time.monotonic() - self.reported > (1 if self.console.is_terminal else PLAIN_EVERY):
+            self._report()
         if self.verbose and text.strip():
             plain = COLOUR.sub("", text.rstrip()).replace("\r", "\n").expandtabs(4)
             self.console.print(strip_control(plain), markup=False, highlight=False)
@@ -176,16 +165,13 @@ class Progress:
         usual = self.expected - (now - self.started) if self.expected else 0.0
         return max(counted, usual, 0.0) or None
 
-    def _tick(self) -> None:
-        while not self._done.wait(1.0 if self.console.is_terminal else PLAIN_EVERY):
-            self._report()
-
     def _report(self) -> None:
         left = self.seconds_left()
         line = f"[{self.stage}] cell {self.cell}/{self.total} · {clock(time.monotonic() - self.started)}"
         line += f" · about {clock(left)} left" if left else ""
+        self.reported = time.monotonic()
         if self.console.is_terminal:
-            self._status.update(line.replace("[", r"\["))
+            self.status.update(line.replace("[", r"\["))
         else:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -209,7 +195,7 @@ def execute(
     progress = Progress(console, notebook.stem, total + 1, expected, verbose)  # papermill adds a cell: the parameters
     end = time.monotonic() + 60 * minutes if minutes else None
     try:
-        with progress:
+        with progress.status if console.is_terminal else nullcontext():
             papermill.execute_notebook(
                 str(notebook), str(copy), parameters=dict(parameters), kernel_name="python3", language="python",
                 progress_bar=False, stdout_file=progress, stderr_file=progress, kernel_manager_class=_kernel_manager(),

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ladlib import doctor
-from ladlib.batch import OPTIONS, Scalar, cells, check
+from ladlib import batch, doctor
+from ladlib.batch import OPTIONS, Scalar
 from ladlib.config import PROFILES, Profile, load_profile
-from ladlib.data import FOLDERS, find_dataset
 from ladlib.data.images import sha256
+from ladlib.data.layout import FOLDERS, is_dataset
 from ladlib.errors import UserError
 from ladlib.machine import hardware
 from ladlib.memory import memory_lines, plan_lines
@@ -72,7 +72,7 @@ def reproduce(
     settings = load_profile(profile)
     check_seed(seed)
     files = {stage.name: (notebooks or notebooks_folder()) / f"{stage.name}.ipynb" for stage in stages}
-    values = check(parameters, files)
+    values = batch.check(parameters, files)
     selected = _choose(stages, start, only)
     if data or not dry_run:
         _check_data(settings, data)
@@ -80,23 +80,21 @@ def reproduce(
     if folder.run_json.exists():
         folder.check(settings.name, seed)
     console = console or Console()
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    places = {"profile": profile if profile in PROFILES else _absolute(profile), "data": _absolute(data)}
+    places |= {"run": str(folder.root), "seed": seed}
+    shown = {"console": console, "verbose": verbose, "minutes": minutes}
     with nullcontext() if dry_run else locked(folder.root):
-        options = {"profile": profile if profile in PROFILES else _absolute(profile), "data": _absolute(data)}
-        options |= {"run": str(folder.root), "seed": seed}
-        planned = []
+        planned: list[Stage] = []
         for stage in stages:
-            given = {name: options.get(name, value) for name, value in values[stage.name].items()}
-            shown = {"console": console, "verbose": verbose, "minutes": minutes}
+            given = {name: places.get(name, value) for name, value in values[stage.name].items()}
             planned.append(_planned(stage, files[stage.name], given, folder, settings, planned, shown))
-        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
         runner = Runner(planned, folder, settings.name, seed, say, again=bool(start or only or force))
         chosen = planned[selected]
-        for stage in planned[: selected.start]:
-            if not runner.finished(stage):
-                raise UserError(f"{stage.name} has not been run in {folder.root}.", "Leave out --from and --only.")
+        if missing := [stage.name for stage in planned[: selected.start] if not runner.finished(stage)]:
+            raise UserError(f"{missing[0]} has not been run in {folder.root}.", "Leave out --from and --only.")
         if dry_run:
-            for line in _plan(runner, chosen, effective(profile, values), data):
-                say(line)
+            say("\n".join(_plan(runner, chosen, effective(profile, values), data)))
             return folder
         if lack := check_room(settings.name, folder.root, begun=folder.run_json.exists()):
             say(f"warning: {lack}")
@@ -153,7 +151,7 @@ def depends_on(notebook: Path, given: Mapping[str, Scalar], profile: Profile, re
 
     The endpoint and the large model count where the stage ``reports``. Of files that are named the contents count.
     """
-    sources = (cell["source"] for cell in cells(notebook) if cell["cell_type"] == "code")
+    sources = (cell["source"] for cell in batch.cells(notebook) if cell["cell_type"] == "code")
     named = {name: from_root(value) for name, value in given.items() if isinstance(value, str) and value}
     named |= {"data.sft_file": Path(profile.data.sft_file or "")}
     omitted = {"data": {"sft_file"}} | ({} if reports else ONLY_LARGE)
@@ -184,14 +182,9 @@ def _planned(
     options = {"notebook": notebook, "copy": copy, "parameters": given} | shown
     options["expected"] = cost.seconds.get(stage.name) if cost else None
     outputs = (*(path.format(seed=given["seed"]) for path in stage.outputs), f"notebooks/{copy.name}")
-    values, after = depends_on(notebook, given, profile, stage.reports), tuple(one.name for one in earlier)
-    return replace(stage, outputs=outputs, work=_execute, options=options, after=after, values=values, is_notebook=True)
-
-
-def _execute(**options: object) -> None:
-    from ladlib.batch import execute  # papermill takes seconds to load
-
-    execute(**options)
+    after, values = tuple(one.name for one in earlier), depends_on(notebook, given, profile, stage.reports)
+    made = {"outputs": outputs, "work": batch.execute, "options": options, "after": after, "values": values}
+    return replace(stage, is_notebook=True, **made)
 
 
 def _plan(runner: Runner, chosen: Iterable[Stage], profile: Profile, data: str) -> Iterator[str]:
@@ -243,15 +236,9 @@ def _check_data(settings: Profile, data: str) -> None:
         raise UserError(f"Profile {settings.name!r} needs datasets.", "Give the folder that holds them with --data.")
     if data and not Path(data).is_dir():
         raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")
-    if data and not any(_has(Path(data), dataset) for dataset in FOLDERS):
+    folders = [Path(data, name).is_dir() or is_dataset(Path(data), key) for key, name in FOLDERS.items()]
+    if data and not any(folders):
         raise UserError(f"{data} holds none of {', '.join(FOLDERS.values())}.", "Unpack the datasets there.")
-
-
-def _has(root: Path, dataset: str) -> bool:
-    try:
-        return find_dataset(root, dataset).is_dir()
-    except UserError:
-        return False
 
 
 def _fingerprint(data: Path) -> str:

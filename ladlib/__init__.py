@@ -20,13 +20,15 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # tqdm would ask for a widget in every notebook; the stages tell their progress in lines (ladlib.progress).
 warnings.filterwarnings("ignore", message="IProgress not found")
 
-IN_REPORT = ("cards", "diagrams", "figures", "page", "qualitative", "study_figures", "tables", "widgets")
-IN_NOTEBOOK = ("load_study", "start")
+IN_REPORT = (
+    "analysis", "cards", "diagrams", "figures", "formats", "page", "qualitative", "study_figures", "tables", "widgets",
+)  # fmt: skip
+FUNCTIONS = {"start": "ladlib.notebook", "load_run": "ladlib.results", "load_study": "ladlib.results"}
 
 
 def __getattr__(name: str) -> object:
-    if name in IN_NOTEBOOK:
-        return getattr(import_module("ladlib.notebook"), name)
+    if name in FUNCTIONS:
+        return getattr(import_module(FUNCTIONS[name]), name)
     path = f"ladlib.report.{name}" if name in IN_REPORT else f"ladlib.{name}"
     try:
         return import_module(path)

@@ -118,12 +118,12 @@ def verify(
     from ladlib.verify import verify as check_run
 
     claims = check_run(RunFolder(run))
-    counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in ("held", "failed", "skipped")}
+    counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in ("passed", "failed", "skipped")}
     if as_json:
         print_json({"run": str(run), **counts, "claims": [claim.model_dump() for claim in claims]})
     else:
         summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        typer.echo("\n".join([*(claim.line for claim in claims), "", f"{sum(counts.values())} claims: {summary}"]))
+        typer.echo("\n".join([*(claim.line for claim in claims), "", f"{sum(counts.values())} checks: {summary}"]))
     raise typer.Exit(1 if counts["failed"] else 0)
 
 
@@ -235,11 +235,11 @@ def report(
     """Write metrics, tables, figures and report.html again from a run's stored answers. Loads no model."""
     from ladlib.pipeline import closing
     from ladlib.report.page import write_report
-    from ladlib.report.stored import read_run, refuse_doubles
+    from ladlib.results import load_answers, refuse_doubles
     from ladlib.verify import verify as check_run
 
     folder = RunFolder(run) if run else _latest_run()
-    refuse_doubles(read_run(folder).generations)  # what is damaged is said before anything is drawn
+    refuse_doubles(load_answers(folder))  # what is damaged is said before anything is drawn
     with locked(folder.root), _images(folder, data) as images:
         write_report(folder, images, check=check_run)
     typer.echo(closing(folder))
@@ -259,7 +259,7 @@ def export(
 @contextmanager
 def _images(run: RunFolder, data: str) -> Iterator[Path | None]:
     """Where the judged images are: in ``data``, or drawn for as long as they are needed where a toy run lacks them."""
-    from ladlib.report.stored import profile_of
+    from ladlib.results import profile_of
     from ladlib.toy.datasets import write_loco
 
     record = run.read()

@@ -210,7 +210,7 @@ def _ask(answers: Answers, model: str) -> None:
 
 def _read_stored(file: Path, arm: str) -> dict[str, Generation]:
     """The records of ``file`` by id."""
-    from ladlib.report.stored import read_records
+    from ladlib.results import read_records
 
     if not find(file):
         raise UserError(f"There is no file {file}.", "Give a generations jsonl with stored predictions.")

@@ -1,41 +1,29 @@
-"""Scores of generations: one row for each arm, seed, subset and category. ``yes`` (anomalous) is positive.
+"""Scores of answers: a row per arm, seed, subset and category. ``yes`` (anomalous) is positive.
 
-Every image counts. An unparsed completion is wrong: a missed anomaly (FN) where the image is anomalous, a
-false alarm (FP) where it is good; MMAD's and EMIT's scorers leave such images out and so flatter a model that
-rambles. The answer is read from the stored text through :mod:`ladlib.parsing`, so the stored ``answer`` never
-decides. Measures named ``lenient_…`` read it through :func:`ladlib.parsing.lenient_answer` instead (the first yes
-or no anywhere; none at all is wrong): they tell a gain in judgement from a gain in form, and are no headline.
+Every image counts. An unparsed completion is wrong: FN where the image is anomalous, FP where it is good (MMAD's and
+EMIT's scorers leave such images out, which flatters a model that rambles). Answers are parsed from the stored texts
+by :mod:`ladlib.parsing`; the stored ``answer`` never decides. ``lenient_…`` take the first yes or no anywhere: they
+separate a gain in content from a gain in form, and are no headline metric.
 
-Values are shares in 0..1, ``mcc`` within -1..1. What is not defined is ``None``, and a dash in every table, never 0:
+Values are shares in 0..1, ``mcc`` in -1..1. What is undefined is ``None`` in metrics.json, never 0:
 
-- ``precision`` where nothing was called anomalous, ``recall`` without an anomalous image, ``specificity`` without
-  a good one, ``f1`` where there is neither (no TP, FP or FN), ``mcc`` where a row or column of the confusion
-  matrix is empty (0 / 0 in each case; scikit-learn writes 0 there);
-- both balanced accuracies, ``auroc``, ``average_precision`` and ``f1_max_tuned_on_test`` without both kinds of image;
-- what is read from P(anomalous), these last three and ``ece``, where that is not known (:func:`ranks`);
-- a mean over categories where one of them is.
+- ``precision`` where no answer is yes, ``recall`` without anomalous, ``specificity`` without good images, ``f1``
+  without TP, FP and FN, ``mcc`` where a margin of the confusion matrix is empty (scikit-learn returns 0 for all);
+- balanced accuracies, ``auroc``, ``average_precision``, ``f1_max_tuned_on_test`` where one kind of image is missing;
+- these last three and ``ece`` where P(anomalous) is unknown (:func:`ranks`); a mean of categories where one of them is.
 
-``f1_max_tuned_on_test`` is the best F1 that any threshold on P(anomalous) reaches on the very images it is scored
-on: an upper bound that no one could have known beforehand, named so that it is not read as F1.
-``ece``: :func:`ladlib.calibration.expected_calibration_error`.
+``f1_max_tuned_on_test`` is the best F1 of any threshold on the images it is scored on: an upper bound, not an F1.
 """
 
+import math
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import (
-    average_precision_score,
-    confusion_matrix,
-    matthews_corrcoef,
-    precision_recall_curve,
-    roc_auc_score,
-)
+import pandas as pd
+from numpy.typing import ArrayLike
 
-from ladlib.calibration import expected_calibration_error
-from ladlib.parsing import lenient_answer, parse
-from ladlib.records import ARMS, NEIGHBOURS, TRIVIAL_ARMS, Anomaly, Answer, Detection, Generation
+from ladlib.parsing import lenient_answer, parse, parse_answer
+from ladlib.records import ARMS, NEIGHBOURS, TRIVIAL_ARMS, Anomaly
 
 SUBSETS: dict[str, tuple[Anomaly, ...]] = {
     "logical": ("good", "logical"),  # the paper's protocol, inferred from its accuracies
@@ -43,187 +31,174 @@ SUBSETS: dict[str, tuple[Anomaly, ...]] = {
     "all": ("good", "logical", "structural"),
 }
 COUNTS = ("n", "tp", "fp", "tn", "fn", "unparsed")
-MEASURES = (
-    "accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy", "mcc", "auroc",
-    "average_precision", "f1_max_tuned_on_test", "ece", "format_rate", "lenient_accuracy",
-    "lenient_balanced_accuracy",
-)  # fmt: skip
+BINS = 10
+RULES = ("place", "count", "relation")
+KS = (1, 8)
 
 
-class Judged(NamedTuple):
-    """One image as it is counted."""
-
-    category: str
-    anomaly: Anomaly
-    anomalous: bool
-    called: bool  # the answer is yes; where it is unparsed, the wrong one
-    called_leniently: bool  # the same of the first yes or no anywhere
-    score: float | None  # P(anomalous)
-    unparsed: bool
-    well_formed: float | None  # 1 or 0; None for a trivial arm, which writes nothing
-    weight: float = 1.0
+def score(answers: pd.DataFrame) -> list[dict]:
+    """The rows of ``metrics.json`` for every arm and seed of ``answers``."""
+    counted = outcomes(answers)
+    groups = {key: counted.loc[rows.index] for key, rows in answers.groupby(["arm", "seed"], sort=False)}
+    order = sorted(groups, key=lambda key: (ARMS.index(key[0]) if key[0] in ARMS else len(ARMS), *key))
+    return [row for arm, seed in order for row in _arm_rows(arm, int(seed), groups[arm, seed])]
 
 
-def score(generations: Iterable[Generation]) -> list[dict]:
-    """The rows of ``metrics.json`` for every arm and seed among ``generations``."""
-    arms: dict[tuple[str, int], list[Judged]] = {}
-    for one in generations:
-        arms.setdefault((one.arm, one.seed), []).append(judge(one))
-    order = sorted(arms, key=lambda key: (ARMS.index(key[0]) if key[0] in ARMS else len(ARMS), *key))
-    return [row for arm, seed in order for row in _arm_rows(arm, seed, arms[arm, seed])]
+def score_trivial(answers: pd.DataFrame) -> list[dict]:
+    """Rows of the trivial arms on the test images of ``answers``.
 
-
-def score_trivial(generations: Iterable[Generation]) -> list[dict]:
-    """Rows of the trivial arms on the test images that ``generations`` (of any arms) were asked about.
-
-    ``base_rate`` says yes as often as the rows it is scored on are anomalous, without looking. Its counts are
-    expected values, not one draw: each image is counted as a yes with that weight and as a no with the rest.
+    ``base_rate`` answers yes as often as the scored images are anomalous. Its counts are expected values: each image
+    counts as a yes with that weight and as a no with the rest.
     """
-    images = list({(one.dataset, one.id): judge(one) for one in generations}.values())
-    return [row for arm in TRIVIAL_ARMS for row in _arm_rows(arm, 0, images, trivial=True)] if images else []
+    images = outcomes(answers.drop_duplicates(["dataset", "id"], keep="last"))
+    return [row for arm in TRIVIAL_ARMS for row in _arm_rows(arm, 0, images, trivial=True)] if len(images) else []
 
 
-def score_detections(detections: Iterable[Detection]) -> list[dict]:
-    """Rows of the nearest-neighbour detector, which answers every image and writes nothing.
+def score_detections(detections: pd.DataFrame) -> list[dict]:
+    """Rows of the nearest-neighbour detector, ranked by distance / (distance + threshold), which is no probability."""
+    if detections.empty:
+        return []
+    called = detections["distance"] > detections["threshold"]
+    scale = (detections["distance"] + detections["threshold"]).where(detections["distance"] != 0, 1.0)
+    counted = detections[["category", "anomaly"]].assign(
+        anomalous=detections["label"] == "yes", called=called, called_leniently=called,
+        score=detections["distance"] / scale, unparsed=False, well_formed=np.nan, weight=1.0,
+    )  # fmt: skip
+    return [row | {"ece": None} for row in _arm_rows(NEIGHBOURS, 0, counted)]
 
-    It is ranked by distance / (distance + threshold): one half at the threshold of each category, whatever the
-    scale there. That is no probability, so there is no ``ece``.
+
+def outcomes(answers: pd.DataFrame) -> pd.DataFrame:
+    """How each answer counts, on the index of ``answers``.
+
+    Columns: category, anomaly, anomalous, called (yes; the wrong answer where unparsed), called_leniently, score
+    (P(anomalous), NaN = unknown), unparsed, well_formed (1, 0 or NaN), weight.
     """
-    return [row | {"ece": None} for row in _arm_rows(NEIGHBOURS, 0, [_detected(one) for one in detections])]
+    texts, anomalous = answers["text"].tolist(), (answers["label"] == "yes").to_numpy()
+    readings = [parse(text) for text in texts]
+    return pd.DataFrame(
+        {
+            "category": answers["category"], "anomaly": answers["anomaly"], "anomalous": anomalous,
+            "called": _called([reading.answer for reading in readings], anomalous),
+            "called_leniently": _called([lenient_answer(text) for text in texts], anomalous),
+            "score": answers["p_yes"].astype(float),
+            "unparsed": np.array([reading.answer is None for reading in readings], dtype=bool),
+            "well_formed": np.array([reading.well_formed for reading in readings], dtype=float),
+            "weight": 1.0,
+        },
+        index=answers.index,
+    )  # fmt: skip
 
 
-def _detected(one: Detection) -> Judged:
-    called = one.distance > one.threshold
-    return Judged(
-        category=one.category,
-        anomaly=one.anomaly,
-        anomalous=one.label == "yes",
-        called=called,
-        called_leniently=called,
-        score=one.distance / (one.distance + one.threshold) if one.distance else 0.0,
-        unparsed=False,
-        well_formed=None,
+def _called(parsed: Sequence[str | None], anomalous: np.ndarray) -> np.ndarray:
+    return np.array(
+        [answer == "yes" if answer else not yes for answer, yes in zip(parsed, anomalous, strict=True)], bool
     )
 
 
-def judge(generation: Generation) -> Judged:
-    """What a completion counts as."""
-    reading, anomalous = parse(generation.text), generation.label == "yes"
-    return Judged(
-        category=generation.category,
-        anomaly=generation.anomaly,
-        anomalous=anomalous,
-        called=_called(reading.answer, anomalous),
-        called_leniently=_called(lenient_answer(generation.text), anomalous),
-        score=generation.p_yes,
-        unparsed=reading.answer is None,
-        well_formed=float(reading.well_formed),
-    )
+def is_right(answers: pd.DataFrame) -> pd.Series:
+    """Whether each strictly parsed answer is the label."""
+    return _equals_label(answers, parse_answer)
 
 
-def _called(answer: Answer | None, anomalous: bool) -> bool:
-    """Whether an answer counts as a yes; no answer counts as the wrong one."""
-    return answer == "yes" if answer else not anomalous
-
-
-def ranks(images: Sequence[Judged]) -> list[float] | None:
-    """What ``images`` are ranked by: P(anomalous). ``None`` where it was told for none, or not for an answer.
-
-    A completion without an answer may have no place to read it from. Left out, it would flatter the model; so it
-    ranks as it counts, wrong: an anomalous image at 0, a good one at 1.
-    """
-    untold = [one.score is None for one in images]
-    if all(untold) or any(missing and not one.unparsed for missing, one in zip(untold, images, strict=True)):
-        return None
-    return [float(not one.anomalous) if one.score is None else one.score for one in images]
-
-
-def is_right(generation: Generation) -> bool:
-    """Whether the strictly parsed answer is the label."""
-    judged = judge(generation)
-    return judged.called == judged.anomalous
-
-
-def is_right_leniently(generation: Generation) -> bool:
+def is_right_leniently(answers: pd.DataFrame) -> pd.Series:
     """Whether the first yes or no anywhere is the label."""
-    return lenient_answer(generation.text) == generation.label
+    return _equals_label(answers, lenient_answer)
 
 
-def _arm_rows(arm: str, seed: int, images: list[Judged], trivial: bool = False) -> list[dict]:
+def _equals_label(answers: pd.DataFrame, parser) -> pd.Series:
+    pairs = zip(answers["text"], answers["label"], strict=True)
+    return pd.Series([parser(text) == label for text, label in pairs], index=answers.index, dtype=bool)
+
+
+def ranks(counted: pd.DataFrame) -> np.ndarray | None:
+    """P(anomalous) of each of the :func:`outcomes`; None where it is known for none, or unknown for a parsed answer.
+
+    An unparsed answer without P(anomalous) ranks as it counts, wrong: an anomalous image at 0, a good one at 1.
+    """
+    unknown = counted["score"].isna()
+    if unknown.all() or (unknown & ~counted["unparsed"]).any():
+        return None
+    return counted["score"].where(~unknown, (~counted["anomalous"]).astype(float)).to_numpy()
+
+
+def _arm_rows(arm: str, seed: int, images: pd.DataFrame, trivial: bool = False) -> list[dict]:
     rows = []
     for subset, anomalies in SUBSETS.items():
-        chosen = [image for image in images if image.anomaly in anomalies]
-        cells = {name: [one for one in chosen if one.category == name] for name in _categories(chosen)}
-        pooled = {"pooled": chosen} if chosen else {}
-        answered = {name: _trivial(arm, cell) if trivial else cell for name, cell in (cells | pooled).items()}
-        measured = {name: _measured(tuple(cell)) for name, cell in answered.items()}
-        if cells:
-            measured["mean"] = _mean([measured[name] for name in cells])
+        chosen = images[images["anomaly"].isin(anomalies)]
+        cells = dict(list(chosen.groupby("category"))) | ({"pooled": chosen} if len(chosen) else {})
+        measured = {name: measure(_trivial(arm, cell) if trivial else cell) for name, cell in cells.items()}
+        if measured:
+            measured["mean"] = _mean([row for name, row in measured.items() if name != "pooled"])
         key = {"arm": arm, "seed": seed, "subset": subset}
         rows += [{**key, "category": name, **values} for name, values in measured.items()]
     return rows
 
 
-def _categories(images: Iterable[Judged]) -> list[str]:
-    return sorted({image.category for image in images})
+def _trivial(arm: str, images: pd.DataFrame) -> pd.DataFrame:
+    """``images`` as the trivial arm answers them, in two weighted rows each for ``base_rate``."""
+    share = {"always_yes": 1.0, "always_no": 0.0}.get(arm, float(images["anomalous"].mean()))
+    constant = images.assign(score=share, unparsed=False, well_formed=np.nan)
+    answered = ((True, share), (False, 1.0 - share))
+    return pd.concat([constant.assign(called=yes, called_leniently=yes, weight=part) for yes, part in answered if part])
 
 
-def _trivial(arm: str, images: list[Judged]) -> list[Judged]:
-    """The same images as the trivial arm answers them; with two weighted answers each for ``base_rate``."""
-    share = {"always_yes": 1.0, "always_no": 0.0}.get(arm, float(np.mean([one.anomalous for one in images])))
-    blind = [one._replace(score=share, unparsed=False, well_formed=None) for one in images]
-    return [
-        one._replace(called=called, called_leniently=called, weight=weight)
-        for called, weight in ((True, share), (False, 1.0 - share))
-        for one in blind
-        if weight
-    ]
-
-
-def measure(images: Sequence[Judged]) -> dict:
-    """All counts and measures of one non-empty cell, through scikit-learn where it has them."""
-    truth, called = [one.anomalous for one in images], [one.called for one in images]
-    weight = [one.weight for one in images]
+def measure(counted: pd.DataFrame) -> dict:
+    """All counts and measures of one non-empty frame of :func:`outcomes`."""
+    truth, called, weight = (counted[name].to_numpy() for name in ("anomalous", "called", "weight"))
     tn, fp, fn, tp = _confusion(truth, called, weight)
-    lenient = _confusion(truth, [one.called_leniently for one in images], weight)
-    recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
-    both = recall is not None and specificity is not None
-    known, ranked = {"y_true": truth, "sample_weight": weight}, ranks(images)
-    ranking = both and ranked is not None
-    counts = {"n": _count(sum(weight)), "tp": tp, "fp": fp, "tn": tn, "fn": fn}
-    counts["unparsed"] = sum(one.unparsed for one in images)
+    lenient = _confusion(truth, counted["called_leniently"].to_numpy(), weight)
+    formed, ranked = counted["well_formed"].dropna(), ranks(counted)
+    counts = {"n": _count(weight.sum()), "tp": tp, "fp": fp, "tn": tn, "fn": fn}
+    counts["unparsed"] = int(counted["unparsed"].sum())
+    margins = (tp + fn) * (tn + fp) * (tp + fp) * (tn + fn)
     measures = {
         "accuracy": _accuracy(tn, fp, fn, tp),
         "precision": _ratio(tp, tp + fp),
-        "recall": recall,
+        "recall": _ratio(tp, tp + fn),
         "f1": _ratio(2 * tp, 2 * tp + fp + fn),
-        "specificity": specificity,
+        "specificity": _ratio(tn, tn + fp),
         "balanced_accuracy": _balanced(tn, fp, fn, tp),
-        "mcc": float(matthews_corrcoef(**known, y_pred=called)) if both and tp + fp and tn + fn else None,
-        "auroc": float(roc_auc_score(**known, y_score=ranked)) if ranking else None,
-        "average_precision": float(average_precision_score(**known, y_score=ranked)) if ranking else None,
-        "f1_max_tuned_on_test": best_f1(**known, y_score=ranked) if ranking else None,
+        "mcc": _mcc(truth, called, weight) if margins else None,
+        **_ranking(truth, ranked if (tp + fn) * (tn + fp) else None, weight),
         "ece": None if ranked is None else expected_calibration_error(truth, ranked, weight),
-        "format_rate": _share(one.well_formed for one in images),
+        "format_rate": float(formed.mean()) if len(formed) else None,
         "lenient_accuracy": _accuracy(*lenient),
         "lenient_balanced_accuracy": _balanced(*lenient),
     }
     return counts | _rounded(measures)
 
 
-_measured = lru_cache(maxsize=4096)(measure)  # a run is scored for its report, its claims and the terminal alike
+def _mcc(truth: np.ndarray, called: np.ndarray, weight: np.ndarray) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(truth, called, sample_weight=weight))
 
 
-def best_f1(y_true: Sequence[bool], y_score: Sequence[float], sample_weight: Sequence[float] | None = None) -> float:
-    """The largest F1 = 2 precision recall / (precision + recall) over all thresholds on ``y_score``."""
-    precision, recall, _ = precision_recall_curve(y_true, y_score, sample_weight=sample_weight)
+def _ranking(truth: np.ndarray, ranked: np.ndarray | None, weight: np.ndarray) -> dict[str, float | None]:
+    if ranked is None:
+        return dict.fromkeys(("auroc", "average_precision", "f1_max_tuned_on_test"))
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    return {
+        "auroc": float(roc_auc_score(truth, ranked, sample_weight=weight)),
+        "average_precision": float(average_precision_score(truth, ranked, sample_weight=weight)),
+        "f1_max_tuned_on_test": best_f1(truth, ranked, weight),
+    }
+
+
+def best_f1(anomalous: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """The largest F1 = 2 precision recall / (precision + recall) over all thresholds on ``p``."""
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(anomalous, p, sample_weight=weight)
     return float(np.max(2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)))
 
 
-def _confusion(truth: list[bool], called: list[bool], weight: list[float]) -> tuple[int | float, ...]:
+def _confusion(truth: np.ndarray, called: np.ndarray, weight: np.ndarray) -> tuple[int | float, ...]:
     """(tn, fp, fn, tp)."""
-    matrix = confusion_matrix(truth, called, labels=[False, True], sample_weight=weight)
-    return tuple(_count(value) for value in matrix.ravel())
+    return tuple(
+        _count(weight[(truth == yes) & (called == said)].sum()) for yes in (False, True) for said in (False, True)
+    )
 
 
 def _accuracy(tn: float, fp: float, fn: float, tp: float) -> float | None:
@@ -236,7 +211,7 @@ def _balanced(tn: float, fp: float, fn: float, tp: float) -> float | None:
 
 
 def _count(value: float) -> int | float:
-    """A whole number as int; an expected count of ``base_rate`` rounded to drop the noise of summing."""
+    """A whole number as int; an expected count is rounded, which drops the noise of summing."""
     rounded = round(float(value), 6)
     return int(rounded) if rounded.is_integer() else rounded
 
@@ -245,21 +220,68 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def _share(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
 def _mean(rows: Sequence[dict]) -> dict:
-    """Counts summed, measures averaged with equal weight for every category."""
+    """Counts summed, measures averaged with equal weight per category."""
     counts = {name: _count(sum(row[name] for row in rows)) for name in COUNTS}
-    means = {
-        name: None if any(row[name] is None for row in rows) else float(np.mean([row[name] for row in rows]))
-        for name in MEASURES
-    }
-    return counts | _rounded(means)
+    values = {name: [row[name] for row in rows] for name in rows[0] if name not in COUNTS}
+    return counts | _rounded({name: None if None in of else float(np.mean(of)) for name, of in values.items()})
 
 
 def _rounded(measures: dict) -> dict:
-    """To 12 decimals. What lies below differs between processors, which sum in different orders."""
+    """To 12 decimals: what lies below differs between processors, which sum in different orders."""
     return {name: None if value is None else round(value, 12) + 0.0 for name, value in measures.items()}
+
+
+def reliability(anomalous: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None, bins: int = BINS) -> pd.DataFrame:
+    """The points of the reliability diagram (DeGroot and Fienberg, 1983): images, predicted, observed; no empty bins.
+
+    Bins have equal width on 0..1; an inner edge belongs to the lower bin, as in scikit-learn's ``calibration_curve``,
+    which takes no weights. ``images`` is the sum of weights.
+    """
+    truth, said = np.asarray(anomalous, dtype=float), np.asarray(p, dtype=float)
+    weights = np.ones_like(said) if weight is None else np.asarray(weight, dtype=float)
+    index = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], said)
+    n, predicted, observed = (
+        np.bincount(index, of, minlength=bins) for of in (weights, weights * said, weights * truth)
+    )
+    kept = n > 0
+    columns = {"images": n[kept], "predicted": predicted[kept] / n[kept], "observed": observed[kept] / n[kept]}
+    return pd.DataFrame(columns)
+
+
+def expected_calibration_error(
+    anomalous: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None, bins: int = BINS
+) -> float | None:
+    """ECE = sum over bins of (images in the bin / images) |observed - predicted|; None without images.
+
+    Naeini, Cooper and Hauskrecht, AAAI 2015, for the positive class. It grows with the number of bins and, on few
+    images, by chance alone.
+    """
+    points = reliability(anomalous, p, weight, bins)
+    if points.empty:
+        return None
+    gaps = points["images"] * (points["observed"] - points["predicted"]).abs()
+    return float(gaps.sum() / points["images"].sum())
+
+
+def pass_at(correct: int, drawn: int, k: int) -> float:
+    """Unbiased pass@k = 1 - C(n - c, k) / C(n, k), ``correct`` of ``drawn`` answers being right.
+
+    Chen et al. 2021, arXiv 2107.03374, equation 1.
+
+    >>> pass_at(correct=2, drawn=8, k=1)
+    0.25
+    """
+    if not 0 <= correct <= drawn or not 1 <= k <= drawn:
+        raise ValueError(f"pass@{k} of {correct} right among {drawn} is not defined")
+    return 1 - math.comb(drawn - correct, k) / math.comb(drawn, k)
+
+
+def pass_frame(rows: Iterable[dict]) -> pd.DataFrame:
+    """Mean pass@k of sampled answers: columns arm, seed, rule ("all" included), k (of :data:`KS`), pass_at."""
+    values = [
+        (row["arm"], row["seed"], rule, k, pass_at(sum(row["right"]), len(row["right"]), k))
+        for row in rows for rule in (row["rule"], "all") for k in KS if k <= len(row["right"])
+    ]  # fmt: skip
+    frame = pd.DataFrame(values, columns=["arm", "seed", "rule", "k", "pass_at"])
+    return frame.groupby(["arm", "seed", "rule", "k"], sort=False, as_index=False)["pass_at"].mean()

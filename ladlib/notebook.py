@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, get_args
 from ladlib.config import Profile, load_profile
 from ladlib.errors import UserError
 from ladlib.records import Conversation, Dataset, Pair, RunRecord, Sample
-from ladlib.runs import RUNS, STUDY, RunFolder, from_root, lock_kernel, read_jsonl, shown_path
+from ladlib.runs import RUNS, RunFolder, from_root, lock_kernel, read_jsonl, shown_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ladlib.evaluate import Verdict
     from ladlib.records import Completion
-    from ladlib.report.stored import Stored
+    from ladlib.results import RunResults
 
 UNSET = (-1, "")  # an override of -1, -1.0 or "" leaves the profile's value
 ALIGN = "text-align:left;vertical-align:top"
@@ -166,11 +166,11 @@ class Session:
 
         return evaluate.inspect(from_root(reference), from_root(test), self.model_name(arm), self.profile)
 
-    def results(self) -> "Stored":
+    def results(self) -> "RunResults":
         """Everything that the run has stored, with its metrics."""
-        from ladlib.report.stored import read_run
+        from ladlib.results import load_run
 
-        return read_run(self.run)
+        return load_run(self.run)
 
     def report(self) -> Path:
         """Write metrics, tables, figures and the report page from what the run has stored; the page."""
@@ -239,16 +239,6 @@ def start(
     lock_kernel(folder.root)
     record = folder.open(settings.name, seed, data=data, **{name: _value(settings, name) for name in given})
     return Session(settings, folder, _data(settings, data, folder), seed, record, tuple(changed), [folder.run_json])
-
-
-def load_study() -> "Stored | None":
-    """The released study; None, with a printed reason, where the package came without it."""
-    from ladlib.report.stored import read_run
-
-    if STUDY.run_json.exists():
-        return read_run(STUDY)
-    print("The released study is not part of this installation: results/released/study is missing.")
-    return None
 
 
 def _data(profile: Profile, data: str, run: RunFolder) -> Path:

@@ -5,16 +5,17 @@
 (57.5, 63.2)
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 Score = Literal["balanced_accuracy", "auroc"]
+Parts = tuple[np.ndarray, np.ndarray]  # of the anomalous images, of the good ones
 
 
 class Estimate(NamedTuple):
@@ -25,38 +26,10 @@ class Estimate(NamedTuple):
     high: float
 
 
-class Shares(NamedTuple):
-    """What a value hangs on, as shares of its variance that add up to one."""
-
-    pair: float  # which pair it is
-    level: float  # a shift that a level brings to all pairs alike
-    both: float  # what a level does to one pair and not to another, chance included
-
-
-def variance_shares(values: ArrayLike) -> Shares | None:
-    """The variance components of ``values``, ``[pairs, levels]``, as shares; None where nothing varies.
-
-    The random-effects model y = mean + pair + level + both with one value a cell. Components are those that make
-    the expected mean squares of the two-way analysis of variance equal the observed ones, a negative one counting
-    as zero (Searle, Casella and McCulloch, Variance Components, 1992, chapter 4; Brennan, Generalizability Theory,
-    2001, p x i design). Unlike shares of sums of squares they do not grow with the number of levels. Raises
-    ValueError for fewer than two pairs or levels.
-    """
-    table = np.asarray(values, dtype=float)
-    if table.ndim != 2 or min(table.shape) < 2:
-        raise ValueError(f"Two pairs and two levels at least are needed, not {table.shape}.")
-    pairs, levels = table.shape
-    rows, columns = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
-    left = table - rows - columns + table.mean()
-    both = (left**2).sum() / ((pairs - 1) * (levels - 1))
-    pair = max(0.0, rows.var(ddof=1) - both / levels)
-    level = max(0.0, columns.var(ddof=1) - both / pairs)
-    total = pair + level + both
-    return Shares(*(float(one / total) for one in (pair, level, both))) if total else None
-
-
 def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a proportion, both ends in 0..1; (0, 1) where nothing was tried."""
+    """Wilson's score interval (1927) of a proportion, both ends in 0..1; (0, 1) without trials."""
+    from scipy import stats
+
     if trials == 0:
         return 0.0, 1.0
     interval = stats.binomtest(successes, trials).proportion_ci(confidence_level=level, method="wilson")
@@ -65,43 +38,35 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, flo
 
 def paired_bootstrap(
     first: Sequence[bool], second: Sequence[bool], draws: int = 2000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float, float]:
+) -> Estimate:
     """Accuracy of ``second`` minus that of ``first`` on the same images, with its percentile interval.
 
-    ``first`` and ``second`` say for each image whether the arm was right; images are drawn with replacement
-    and keep their two answers together (Efron and Tibshirani, 1993). Returns (difference, low, high).
+    Images are drawn with replacement and keep their two answers together (Efron and Tibshirani, 1993).
     """
     change = _differences(first, second)
     picks = np.random.default_rng(seed).integers(0, change.size, (draws, change.size))
     low, high = np.quantile(change[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(change.mean()), float(low), float(high)
+    return Estimate(float(change.mean()), float(low), float(high))
 
 
 def bootstrap_score(
     score: Score, anomalous: ArrayLike, values: ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Estimate:
-    """A score of one arm with its percentile interval; drawn as in :func:`bootstrap_difference`."""
+    """A score of one arm with its percentile interval, drawn as in :func:`bootstrap_difference`."""
     return _bootstrap(_pairs(score, np.asarray(anomalous, dtype=bool), values), draws, seed, level)
 
 
 def bootstrap_difference(
-    score: Score,
-    anomalous: ArrayLike,
-    first: ArrayLike,
-    second: ArrayLike,
-    draws: int = 2000,
-    seed: int = 0,
+    score: Score, anomalous: ArrayLike, first: ArrayLike, second: ArrayLike, draws: int = 2000, seed: int = 0,
     level: float = 0.95,
-) -> Estimate:
+) -> Estimate:  # fmt: skip
     """Score of ``second`` minus that of ``first`` on the same images, with its percentile interval.
 
-    ``anomalous`` is (images,); ``first`` and ``second`` are (images,) or (seeds, images), the seeds of the two arms
-    as many as they like: for ``balanced_accuracy`` whether each answer was right, for ``auroc`` P(anomalous).
-    Scores are averaged over seeds. Images are drawn with replacement among the good and among the anomalous ones
-    apart, so that both stay as many as they are; a drawn image brings the answers of both arms and of every seed
-    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). The interval therefore tells how far other
-    images might have moved the difference of these trained models; how far other seeds might is not in it.
-    Raises ValueError where good or anomalous images are missing or the answers are not of the same images.
+    ``anomalous`` is (images,); ``first`` and ``second`` are (images,) or (seeds, images): for ``balanced_accuracy``
+    whether each answer is right, for ``auroc`` P(anomalous). Scores are averaged over seeds. Images are drawn with
+    replacement within the good and within the anomalous ones, and a drawn image brings the answers of both arms and
+    all seeds (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). The interval covers the choice of
+    images, not that of seeds. Raises ValueError where one kind of image is missing or the images differ.
     """
     known = np.asarray(anomalous, dtype=bool)
     return _bootstrap(_pairs(score, known, second) - _pairs(score, known, first), draws, seed, level)
@@ -112,9 +77,11 @@ def bootstrap_p(
 ) -> float:
     """Two-sided p-value that the difference of :func:`bootstrap_difference` is 0, by its normal approximation.
 
-    The difference over its standard error, which is the standard deviation of the draws (Efron and Tibshirani,
-    1993, chapters 6 and 13). It goes below one in ``draws``, so that a correction over a family leaves something.
+    The difference over the standard deviation of the draws (Efron and Tibshirani, 1993, chapters 6 and 13). It goes
+    below 1 / ``draws``, so that a correction over a family leaves something.
     """
+    from scipy import stats
+
     known = np.asarray(anomalous, dtype=bool)
     table = _pairs(score, known, second) - _pairs(score, known, first)
     error = _draws(table, draws, seed).std(ddof=1)
@@ -136,45 +103,72 @@ def _pairs(score: Score, anomalous: np.ndarray, values: ArrayLike) -> np.ndarray
 
 
 def _bootstrap(table: np.ndarray, draws: int, seed: int, level: float) -> Estimate:
-    """The mean of ``table`` and its interval."""
     low, high = np.quantile(_draws(table, draws, seed), [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(table.mean()), float(low), float(high))
 
 
 def _draws(table: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """The mean of ``table`` in every draw."""
-    rows, columns = _drawn(*table.shape, draws, seed)
+    rows, columns = _resampled(*table.shape, draws, seed)
     return ((rows @ table) * columns).sum(axis=1)
 
 
 @lru_cache(maxsize=8)  # a study compares many arms on the same images
-def _drawn(rows: int, columns: int, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _resampled(rows: int, columns: int, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """How often each draw takes each row and each column, as shares: (draws, rows) and (draws, columns)."""
     rng = np.random.default_rng(seed)
-    taken, taken_columns = (rng.multinomial(size, np.full(size, 1 / size), draws) / size for size in (rows, columns))
-    return taken, taken_columns
+    of_rows, of_columns = (rng.multinomial(size, np.full(size, 1 / size), draws) / size for size in (rows, columns))
+    return of_rows, of_columns
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
-    """The exact two-sided p-value that both arms are right equally often (McNemar, 1947).
-
-    Only images on which one arm is right and the other wrong count; under the null hypothesis each of the two
-    kinds is as likely (a binomial test). 1.0 where there are none.
-    """
+    """The exact two-sided p-value that both arms are right equally often (McNemar, 1947), 1.0 where none differs."""
     change = _differences(first, second)
-    gained, lost = int((change > 0).sum()), int((change < 0).sum())
+    return sign_p(int((change > 0).sum()), int((change < 0).sum()))
+
+
+def sign_p(gained: int, lost: int) -> float:
+    """The binomial test of McNemar's: of the discordant pairs, as many corrected as lost."""
+    from scipy import stats
+
     return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values (1979): below a level, the claim holds among this whole family of claims.
+    """Holm's adjusted p-values (1979): below a level, the claim holds among this whole family. [] of none."""
+    from statsmodels.stats.multitest import multipletests
 
-    Sorted upwards, the i-th of m is multiplied by m - i + 1, kept rising and at most 1. [] of an empty family.
-    """
     return multipletests(p_values, method="holm")[1].tolist() if len(p_values) else []
+
+
+def p_text(value: float) -> str:
+    """A p-value as text."""
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _differences(first: Sequence[bool], second: Sequence[bool]) -> np.ndarray:
     if len(first) != len(second) or not len(first):
         raise ValueError(f"Paired answers of the same images are needed: {len(first)} and {len(second)} given.")
     return np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+
+
+def paired_error(measure: str, first: pd.DataFrame, second: pd.DataFrame) -> float:
+    """The standard error of the difference in a measure between two arms on the same images in the same order.
+
+    ``measure`` is ``balanced_accuracy``, ``auroc`` or ``format_rate`` of :func:`ladlib.metrics.outcomes` of both
+    labels. Each is written as what every image adds to it; the variances of those parts over their numbers, by label,
+    give its variance. For AUROC they are the placements of DeLong, DeLong and Clarke-Pearson (1988).
+    """
+    pairs = zip(_parts(measure, first), _parts(measure, second), strict=True)
+    return math.sqrt(sum(float((one - other).var()) / one.size for one, other in pairs))
+
+
+def _parts(measure: str, images: pd.DataFrame) -> Parts:
+    sides = images[images["anomalous"]], images[~images["anomalous"]]
+    if measure == "auroc":
+        ahead = np.subtract.outer(*(side["score"].to_numpy() for side in sides))
+        won = (ahead > 0) + (ahead == 0) / 2
+        return won.mean(axis=1), won.mean(axis=0)
+    if measure == "balanced_accuracy":
+        return tuple((side["called"] == side["anomalous"]).to_numpy() / 2 for side in sides)
+    return tuple(side["well_formed"].to_numpy() * len(side) / len(images) for side in sides)

@@ -240,8 +240,7 @@ def check(run: RunFolder, arm: str, seed: int) -> None:
 
 
 def report(run: RunFolder) -> None:
-    from ladlib.report.page import write_report
-    from ladlib.report.study import write_study
+    from ladlib.report.page import write_report, write_study
 
     write_report(run)
     write_study(run)

@@ -2,9 +2,8 @@
 
 import json
 
-import pandas as pd
-
 from ladlib.records import Generation, RunRecord
+from ladlib.results import to_frame
 from ladlib.rewards import group_advantages
 from ladlib.runs import RunFolder
 
@@ -77,4 +76,4 @@ def made_up_run(root, profile="toy"):
 
 def frame_of(generations):
     """The same as a frame of answers."""
-    return pd.DataFrame([one.model_dump() for one in generations])
+    return to_frame(list(generations))

@@ -27,10 +27,11 @@ from ladlib.data.images import open_image
 from ladlib.data.readers import read_defects
 from ladlib.errors import UserError
 from ladlib.records import leads_outside
-from ladlib.report.stored import read_records
-from ladlib.report.tables import csv as as_csv
-from ladlib.report.tables import markdown, readable
+from ladlib.report.formats import csv as as_csv
+from ladlib.report.formats import markdown
+from ladlib.report.tables import readable
 from ladlib.response import parse_response
+from ladlib.results import read_records
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sanitize import escape_csv, escape_terminal, strip_control

@@ -5,16 +5,14 @@ import json
 import math
 from pathlib import Path
 
-import pandas as pd
 import papermill
 import pytest
 from PIL import Image
 
-from ladlib import metrics
+from ladlib import metrics, published
 from ladlib.exercises import QUESTIONS, TEXTS, Reply, balanced_accuracy, check, read_texts
 from ladlib.records import Pair, Sample
-from ladlib.report import published
-from ladlib.report.stored import read_generations
+from ladlib.results import load_answers
 from ladlib.runs import RELEASED, RunFolder
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -32,14 +30,10 @@ HALVES = [pair_of(kind, number) for number in range(4) for kind in ("good", "log
 IMAGES = [Image.new("RGB", (84, 112)), Image.new("RGB", (112, 84))]
 ROWS = published.read("lad_reasoner")
 TABLE = {"accuracy_reward": 0.5, "format_reward": 1, "yes_rate": 0, "frac_reward_zero_std": 1}
-BASE = [
-    one for one in read_generations(RunFolder(RELEASED / "toy")) if one.arm == "base" and one.anomaly != "structural"
-]
-UNREAD = [one.model_copy(update={"text": "It may be so."}) for one in BASE[:40]] + BASE[40:]
-FRAME = pd.DataFrame([one.model_dump() for one in BASE])
-RAMBLING = pd.DataFrame([one.model_dump() for one in UNREAD])
-READ = sum(not metrics.judge(one).unparsed for one in UNREAD)
-RIGHT = sum(map(metrics.is_right, UNREAD))
+FRAME = load_answers(RunFolder(RELEASED / "toy")).query("arm == 'base' and anomaly != 'structural'")
+RAMBLING = FRAME.assign(text=["It may be so."] * 40 + FRAME["text"].tolist()[40:])
+READ = int((~metrics.outcomes(RAMBLING)["unparsed"]).sum())
+RIGHT = int(metrics.is_right(RAMBLING).sum())
 BEST = max(FRAME["p_yes"], key=lambda value: balanced_accuracy(FRAME, value))
 
 # number, about, the right answer, (a wrong one, words of its hint)...
@@ -107,7 +101,7 @@ def test_a_reply_reads_as_a_sentence_and_cannot_carry_markup():
 
 
 def test_the_threshold_is_scored_as_the_metrics_score_it():
-    called = [metrics.judge(one)._replace(called=one.p_yes >= BEST) for one in BASE]
+    called = metrics.outcomes(FRAME).assign(called=FRAME["p_yes"] >= BEST)
     assert balanced_accuracy(FRAME, BEST) == pytest.approx(metrics.measure(called)["balanced_accuracy"])
     assert len(set(TEXTS)) == 4
 

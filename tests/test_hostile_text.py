@@ -18,7 +18,8 @@ from ladlib.cli import app
 from ladlib.evaluate import Verdict
 from ladlib.parsing import parse
 from ladlib.report import cards
-from ladlib.report.tables import write
+from ladlib.report.formats import write
+from ladlib.report.tables import readable
 from ladlib.runs import append_json, read_jsonl
 
 HOSTILE = {
@@ -81,7 +82,8 @@ def test_a_file_of_lines_gives_it_back_as_it_was(tmp_path, text):
 
 @each
 def test_a_table_of_it_is_a_table(tmp_path, text):
-    write(pd.DataFrame({"label": [text[:1000]], "n": [1]}), tmp_path, "odd")
+    frame = pd.DataFrame({"label": [text[:1000]], "n": [1]})
+    write(frame, readable(frame), tmp_path, "odd")
     written = {form: (tmp_path / f"odd.{form}").read_text(encoding="utf-8") for form in ("csv", "md", "tex")}
     assert not any(STEERING & {*one} for one in written.values())
     cell = pd.read_csv(tmp_path / "odd.csv", keep_default_na=False)["label"][0]

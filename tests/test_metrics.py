@@ -1,17 +1,26 @@
 import json
 import math
 import random
+import warnings
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
 
-from ladlib.metrics import MEASURES, is_right, is_right_leniently, score, score_trivial
+from ladlib import metrics
 from ladlib.records import Generation
+from ladlib.results import to_frame
 
+MEASURES = (
+    "accuracy", "precision", "recall", "f1", "specificity", "balanced_accuracy", "mcc", "auroc", "average_precision",
+    "f1_max_tuned_on_test", "ece", "format_rate", "lenient_accuracy", "lenient_balanced_accuracy",
+)  # fmt: skip
 TEXTS = {
     "yes": "<think>a</think><answer>yes</answer>",
     "no": "<think>a</think><answer>no</answer>",
@@ -34,6 +43,14 @@ def made_up(number, anomaly, answer, category="pushpins", arm="sft", p_yes=None,
 
 def batch(anomaly, answers, **fields):
     return [made_up(number, anomaly, answer, **fields) for number, answer in enumerate(answers)]
+
+
+def score(generations):
+    return metrics.score(to_frame(generations))
+
+
+def score_trivial(generations):
+    return metrics.score_trivial(to_frame(generations))
 
 
 def row(rows, **key):
@@ -87,7 +104,7 @@ def test_an_unparsed_answer_is_a_miss_on_an_anomaly_and_a_false_alarm_on_a_good_
 
 def test_the_text_decides_and_not_the_stored_answer():
     stale = made_up(0, "logical", "yes", text="<answer>yes or no</answer>")
-    assert not is_right(stale)
+    assert not metrics.is_right(to_frame([stale])).any()
     assert score([stale])[0]["unparsed"] == 1
 
 
@@ -103,9 +120,9 @@ def test_a_lenient_reading_stands_beside_the_strict_one_and_changes_nothing_in_i
 
 
 def test_an_answer_that_even_the_lenient_reading_misses_is_wrong():
-    assert not is_right_leniently(made_up(0, "good", None, text="nothing"))
-    assert not is_right_leniently(made_up(0, "logical", None, text="nothing"))
-    assert is_right_leniently(made_up(0, "good", None, text="no, it is not: yes"))
+    rows = [made_up(0, "good", None, text=text) for text in ("nothing", "no, it is not: yes")]
+    rows.append(made_up(0, "logical", None, text="nothing"))
+    assert metrics.is_right_leniently(to_frame(rows)).tolist() == [False, True, False]
 
 
 def random_generations(seed, count=60):
@@ -233,3 +250,145 @@ def test_base_rate_is_the_expectation_over_all_its_answers():
 def test_trivial_rows_count_an_image_once_however_many_arms_saw_it():
     generations = batch("good", ["no"] * 3) + batch("good", ["yes"] * 3, arm="base")
     assert row(score_trivial(generations), arm="always_no", subset="all", category="pooled")["n"] == 3
+
+
+# P(anomalous) that an endpoint does not report
+
+
+def ranking(rows):
+    return row(score(rows), subset="logical", category="pooled")["auroc"]
+
+
+def unknown(*generations):
+    return [one.model_copy(update={"p_yes": None}) for one in generations]
+
+
+def test_an_arm_without_probabilities_has_no_ranking_and_all_other_scores():
+    right, wrong = made_up(0, "logical", "yes"), made_up(0, "good", "yes")
+    assert ranking([right, wrong]) == 0.5 and ranking(unknown(right, wrong)) is None
+    assert row(score(unknown(right, wrong)), subset="logical", category="pooled")["balanced_accuracy"] == 0.5
+    assert ranking([right, *unknown(wrong)]) is None  # one answer without it takes the ranking away
+
+
+def test_a_completion_without_an_answer_or_a_probability_ranks_wrong_and_is_not_left_out():
+    rows = [made_up(0, "logical", "yes"), made_up(0, "good", "no")]
+    assert ranking(rows) == 1.0
+    assert ranking([*rows, *unknown(made_up(1, "logical", None))]) == 0.5  # of two pairs one is in order
+    assert ranking(unknown(*batch("logical", [None]), *batch("good", [None]))) is None
+
+
+# Random confusion tables, empty classes among them, against independent computations
+
+
+RNG = np.random.default_rng(20250417)
+# A third of the cells is empty: classes without an image and answers never given are among the tables.
+TABLES = (RNG.integers(0, 40, (300, 4)) * (RNG.random((300, 4)) > 1 / 3)).tolist()
+TABLES = [tuple(one) for one in TABLES if sum(one)]
+
+
+def judged(tp, fn, fp, tn, scores=None):
+    """Images that make such a table; ``scores`` are P(anomalous), by default not known."""
+    cells = [(True, True)] * tp + [(True, False)] * fn + [(False, True)] * fp + [(False, False)] * tn
+    scores = [None] * len(cells) if scores is None else scores
+    truth, called = [anomalous for anomalous, _ in cells], [yes for _, yes in cells]
+    columns = {"anomalous": truth, "called": called, "called_leniently": called, "unparsed": False, "well_formed": 1.0}
+    return pd.DataFrame(columns | {"weight": 1.0}).assign(score=np.array(scores, dtype=float))
+
+
+def by_hand(tp, fn, fp, tn):
+    """The textbook fractions; None where the denominator is 0."""
+
+    def share(part, whole):
+        return float(Fraction(part, whole)) if whole else None
+
+    recall, specificity = share(tp, tp + fn), share(tn, tn + fp)
+    root = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    return {
+        "accuracy": share(tp + tn, tp + fn + fp + tn),
+        "precision": share(tp, tp + fp),
+        "recall": recall,
+        "f1": share(2 * tp, 2 * tp + fp + fn),
+        "specificity": specificity,
+        "balanced_accuracy": None if None in (recall, specificity) else (recall + specificity) / 2,
+        "mcc": (tp * tn - fp * fn) / root if root else None,
+    }
+
+
+def by_scikit_learn(images):
+    truth, called = images["anomalous"], images["called"]
+    known = {"labels": [False, True], "zero_division": np.nan}
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(truth, called, **known)
+    values = {"precision": precision[1], "recall": recall[1], "f1": f1[1], "specificity": recall[0]}
+    return {name: None if np.isnan(value) else pytest.approx(value) for name, value in values.items()}
+
+
+def test_there_are_tables_with_every_kind_of_emptiness():
+    assert len(TABLES) > 280
+    for empty in ((0, 1), (2, 3), (0, 2), (1, 3), (0, 1, 2), (1, 2, 3)):
+        assert any(not any(table[cell] for cell in empty) for table in TABLES)
+
+
+def test_every_measure_of_the_tables_is_the_textbooks_and_undefined_ones_are_none():
+    for table in TABLES:
+        ours, theirs = metrics.measure(judged(*table)), by_hand(*table)
+        assert {name: ours[name] for name in theirs} == pytest.approx(theirs), table
+        assert (ours["tp"], ours["fn"], ours["fp"], ours["tn"]) == table
+
+
+def test_every_measure_of_the_tables_is_scikit_learns_where_that_defines_it():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for table in TABLES:
+            images = judged(*table)
+            ours, theirs = metrics.measure(images), by_scikit_learn(images)
+            assert {name: ours[name] for name in theirs} == theirs, table
+
+
+def test_what_is_read_from_probabilities_is_scikit_learns_on_the_same_tables():
+    rng = np.random.default_rng(1)
+    for table in TABLES[:60]:
+        scores = np.round(rng.random(sum(table)), 2).tolist()  # rounded: ties
+        images, truth = judged(*table, scores), [True] * (table[0] + table[1]) + [False] * (table[2] + table[3])
+        ours = metrics.measure(images)
+        if len(set(truth)) < 2:
+            names = ("auroc", "average_precision", "f1_max_tuned_on_test")
+            assert [ours[name] for name in names] == [None] * 3
+            continue
+        assert ours["auroc"] == pytest.approx(sk.roc_auc_score(truth, scores))
+        assert ours["average_precision"] == pytest.approx(sk.average_precision_score(truth, scores))
+
+
+def test_f1_max_is_the_best_f1_over_every_threshold():
+    rng = np.random.default_rng(2)
+    for _ in range(40):
+        truth, scores = rng.random(30) < 0.4, np.round(rng.random(30), 1)
+        if truth.any():
+            called = [scores >= cut for cut in set(scores)]
+            cuts = [2 * (truth & yes).sum() / (truth.sum() + yes.sum()) for yes in called]
+            assert metrics.best_f1(truth, scores) == pytest.approx(max(cuts))
+
+
+def test_the_reliability_diagram_is_scikit_learns_and_its_error_the_sum_by_hand():
+    rng = np.random.default_rng(3)
+    for bins in (2, 5, 10):
+        said = np.round(rng.random(200), 2)
+        truth = rng.random(200) < said**2
+        points = metrics.reliability(truth, said, bins=bins)
+        true, mean = calibration_curve(truth, said, n_bins=bins)
+        assert points["observed"].tolist() == pytest.approx(true.tolist())
+        assert points["predicted"].tolist() == pytest.approx(mean.tolist())
+        assert points["images"].sum() == 200
+        error = (points["images"] / 200 * (points["observed"] - points["predicted"]).abs()).sum()
+        assert metrics.expected_calibration_error(truth, said, bins=bins) == pytest.approx(error)
+
+
+def test_calibration_of_hand_worked_cases():
+    # Four images given 0.8, three of them anomalous: off by 0.05. Two given 0.3, none anomalous: off by 0.3.
+    truth, said = [True, True, True, False, False, False], [0.8] * 4 + [0.3] * 2
+    assert metrics.expected_calibration_error(truth, said) == pytest.approx(4 / 6 * 0.05 + 2 / 6 * 0.3)
+    assert metrics.expected_calibration_error([], []) is None and metrics.reliability([], []).empty
+
+
+def test_a_weight_counts_as_so_many_images():
+    weighted = metrics.reliability([True, False], [0.8, 0.8], weight=[3, 1])
+    assert np.allclose(weighted, metrics.reliability([True] * 3 + [False], [0.8] * 4))

@@ -12,6 +12,7 @@ from ladlib.errors import UserError
 from ladlib.metrics import score_detections
 from ladlib.neighbours import BINS, SIDE, features, fit
 from ladlib.records import Detection
+from ladlib.results import to_frame
 from ladlib.runs import RunFolder, read_jsonl
 
 PROFILE = tiny_profile(evaluate__limit=0)
@@ -83,11 +84,11 @@ def test_its_scores_follow_from_distance_and_threshold_as_worked_by_hand():
         detection("good", 0.5), detection("good", 1.5), detection("logical", 1.0), detection("logical", 2.0),
         detection("good", 10, "screw_bag", 20.0), detection("logical", 30, "screw_bag", 20.0),
     ]  # fmt: skip
-    scores = {(row["subset"], row["category"]): row for row in score_detections(rows)}
+    scores = {(row["subset"], row["category"]): row for row in score_detections(to_frame(rows, Detection))}
     pooled = scores["logical", "pooled"]
     assert [pooled[name] for name in ("tp", "fp", "tn", "fn", "unparsed")] == [2, 1, 2, 1, 0]
     # In thresholds: good 0.5, 1.5, 0.5; anomalous 1, 2, 1.5. Of nine couples 7 in order, 1 a tie.
     assert pooled["auroc"] == pytest.approx(7.5 / 9)
     assert pooled["ece"] is None and pooled["format_rate"] is None and pooled["arm"] == "neighbours"
     assert scores["logical", "screw_bag"]["accuracy"] == 1.0
-    assert score_detections([]) == []
+    assert score_detections(to_frame([], Detection)) == []

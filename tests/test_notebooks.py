@@ -9,7 +9,7 @@ import papermill
 import pytest
 
 from ladlib.pipeline import STAGES, reproduce
-from ladlib.report.stored import read_run
+from ladlib.results import load_run
 from ladlib.runs import read_jsonl
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -51,10 +51,10 @@ def test_a_second_run_skips_every_stage(smoke, capsys):
 
 @pytest.mark.slow
 def test_every_arm_answered_every_pair_and_its_metrics_count_all_of_them(smoke):
-    stored = read_run(smoke)
+    stored = load_run(smoke)
     ids = [{row["id"] for row in read_jsonl(smoke.generations(arm, 0))} for arm in ARMS]
     assert ids[0] == ids[1] == ids[2] and len(ids[0]) == 15  # five categories, one of each kind
-    counted = {row["arm"]: row["n"] for row in stored.metrics if (row["subset"], row["category"]) == ("all", "pooled")}
+    counted = {row["arm"]: row["n"] for row in stored.scores if (row["subset"], row["category"]) == ("all", "pooled")}
     assert all(counted[arm] == 15 for arm in ARMS)
 
 

@@ -7,14 +7,14 @@ import shutil
 
 import pytest
 from axe import serious_violations
-from made_up import HOSTILE, frame_of, made_up, made_up_arm, made_up_run, write_generations
+from made_up import HOSTILE, made_up, made_up_arm, made_up_run, write_generations
 
 from ladlib.config import load_profile
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.pairing import pair
 from ladlib.records import RunRecord
 from ladlib.report.page import embed, explore, write_report
-from ladlib.report.stored import read_run
+from ladlib.results import load_run
 from ladlib.runs import RunFolder
 from ladlib.toy.datasets import write_loco
 from ladlib.verify import verify
@@ -142,7 +142,7 @@ def test_without_images_the_page_says_so_and_the_words_are_there(hostile, open_p
 def test_an_image_that_is_not_the_evaluated_one_is_not_shown(pictured, tmp_path):
     shutil.copytree(pictured.data, tmp_path / "data")
     folder = find_dataset(tmp_path / "data", "mvtec_loco")
-    answers = frame_of(read_run(pictured).generations)
+    answers = load_run(pictured).answers
     shutil.copy(folder / answers["reference"][0], folder / answers["test"][0])
     explored = explore(answers, tmp_path / "data", room=1_000_000)
     assert explored["pairs"][0][4:] == [None] * 3 and all(None not in one[4:6] for one in explored["pairs"][1:])
@@ -247,7 +247,7 @@ def test_toy_results_are_announced_as_such_and_others_are_not(hostile, tmp_path)
 
 
 def test_answers_too_many_for_one_file_are_thinned_out_and_counted(hostile):
-    answers = frame_of(read_run(hostile).generations)
+    answers = load_run(hostile).answers
     whole, few = (explore(answers, hostile.data, room) for room in (1_000_000, 60_000))
     assert whole["total"] == few["total"] == len(whole["pairs"]) > len(few["pairs"]) > 0
 

@@ -17,7 +17,7 @@ from ladlib.data.check import check
 from ladlib.data.download import unpack
 from ladlib.data.images import open_image, read_size
 from ladlib.errors import UserError
-from ladlib.report.stored import read_generations
+from ladlib.results import load_answers
 
 TABLES = (
     rotten.BAD_IMAGES, rotten.ODD_IMAGES, rotten.LOCO_ROWS, rotten.VISA_ROWS, rotten.MMAD_ROWS, rotten.RUN_ROWS,
@@ -206,10 +206,10 @@ def test_a_damaged_run_is_one_line_and_its_files_stay(tmp_path, row):
 def test_a_torn_last_line_is_left_out_wherever_it_was_torn(tmp_path):
     run = made_up_run(tmp_path)
     path = run.generations("base", 0)
-    whole, before = path.read_bytes(), read_generations(run)
+    whole, before = path.read_bytes(), load_answers(run)
     for torn in (b'{"id": "caf\xc3', b"{", b'{"id": 1}', b"\xff"):
         path.write_bytes(whole + torn)
-        assert read_generations(run) == before
+        assert load_answers(run).equals(before)
 
 
 @each(rotten.PROFILE_ROWS)

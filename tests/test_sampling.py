@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from ladlib.sampling import pass_at, pass_frame
+from ladlib.metrics import pass_at, pass_frame
 
 
 def row(rule, right, arm="base", seed=0):

@@ -1,12 +1,22 @@
 """Intervals and tests against hand-worked and textbook cases, and against slower ways to the same values."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from ladlib.implied import Table, interval
-from ladlib.statistics import bootstrap_difference, bootstrap_score, holm, mcnemar, paired_bootstrap, wilson
+from ladlib.published import ConfusionTable, resampled
+from ladlib.statistics import (
+    bootstrap_difference,
+    bootstrap_score,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    paired_error,
+    wilson,
+)  # fmt: skip
 
 
 def test_wilsons_interval_of_a_textbook_case():
@@ -168,10 +178,45 @@ def test_the_paired_bootstrap_of_two_arms_covers_95_percent():
 def test_the_interval_from_counts_alone_covers_95_percent():
     rng = np.random.default_rng(3)
     cells = zip(rng.binomial(561, 0.7, 1200).tolist(), rng.binomial(575, 0.5, 1200).tolist(), strict=True)
-    tables = [Table(tp, 561 - tp, 575 - tn, tn) for tp, tn in cells]
+    tables = [ConfusionTable(tp, 561 - tp, 575 - tn, tn) for tp, tn in cells]
     truth = 2 * 0.7 * 561 / (2 * 0.7 * 561 + 0.5 * 575 + 0.3 * 561)
-    found = [interval("f1", table, draws=1000)[1:] for table in tables]
+    found = [np.quantile(resampled("f1", table, draws=1000), [0.025, 0.975]) for table in tables]
     assert coverage(found, truth) == pytest.approx(NOMINAL, abs=ALLOWED)
+
+
+def test_mcnemars_exact_p_is_statsmodels_on_random_pairs_of_arms():
+    rng = np.random.default_rng(4)
+    for _ in range(100):
+        size = int(rng.integers(1, 80))
+        first, second = rng.random(size) < rng.random(), rng.random(size) < rng.random()
+        table = [[np.sum(first & second), np.sum(first & ~second)], [np.sum(~first & second), np.sum(~first & ~second)]]
+        expected = statsmodels_mcnemar(table, exact=True).pvalue
+        assert mcnemar(first, second) == pytest.approx(min(1.0, expected))
+
+
+# The tolerance of the study's bands
+
+
+def images(right, scores):
+    anomalous = np.arange(len(right)) % 2 == 0
+    frame = pd.DataFrame({"anomalous": anomalous, "called": right == anomalous, "score": scores})
+    return frame.assign(well_formed=1.0)
+
+
+@pytest.mark.parametrize("measure", ["balanced_accuracy", "auroc"])
+def test_the_standard_error_of_a_difference_is_the_deviation_over_fresh_images(measure):
+    values, errors = [], []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        first, second = (
+            images(rng.random(400) < share, rng.normal(size=400) - np.arange(400) % 2 * share) for share in (0.6, 0.7)
+        )
+        score = roc_auc_score if measure == "auroc" else balanced_accuracy_score
+        column = "score" if measure == "auroc" else "called"
+        values.append(score(first["anomalous"], first[column]) - score(second["anomalous"], second[column]))
+        errors.append(paired_error(measure, first, second))
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
+    assert paired_error(measure, first, first) == 0
 
 
 # A family of tests

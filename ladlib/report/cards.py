@@ -20,8 +20,8 @@ from ladlib.data import find_dataset
 from ladlib.data.images import open_image
 from ladlib.parsing import parse, parse_answer
 from ladlib.records import Anomaly, Answer, Conversation, Generation, Pair, Sample
+from ladlib.report.formats import MISSING
 from ladlib.report.style import GREEN, GREY, INK, RED, canvas, image_tag, show_image, styled
-from ladlib.report.tables import MISSING
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.sanitize import escape_html
 

@@ -16,8 +16,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ladlib.calibration import expected_calibration_error, reliability
 from ladlib.errors import UserError
+from ladlib.metrics import expected_calibration_error, reliability
 from ladlib.parsing import parse_answer
 from ladlib.records import ARMS
 from ladlib.report.style import (
@@ -36,7 +36,7 @@ from ladlib.report.style import (
     styled,
 )
 from ladlib.report.style import save as save
-from ladlib.report.tables import NAMES
+from ladlib.results import NAMES
 from ladlib.statistics import wilson
 
 Log = Sequence[dict] | pd.DataFrame
@@ -212,10 +212,11 @@ def calibration(answers: pd.DataFrame) -> Figure:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
     for arm, rows in by_arm(answers):
         if known := _scores(rows):
-            images, mean_p, share = np.array([one for one in reliability(*known) if one[0] >= 10]).reshape(-1, 3).T
+            points = reliability(*known).query("images >= 10")
             name = f"{_name(arm)}: {100 * expected_calibration_error(*known):.1f}"
-            axes.plot(mean_p, share, color=ARM_COLOURS.get(arm, GREY), linewidth=1.2, label=name)
-            axes.scatter(mean_p, share, 150 * images / len(rows) + 8, ARM_COLOURS.get(arm, GREY))
+            line, colour = (points["predicted"], points["observed"]), ARM_COLOURS.get(arm, GREY)
+            axes.plot(*line, color=colour, linewidth=1.2, label=name)
+            axes.scatter(*line, 150 * points["images"] / len(rows) + 8, colour)
     labels = {"xlabel": "mean P(anomalous)", "ylabel": "share that is anomalous", "aspect": "equal"}
     limits = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
     finish(axes, legend="ECE × 100", title="Calibration of P(anomalous)", **limits, **labels)

@@ -7,7 +7,6 @@ PosixPath('results/runs/toy/report.html')
 
 import base64
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,13 +24,8 @@ from ladlib import checksums
 from ladlib.data import find_dataset, read_dataset
 from ladlib.parsing import parse
 from ladlib.records import Generation, RunRecord
-from ladlib.report import cards, figures, qualitative, tables
-from ladlib.report.claims import claims_frame, claims_text
-from ladlib.report.defects import defects_frame
-from ladlib.report.doubt import calibration_frame, calibration_text
-from ladlib.report.stored import Stored, read_run, refuse_doubles
-from ladlib.report.study_spoken import read_summaries
-from ladlib.report.varied import sensitivity_frame, sensitivity_text
+from ladlib.report import analysis, cards, figures, qualitative, study_figures, tables
+from ladlib.results import NAMES, RunResults, load_run, refuse_doubles
 from ladlib.runs import RunFolder, write_text
 from ladlib.sanitize import strip_control
 
@@ -59,46 +53,46 @@ def write_report(
     run folder. ``check`` is :func:`ladlib.verify.verify`. Two calls on the same files write the same bytes. Raises
     :class:`UserError` where the run has no readable answers.
     """
-    stored = read_run(run)
-    refuse_doubles(stored.generations)
-    answers = pd.DataFrame([one.model_dump() for one in stored.generations])
-    data = data or Path(str(stored.record.parameters.get("data") or run.data))
-    frames, texts = _tables(run, stored)
-    drawn = _figures(stored, answers, frames, data)  # everything that can fail comes before the first file is written
-    write_text(run.metrics_json, "[\n" + ",\n".join(json.dumps(row) for row in stored.metrics) + "\n]\n")
-    for name, frame in frames.items():
-        tables.write(frame, run.tables, name, texts[name])
+    results = load_run(run)
+    refuse_doubles(results.answers)
+    data = data or Path(str(results.record.parameters.get("data") or run.data))
+    frames = tables.of_run(results)
+    drawn = _figures(results, frames, data)  # everything that can fail comes before the first file is written
+    tables.write_all(results, run.root, frames)
     for name, (_, figure) in drawn.items():
         figures.save(figure, run, name)
     checksums.write(run, run.metrics_json, run.tables, run.figures)
     images = [(title, figure.alt, _url((run.figures / f"{name}.png",))) for name, (title, figure) in drawn.items()]
     checks = check(run) if check else None
-    write_text(run.report, _render(run, stored, answers, texts, images, checks, data))
+    texts = {name: tables.readable(frame) for name, frame in frames.items()}
+    write_text(run.report, _render(results, texts, images, checks, data))
     return run.report
 
 
-def _tables(run: RunFolder, stored: Stored) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """(frames, the same as text) by name."""
-    summaries = read_summaries(run, {(one.arm, one.seed) for one in stored.generations})
-    frames = {
-        "comparison": tables.comparison(stored),
-        "categories": tables.categories(stored),
-        "calibration": calibration_frame(stored),
-        "defects": defects_frame(stored),
-        "departures": tables.departures(stored.profile),
-        "claims": claims_frame(stored, summaries),
-    }
-    if stored.variations:
-        frames["sensitivity"] = sensitivity_frame(stored)
-    to_text = {"claims": claims_text, "calibration": calibration_text, "sensitivity": sensitivity_text}
-    return frames, {name: to_text.get(name, tables.readable)(frame) for name, frame in frames.items()}
+def write_study(run: RunFolder) -> None:
+    """Write ``tables/study-*`` (csv, md, tex) and ``figures/study-*`` (png, pdf) from the stored files alone.
+
+    What has not been run yet is missing, or says so. Two calls on the same stored files write the same bytes.
+    """
+    results = load_run(run)
+    frames, note, runs = tables.of_study(results), results.profile.label, analysis.collapsed_runs(results)
+    drawn = {"readings": study_figures.readings(analysis.seeds(results), note=note)}
+    if (results.metrics["subset"] == "logical").any():
+        drawn["categories"] = study_figures.categories(results.metrics, note=note)
+    if not results.passes.empty:
+        drawn["passes"] = study_figures.passes(results.passes, note=note)
+    if len(runs) > 1:
+        drawn["collapse"] = study_figures.collapse(runs, note=note)
+    tables.write_all(results, run.root, frames)
+    for name, figure in drawn.items():
+        figures.save(figure, run, f"study-{name}")
+    checksums.write(run, run.metrics_json, run.tables, run.figures)
 
 
-def _figures(
-    stored: Stored, answers: pd.DataFrame, frames: dict[str, pd.DataFrame], data: Path
-) -> dict[str, tuple[str, Figure]]:
+def _figures(results: RunResults, frames: dict[str, pd.DataFrame], data: Path) -> dict[str, tuple[str, Figure]]:
     """Name to (caption, figure), in the page's order."""
-    protocol, note = answers[answers["anomaly"] != "structural"], stored.profile.label
+    answers, note = results.answers, results.profile.label
+    protocol = answers[answers["anomaly"] != "structural"]
     drawn = {}
     if examples := qualitative.draw(answers, data, note=note):
         drawn["qualitative"] = (qualitative.CAPTION, examples)
@@ -114,18 +108,18 @@ def _figures(
     if "sensitivity" in frames:
         changed = figures.sensitivity(frames["sensitivity"], note=note)
         drawn["sensitivity"] = ("Answers that change with the input, on the same pairs", changed)
-    for (arm, seed), log in stored.logs.items():
+    for (arm, seed), log in results.logs.items():
         if log:
-            title = f"Training of {tables.NAMES.get(arm, arm)}, seed {seed}"
+            title = f"Training of {NAMES.get(arm, arm)}, seed {seed}"
             drawn[f"training-{arm}-seed{seed}"] = (title, figures.training(log, note=f"{title}: {note}"))
     return drawn
 
 
 def _render(
-    run: RunFolder, stored: Stored, answers: pd.DataFrame, texts: dict[str, pd.DataFrame],
-    images: list[tuple[str, str, str]], checks: Sequence[Verdict] | None, data: Path,
+    results: RunResults, texts: dict[str, pd.DataFrame], images: list[tuple[str, str, str]],
+    checks: Sequence[Verdict] | None, data: Path,
 ) -> str:  # fmt: skip
-    explored = explore(answers, data, LARGEST - 1_500_000 - sum(len(url) for *_, url in images))
+    explored = explore(results.answers, data, LARGEST - 1_500_000 - sum(len(url) for *_, url in images))
     environment = Environment(
         loader=PackageLoader("ladlib.report", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -136,16 +130,16 @@ def _render(
     )
     script = bundle + "\n" + environment.get_template("report.js.j2").render(chosen=chosen)
     counts = Counter(one.verdict for one in checks or ())
-    last_groups = [cards.first_with_spread(groups[::-1]) for groups in stored.rollouts.values()]
+    last_groups = [cards.first_with_spread(groups[::-1]) for groups in results.rollouts.values()]
     return environment.get_template("report.html.j2").render(
-        record=stored.record,
-        profile=stored.profile,
-        toy=stored.is_toy,
+        record=results.record,
+        profile=results.profile,
+        toy=results.is_toy,
         **{name: texts.get(name) for name in ("comparison", "categories", "calibration", "departures", "sensitivity")},
         claims=texts["claims"],
         checks=None if checks is None else _check_frame(checks),
         counts=", ".join(f"{count} {verdict}" for verdict, count in counts.items()),
-        made=_provenance(stored.record),
+        made=_provenance(results.record),
         images=images,
         groups=[cards.rollout(group).data for group in last_groups if group],
         notes=_notes(explored),
@@ -157,7 +151,7 @@ def _render(
 
 
 def _check_frame(checks: Sequence[Verdict]) -> pd.DataFrame:
-    rows = [(one.verdict, one.subject, one.found, one.expected or tables.MISSING) for one in checks]
+    rows = [(one.verdict, one.subject, one.found, one.expected or "–") for one in checks]
     return pd.DataFrame(rows, columns=["verdict", "subject", "result", "expected"])
 
 
@@ -238,7 +232,7 @@ def _words(rows: pd.DataFrame) -> dict:
     places = {pair: place for place, pair in enumerate(pairs)}
     for answer in answers:
         answer[0] = places[answer[0]]
-    names = [f"{tables.NAMES.get(arm, arm)}, seed {seed}" for arm, seed in models]
+    names = [f"{NAMES.get(arm, arm)}, seed {seed}" for arm, seed in models]
     return {"models": names, "texts": list(texts), "pairs": list(pairs.values()), "answers": answers}
 
 

@@ -18,7 +18,7 @@ from ladlib.parsing import parse, parse_answer
 from ladlib.records import Generation
 from ladlib.report.cards import LONGEST, small
 from ladlib.report.style import GREEN, GREY, INK, RED, canvas, show_image, styled
-from ladlib.report.tables import NAMES
+from ladlib.results import NAMES
 from ladlib.sanitize import strip_control
 from ladlib.toy.statements import judged, sentences
 from ladlib.toy.truth import read_scenes

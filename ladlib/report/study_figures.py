@@ -13,7 +13,7 @@ from ladlib.errors import UserError
 from ladlib.records import ARMS
 from ladlib.report.figures import in_order, read_log, running_mean, step_line
 from ladlib.report.style import ARM_COLOURS, BLUE, GREY, INK, ORANGE, PURPLE, RED, canvas, finish, panels, styled
-from ladlib.report.tables import NAMES
+from ladlib.results import NAMES
 
 READINGS = {
     "balanced_accuracy": "Balanced accuracy, strict answer", "auroc": "AUROC of P(anomalous)",

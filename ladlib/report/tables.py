@@ -1,63 +1,59 @@
-"""The tables: comparison, per category, departures. A label in every row says what its numbers are of.
+"""Tables of a run, as frames, as text, and as files. A label in every row says what its numbers are of.
 
-Values are x 100, as in the paper. The good + logical images come first (the paper's protocol, inferred from
-its accuracies), the full test set beside them. Several seeds of an arm are averaged.
+Values are x 100, as in the paper. The good + logical images come first (the paper's protocol, inferred from its
+accuracies), the full test set after them. Seeds of an arm are averaged.
 """
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
 from io import StringIO
 from pathlib import Path
 from string import Formatter
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from pandas.io.formats.style import Styler
 
-from ladlib.config import Profile
+from ladlib import claims, published
+from ladlib.config import Data, Profile
 from ladlib.metrics import score
-from ladlib.records import ARMS, NEIGHBOURS, TRIVIAL_ARMS
-from ladlib.report import published
-from ladlib.report.latex import latex
-from ladlib.report.stored import Stored, read_run
+from ladlib.records import ARMS, NEIGHBOURS, TRIVIAL_ARMS, Conversation, Sample
+from ladlib.report import analysis, formats
+from ladlib.results import RunResults, load_run
 from ladlib.runs import RunFolder, write_text
-from ladlib.sanitize import escape_csv, strip_control
 from ladlib.statistics import wilson
 
-NAMES = {
-    "base": "base", "sft": "SFT", "grpo_only": "GRPO only", "sft_grpo": "SFT + GRPO",
-    "sft_long": "SFT, longer", "accuracy_only": "SFT + GRPO, accuracy reward only",
-    "format_only": "SFT + GRPO, format reward only", "large": "large",
-    "always_yes": "always yes", "always_no": "always no", "base_rate": "yes at the base rate",
-    "neighbours": "nearest neighbour",
-}  # fmt: skip
-BLINDED = {
+WITHHELD = {
     "blind": ("blind", "shown the reference image twice"),
     "swapped": ("exchanged", "shown the two images exchanged"),
 }
 EXPECTED = ("base", "sft", "sft_grpo", "large")  # arms that have a row even before they are run
-HEADINGS = {
+COMPARISON = {
     "method": "method", "accuracy": "Acc", "f1": "F1", "interval": "Acc, 95 %",
     "balanced_accuracy": "balanced acc", "recall": "recall", "specificity": "specificity", "auroc": "AUROC",
     "unparsed": "unparsed", "format": "well formed", "accuracy_all": "Acc, full test",
     "f1_all": "F1, full test", "images": "images", "seeds": "seeds", "label": "label",
 }  # fmt: skip
-SHORT = {
+HEADINGS = COMPARISON | {
+    "average_precision": "average precision", "f1_max_tuned_on_test": "F1-max, tuned on test", "ece": "ECE",
+    "mcc": "MCC", "ours": "here", "sibling": "sibling projects", "parameter": "changed by", "rule": "kind of rule",
+}  # fmt: skip
+TERMINAL = {
     "balanced_accuracy": "bal",
     "specificity": "spec",
     "format": "form",
     "accuracy_all": "Acc all",
     "f1_all": "F1 all",
 }
+NOTEBOOK = ("method", "accuracy", "interval", "f1", "balanced_accuracy", "recall", "specificity", "auroc", "unparsed")
+TITLES = {"run": "{}", "trivial": "{}, baselines", "published": "{}"}
+SHARES = ["accuracy", "f1", "balanced_accuracy", "recall", "specificity", "auroc"]
 PARAMETERS = {
     "writer": ["data.sft_file"], "tuning": ["model.lora_rank"], "vision": ["model.freeze_vision"],
     "sft_length": ["sft.epochs", "sft.steps"], "grpo_length": ["grpo.epochs", "grpo.steps"],
 }  # fmt: skip
 """What the words in ``departures.csv`` that are no field of a profile are made from."""
-SHARES = ("accuracy", "f1", "balanced_accuracy", "recall", "specificity", "auroc")
-MISSING = "–"
 UNPRINTED = {
     "comparison": ("well formed", "Acc, full test", "F1, full test", "images", "seeds"),
     "categories": ("images",),
@@ -65,117 +61,101 @@ UNPRINTED = {
     "defects": ("unparsed", "seeds"),
     "sensitivity": ("pairs", "recall", "specificity", "unparsed"),
     "claims": ("on", "interval over"),
-    "study-claims": ("of", "on", "interval over"),
     "study-arms": ("Acc", "bal. acc, lenient", "recall", "specificity", "well formed", "unparsed", "images"),
-    "study-seeds": ("bal. acc, lenient", "well formed", "images"),
     "study-rationales": ("images compared", "nothing stated", "words", "seeds"),
 }  # headings that the csv and the Markdown table have, and the printed one has no room for
+SPLITS = {
+    "train": ("train", "good"), "validation": ("validation", "good"), "test good": ("test", "good"),
+    "test logical": ("test", "logical"), "test structural": ("test", "structural"),
+}  # fmt: skip
+TRENDS = [
+    "reward", "accuracy_reward", "format_reward", "frac_reward_zero_std", "completion_length", "clipped_share",
+    "yes_rate", "kl", "entropy",
+]  # fmt: skip
 
 
-def comparison(stored: Stored) -> pd.DataFrame:
-    """One row a method: the run's arms, the trivial ones and other baselines, then the paper's.
+def comparison(results: RunResults) -> pd.DataFrame:
+    """A row a method: the run's arms, the trivial ones and other baselines, then the paper's.
 
-    Columns are the keys of ``HEADINGS`` and ``block`` (run, trivial, published). Shares are x 100.
+    Columns: block (run, trivial, published) and the keys of ``COMPARISON``.
     """
-    label = stored.profile.label
-    present = {row["arm"] for row in stored.metrics}
-    arms = [arm for arm in ARMS if arm in present or arm in EXPECTED]
-    rows = [_arm_row(stored, arm) | {"block": "run", "label": label} for arm in arms]
-    rows += [_arm_row(stored, arm) | {"block": "trivial", "label": label} for arm in TRIVIAL_ARMS]
-    rows += [row | {"block": "trivial"} for row in (*_detector_row(stored), *_blinded_rows(stored))]
-    frame = pd.DataFrame(rows + _published_rows())
-    return frame.reindex(columns=["block", *HEADINGS]).astype({"images": "Int64", "seeds": "Int64"})
+    label = results.profile.label
+    present = {row["arm"] for row in results.scores}
+    rows = [_arm_row(results, arm) | {"block": "run"} for arm in ARMS if arm in present or arm in EXPECTED]
+    rows += [_arm_row(results, arm) | {"block": "trivial"} for arm in TRIVIAL_ARMS]
+    rows = [row | {"label": label} for row in rows]
+    rows += [row | {"block": "trivial"} for row in (*_detector_row(results), *_withheld_rows(results))]
+    printed = published.read("lad_reasoner")[["method", "accuracy", "f1", "recall", "specificity", "balanced_accuracy"]]
+    rows += printed.assign(block="published", label=published.LABEL, images=1136).to_dict("records")
+    return pd.DataFrame(rows, columns=["block", *COMPARISON]).astype({"images": "Int64", "seeds": "Int64"})
 
 
-def name(arm: str, profile: Profile) -> str:
-    """How tables and figures call an arm; the two untrained models with the weights that play them."""
-    weights = {"base": profile.model.base, "large": profile.model.large}
-    return f"{NAMES.get(arm, arm)} ({weights[arm]})" if arm in weights else NAMES.get(arm, arm)
+def _detector_row(results: RunResults) -> Iterator[dict]:
+    """The detector's row, its label with the number of its training images; none where it was not asked."""
+    if len(results.detections):
+        trained_on = sorted(results.detections["trained_on"].unique())
+        images = f"{trained_on[0]}–{trained_on[-1]}" if len(trained_on) > 1 else str(trained_on[0])
+        label = f"{results.profile.label}; no language model, sees {images} good training images a category"
+        yield _arm_row(results, NEIGHBOURS) | {"label": label}
 
 
-def title_of(stored: Stored, arm: str) -> str:
-    """The arm's :func:`name`; what an endpoint answered is called by the model, quantisation and engine there."""
-    served = sorted({one.served for one in stored.of(arm)} - {""})
-    return f"{NAMES.get(arm, arm)} ({'; '.join(served)})" if served else name(arm, stored.profile)
+def _withheld_rows(results: RunResults) -> Iterator[dict]:
+    """Each arm with the test image withheld, and with the images swapped, on some pairs."""
+    for arm, answers in results.variations.groupby("arm", sort=False):
+        for factor, (title, what) in WITHHELD.items():
+            rows = answers[answers["factor"] == factor]
+            label = f"{results.profile.label}; {what}, {rows['id'].nunique()} of the test pairs"
+            row = _scored_row(score(rows), arm, f"{results.title(arm)}, {title}")
+            yield row | {"label": label, "accuracy_all": None, "f1_all": None}
 
 
-def _detector_row(stored: Stored) -> Iterator[dict]:
-    """The detector's row, its label with the number of training images it saw; none where it was not asked."""
-    if stored.detections:
-        saw = sorted({one.trained_on for one in stored.detections})
-        images = f"{saw[0]}–{saw[-1]}" if len(saw) > 1 else str(saw[0])
-        label = f"{stored.profile.label}; no language model, sees {images} good training images a category"
-        yield _arm_row(stored, NEIGHBOURS) | {"label": label}
+def _arm_row(results: RunResults, arm: str) -> dict:
+    return _scored_row(results.scores, arm, results.title(arm))
 
 
-def _blinded_rows(stored: Stored) -> Iterator[dict]:
-    """Each arm that was judged without seeing the test image, and with the images changed about, on some pairs."""
-    for arm in dict.fromkeys(one.arm for one in stored.variations):
-        for factor, (title, what) in BLINDED.items():
-            rows = [one for one in stored.variations if (one.arm, one.factor) == (arm, factor)]
-            images = len({one.id for one in rows})
-            label = f"{stored.profile.label}; {what}, {images} of the test pairs"
-            found = _scored_row(score(rows), arm, f"{title_of(stored, arm)}, {title}")
-            yield found | {"label": label, "accuracy_all": None, "f1_all": None}
-
-
-def _arm_row(stored: Stored, arm: str) -> dict:
-    return _scored_row(stored.metrics, arm, title_of(stored, arm))
-
-
-def _scored_row(metrics: list[dict], arm: str, title: str) -> dict:
-    logical = _pooled(metrics, arm, "logical")
-    if logical is None:
+def _scored_row(scores: list[dict], arm: str, title: str) -> dict:
+    logical = _pooled(scores, arm, "logical")
+    if not logical:
         return {"method": f"{title}: not yet"}
-    whole = _pooled(metrics, arm, "all") or {}
+    whole = _pooled(scores, arm, "all")
     low, high = wilson(round(logical["accuracy"] * logical["n"]), round(logical["n"]))
     return {
         "method": title,
-        **{key: _percent(logical[key]) for key in SHARES},
+        **{key: analysis.percent(logical[key]) for key in SHARES},
         "interval": f"{100 * low:.1f}–{100 * high:.1f}",
-        "unparsed": _percent(logical["unparsed"] / logical["n"]),
-        "format": _percent(logical["format_rate"]),
-        "accuracy_all": _percent(whole.get("accuracy")),
-        "f1_all": _percent(whole.get("f1")),
+        "unparsed": analysis.percent(logical["unparsed"] / logical["n"]),
+        "format": analysis.percent(logical["format_rate"]),
+        "accuracy_all": analysis.percent(whole.get("accuracy")),
+        "f1_all": analysis.percent(whole.get("f1")),
         "images": round(logical["n"]),
         "seeds": logical["seeds"],
     }  # fmt: skip
 
 
-def _pooled(metrics: list[dict], arm: str, subset: str) -> dict | None:
-    """The pooled row of an arm, averaged over its seeds; ``None`` where the arm has no such row."""
-    rows = [row for row in metrics if (row["arm"], row["subset"], row["category"]) == (arm, subset, "pooled")]
+def _pooled(scores: list[dict], arm: str, subset: str) -> dict:
+    """The pooled row of an arm, averaged over its seeds; {} where the arm has no such row."""
+    rows = [row for row in scores if (row["arm"], row["subset"], row["category"]) == (arm, subset, "pooled")]
     if not rows:
-        return None
+        return {}
     frame = pd.DataFrame(rows).drop(columns=["arm", "subset", "category", "seed"]).astype(float)
     means = {key: None if pd.isna(value) else float(value) for key, value in frame.mean(skipna=False).items()}
     return means | {"seeds": len(rows)}
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None else round(100 * share, 1)
-
-
-def _published_rows() -> list[dict]:
-    kept = ["method", "accuracy", "f1", "recall", "specificity", "balanced_accuracy"]
-    rows = published.read("lad_reasoner")[kept].to_dict("records")
-    return [row | {"block": "published", "label": published.LABEL, "images": 1136} for row in rows]
-
-
-def categories(stored: Stored) -> pd.DataFrame:
-    """Every category of every arm on good + logical images, and the paper's accuracies of the 72B, x 100."""
-    rows = [row for row in stored.metrics if row["subset"] == "logical"]
-    ours = pd.DataFrame(rows).groupby(["arm", "category"], sort=False)[["n", *SHARES]].mean().reset_index()
-    ours[list(SHARES)] = (100 * ours[list(SHARES)].astype(float)).round(1)
+def categories(results: RunResults) -> pd.DataFrame:
+    """Every category of every arm on good + logical images, and the paper's accuracies of the 72B."""
+    rows = results.metrics.query("subset == 'logical'").astype(dict.fromkeys(SHARES, float))
+    ours = rows.groupby(["arm", "category"], sort=False)[["n", *SHARES]].mean().reset_index()
+    ours[SHARES] = (100 * ours[SHARES]).round(1)
     ours["n"] = ours["n"].round().astype(int)
-    ours.insert(0, "method", [title_of(stored, arm) for arm in ours.pop("arm")])
+    ours.insert(0, "method", [results.title(arm) for arm in ours.pop("arm")])
     theirs = published.read("lad_reasoner_categories")[["method", "category", "n", "accuracy"]]
-    both = [ours.assign(label=stored.profile.label), theirs.assign(label=published.LABEL)]
+    both = [ours.assign(label=results.profile.label), theirs.assign(label=published.LABEL)]
     return pd.concat(both, ignore_index=True).rename(columns={"n": "images"})
 
 
 def departures(profile: Profile) -> pd.DataFrame:
-    """What the paper says, what its siblings do, what this profile does instead, and which of its values change it.
+    """What the paper says, what sibling projects do, what ``profile`` does instead, and the fields that change it.
 
     The last two columns come from the profile's own values and their names, so they cannot go stale.
     """
@@ -207,79 +187,149 @@ def _length(steps: int, epochs: float) -> str:
     return f"{steps} steps" if steps else f"{epochs:g} epochs"
 
 
-def blocks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The comparison in its three parts, as text, each with its heading."""
-    titles = {"run": "{}", "trivial": "{}, baselines", "published": "{}"}
-    parts = frame.groupby("block", sort=False)
-    return [(titles[block].format(part["label"].iloc[0]), readable(part)) for block, part in parts]
+# As text, on a terminal, in a notebook
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same table as text: headings for keys, one decimal, a dash where there is no value."""
-    shown = frame.drop(columns="block", errors="ignore")
-    return shown.map(_cell).rename(
-        columns=HEADINGS | {"ours": "here", "sibling": "sibling projects", "parameter": "changed by"}
-    )
+    """Any frame of this module, :mod:`analysis` or :mod:`ladlib.claims` as text: headings for keys, one decimal."""
+    makers = {
+        "expected": claims.readable, "flips": analysis.sensitivity_text, "p_holm": analysis.differences_text,
+        "auroc_low": analysis.bands_text, "words_mean_low": analysis.bands_text,
+    }  # fmt: skip
+    if maker := next((maker for column, maker in makers.items() if column in frame), None):
+        return maker(frame)
+    hidden = ["block", *(["arm"] if "method" in frame else [])]
+    return formats.readable(frame.drop(columns=hidden, errors="ignore"), HEADINGS)
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return MISSING if pd.isna(value) else f"{value:.1f}"
-    return MISSING if value is None or value is pd.NA else str(value)
+def blocks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The comparison in its parts, as text, each with its heading."""
+    parts = frame.groupby("block", sort=False)
+    return [(TITLES[block].format(part["label"].iloc[0]), readable(part)) for block, part in parts]
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """A GitHub table of a frame of text; pipes and line ends in cells are escaped."""
-    lines = [list(frame.columns), ["---"] * frame.shape[1], *frame.to_numpy().tolist()]
-    safe = [[_literal(str(cell)) for cell in line] for line in lines]
-    return "".join("| " + " | ".join(line) + " |\n" for line in safe)
+def display(frame: pd.DataFrame, caption: str = "") -> Styler:
+    """A table for a notebook: text that wraps and is escaped, no index; the comparison in blocks."""
+    if "block" in frame:
+        return _display_blocks(frame)
+    styler = Styler(readable(frame), uuid="table", cell_ids=False, escape="html").hide(axis="index")
+    wrapped = {"text-align": "left", "white-space": "pre-wrap", "overflow-wrap": "break-word", "max-width": "34em"}
+    styler.format(escape="html").set_properties(**wrapped, **{"vertical-align": "top"})
+    styler.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
+    return styler.set_caption(escape(caption)) if caption else styler
 
 
-def _literal(cell: str) -> str:
-    """The backslash first: one that the text brings would take the effect of those that are added."""
-    for mark in ("\\", "|", "<"):
-        cell = cell.replace(mark, f"\\{mark}")
-    return cell.replace("](", "]\\(").replace("\n", " ")
-
-
-def write(frame: pd.DataFrame, folder: Path, name: str, shown: pd.DataFrame | None = None) -> None:
-    """Write ``name``.csv with plain keys and numbers, and ``name``.md and ``name``.tex for reading.
-
-    ``shown`` is the frame as text; without one, :func:`readable` makes it. Columns that a printed page is too
-    narrow for (``UNPRINTED``) are left out of the last.
-    """
-    shown = (readable(frame) if shown is None else shown).map(_safe)
-    write_text(folder / f"{name}.csv", csv(frame))
-    write_text(folder / f"{name}.md", markdown(shown))
-    write_text(folder / f"{name}.tex", latex(shown, UNPRINTED.get(name, ())))
-
-
-def csv(frame: pd.DataFrame) -> str:
-    """``frame`` as CSV whose texts no spreadsheet takes for formulas, and no terminal for commands."""
-    texts = frame.select_dtypes(["object", "string"])
-    safe = texts.map(lambda cell: escape_csv(_safe(cell)) if isinstance(cell, str) else cell)
-    changed = [name for name in texts if not safe[name].equals(texts[name])]
-    return frame.assign(**safe[changed]).to_csv(index=False, lineterminator="\n")
-
-
-def _safe(cell: object) -> object:
-    return strip_control(cell) if isinstance(cell, str) else cell
+def _display_blocks(frame: pd.DataFrame) -> Styler:
+    titles = [TITLES[block].format(label) for block, label in zip(frame["block"], frame["label"], strict=True)]
+    shown = readable(frame[list(NOTEBOOK)]).assign(**{"numbers of": titles}).set_index(["numbers of", "method"])
+    styler = Styler(shown, uuid="comparison", cell_ids=False, escape="html")
+    styler.set_properties(**{"text-align": "right", "white-space": "nowrap", "vertical-align": "top"})
+    heads = [("text-align", "left"), ("vertical-align", "top")]
+    styler.set_table_styles([{"selector": "th.row_heading, th.index_name", "props": heads}])
+    return styler.set_caption("× 100; positive is anomalous; good + logical images")
 
 
 def comparison_text(run: RunFolder, width: int = 0) -> str:
-    """The comparison table for a terminal of ``width`` columns; 0: as wide as this one, else 120."""
-    stored = read_run(run)
-    keys = [key for key in HEADINGS if key not in ("interval", "images", "seeds", "label")]
+    """The comparison for a terminal of ``width`` columns; 0: as wide as this one, else 120."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    keys = [key for key in COMPARISON if key not in ("interval", "images", "seeds", "label")]
     table = Table(box=SIMPLE_HEAD, collapse_padding=True, title_justify="left")
     table.title = f"{run.root}: x 100 on good + logical images; positive is anomalous"
     for key in keys:
-        table.add_column(SHORT.get(key, HEADINGS[key]), justify="left" if key == "method" else "right")
-    for title, rows in blocks(comparison(stored)[["block", "label", *keys]]):
+        table.add_column(TERMINAL.get(key, COMPARISON[key]), justify="left" if key == "method" else "right")
+    for title, rows in blocks(comparison(load_run(run))[["block", "label", *keys]]):
         table.add_section()
         table.add_row(Text(title, style="bold"))
         for row in rows.drop(columns="label").to_numpy().tolist():
             table.add_row(*(Text(cell) for cell in ("  " + row[0], *row[1:])))
     text = StringIO()
-    columns = width or shutil.get_terminal_size(fallback=(120, 24)).columns
-    Console(file=text, width=columns).print(table)
+    Console(file=text, width=width or shutil.get_terminal_size(fallback=(120, 24)).columns).print(table)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+
+
+# As files
+
+
+def of_run(results: RunResults) -> dict[str, pd.DataFrame]:
+    """The tables of a run by name; sensitivity where inputs were changed."""
+    frames = {
+        "comparison": comparison(results), "categories": categories(results),
+        "calibration": analysis.calibration(results), "defects": analysis.defects(results),
+        "departures": departures(results.profile), "claims": claims.table(results),
+    }  # fmt: skip
+    return frames | ({"sensitivity": analysis.sensitivity(results)} if len(results.variations) else {})
+
+
+def of_study(results: RunResults) -> dict[str, pd.DataFrame]:
+    """The tables of a study by name; rationales and passes where they were stored."""
+    frames = {"study-arms": analysis.arms(results), "study-differences": analysis.differences(results)}
+    frames |= {"study-rationales": analysis.rationales(results)} if results.rationales else {}
+    return frames | ({"study-passes": analysis.passes(results)} if len(results.passes) else {})
+
+
+def write_all(results: RunResults, folder: Path, frames: Mapping[str, pd.DataFrame] | None = None) -> None:
+    """Write metrics.json, and tables/*.{csv,md,tex} of ``frames`` (of the run where None), into ``folder``."""
+    rows = ",\n".join(json.dumps(row) for row in results.scores)  # a row a line: a change shows as its lines
+    write_text(folder / "metrics.json", f"[\n{rows}\n]\n")
+    for name, frame in (of_run(results) if frames is None else frames).items():
+        formats.write(frame, readable(frame), folder / "tables", name, UNPRINTED.get(name, ()))
+
+
+# Of one stage, for its notebook
+
+
+def counts(samples: Iterable[Sample]) -> pd.DataFrame:
+    """A row a category: images found of each split and kind, and how many MVTec LOCO AD's release has."""
+    from ladlib.data.layout import published as published_counts
+
+    keys, released = [(one.category, one.split, one.anomaly) for one in samples], published_counts("mvtec_loco")
+    names = sorted({category for category, split, _ in released if split == "test"})
+    columns = {
+        title: [f"{keys.count((name, *kind))} (released: {released[name, *kind][0]})" for name in names]
+        for title, kind in SPLITS.items()
+    }
+    return pd.DataFrame({"category": names} | columns)
+
+
+def views(samples: Iterable[Sample], folder: Path, data: Data) -> pd.DataFrame:
+    """What the model gets of each category's images: size on disk, size as the model sees it, visual tokens."""
+    from ladlib.data.images import fitted_size, read_size, tokens
+
+    rows = []
+    for sample in samples:
+        size = read_size(folder / sample.image)
+        seen = fitted_size(*size, data.min_pixels, data.max_pixels)
+        rows.append((sample.category, "{} × {}".format(*size), "{} × {}".format(*seen), tokens(seen)))
+    columns = ["category", "on disk", "as the model sees it", "visual tokens"]
+    return pd.DataFrame(rows, columns=columns).value_counts(sort=False).rename("images").reset_index()
+
+
+def conversation_kinds(conversations: Iterable[Conversation]) -> pd.DataFrame:
+    """A row a type of question: how many, about how many images, and one answer of each."""
+    rows = [(one.kind, one.pair.id, one.answer) for one in conversations]
+    types = pd.DataFrame(rows, columns=["type", "image", "answer"]).groupby("type")
+    columns = {"conversations": types.size(), "images": types["image"].nunique(), "an answer": types["answer"].first()}
+    return pd.DataFrame(columns).sort_values("conversations", ascending=False).reset_index()
+
+
+def right_answers(conversations: Sequence[Conversation], answers: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Share of answers that are right word for word: a row a type of question, a column a model."""
+    expected = [one.answer.strip() for one in conversations]
+    right = {
+        name: [text.strip() == answer for text, answer in zip(texts, expected, strict=True)]
+        for name, texts in answers.items()
+    }
+    types = pd.DataFrame({"type": [one.kind for one in conversations]} | right).groupby("type")
+    return types.mean().map("{:.0%}".format).assign(questions=types.size()).reset_index()
+
+
+def start_and_end(log: Sequence[dict], share: float = 0.2) -> pd.DataFrame:
+    """Mean of each quantity over the first and the last ``share`` of the steps of GRPO, and the change."""
+    frame = pd.DataFrame(log)[TRENDS].astype(float)
+    count = max(1, round(share * len(frame)))
+    first, last = frame.head(count).mean(), frame.tail(count).mean()
+    return pd.DataFrame({"start": first, "end": last, "change": last - first}).round(3).rename_axis("mean over steps")

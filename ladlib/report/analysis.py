@@ -1,0 +1,311 @@
+"""Tables that look behind the scores: certainty, defects, changed inputs, changed answers, and the arms of a study.
+
+Shares are x 100, on good + logical images where nothing else is said. Unparsed answers are wrong, as everywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ladlib.claims import ARM, RULES, by_image, difference, seeds_of
+from ladlib.errors import UserError
+from ladlib.metrics import RULES as RULE_TYPES
+from ladlib.metrics import SUBSETS, is_right, is_right_leniently, measure, outcomes
+from ladlib.parsing import parse, parse_answer
+from ladlib.records import ARMS, TRIVIAL_ARMS
+from ladlib.report.formats import MISSING, banded, cell_text, readable
+from ladlib.results import NAMES, RunResults, name
+from ladlib.sanitize import strip_control
+from ladlib.statistics import holm, mcnemar, p_text, paired_bootstrap, wilson
+from ladlib.toy.truth import summary
+
+CALIBRATION = ("auroc", "average_precision", "f1", "f1_max_tuned_on_test", "ece", "mcc")
+CELL = ["category", "kind", "defect"]
+CONDITIONS = {
+    "none": "as evaluated", "blind": "blind: reference twice", "swapped": "images exchanged",
+    "reference": "reference image", "wording": "wording", "order": "order", "batch": "batch size",
+    "dtype": "numeric type",
+}  # fmt: skip
+SCORES = ["accuracy", "recall", "specificity"]
+ARM_SCORES = {
+    "accuracy": "Acc", "balanced_accuracy": "bal. acc, strict", "lenient_balanced_accuracy": "bal. acc, lenient",
+    "auroc": "AUROC", "f1": "F1", "recall": "recall", "specificity": "specificity", "format_rate": "well formed",
+    "unparsed": "unparsed",
+}  # fmt: skip
+STUCK_STEPS = 5  # of always or never answering yes at the end of a training
+COLLAPSES = {
+    "accuracy_only": "accuracy reward only", "unbalanced": "unbalanced labels", "high_rate": "learning rate too high",
+}  # fmt: skip
+RATIONALE_SHARES = {
+    "statements_true": "statements true", "difference_named": "difference named", "agree": "answer agrees",
+    "compared": "images compared", "empty": "nothing stated",
+}  # fmt: skip
+RATIONALES = RATIONALE_SHARES | {"statements_mean": "statements", "words_mean": "words"}
+AGAINST = ("base", "sft", "sft_long", "accuracy_only", "format_only", "grpo_only", "large")
+
+
+def calibration(results: RunResults) -> pd.DataFrame:
+    """A row an arm, seeds averaged: method, what P(anomalous) is worth (``CALIBRATION``), images, seeds, label.
+
+    F1-max is tuned on the very images it is scored on. A measure that one seed lacks is NaN.
+    """
+    arms = _pooled(results).groupby("arm", sort=False)
+    means = (100 * arms[list(CALIBRATION)].agg(lambda column: column.mean(skipna=False))).round(1) + 0.0  # no -0.0
+    frame = means.assign(images=arms["n"].mean().round().astype(int), seeds=arms.size(), label=results.profile.label)
+    frame.insert(0, "method", [results.title(arm) for arm in frame.index])
+    return frame.reset_index(drop=True)
+
+
+def _pooled(results: RunResults) -> pd.DataFrame:
+    rows = results.metrics.query("subset == 'logical' and category == 'pooled'")
+    numbers = rows.columns.difference(["arm", "seed", "subset", "category"])
+    return rows.astype(dict.fromkeys(numbers, float))
+
+
+def defects(results: RunResults) -> pd.DataFrame:
+    """A row an arm, category, kind and defect of all images, seeds averaged, with Wilson's 95 % interval.
+
+    Columns: method, category, kind, defect, images, right, low, high, unparsed, seeds, label. On good images right is
+    specificity, elsewhere recall. Images with several defects count once, under all their names.
+    """
+    rows = results.answers.rename(columns={"anomaly": "kind"})
+    rows = rows.assign(right=is_right(rows), unparsed=[parse_answer(text) is None for text in rows["text"]])
+    seeds = rows.groupby(["arm", "seed", *CELL], sort=False)[["right", "unparsed"]].mean()
+    seeds["images"] = rows.groupby(["arm", "seed", *CELL], sort=False).size()
+    cells = seeds.groupby(["arm", *CELL], sort=False)
+    frame = cells.mean().assign(seeds=cells.size()).reset_index().sort_values(CELL, kind="stable")
+    ends = [wilson(round(row.right * row.images), round(row.images)) for row in frame.itertuples()]
+    frame[["low", "high"]] = ends
+    shares = ["right", "low", "high", "unparsed"]
+    frame[shares] = frame[shares].mul(100).round(1)
+    frame["images"] = frame["images"].round().astype(int)
+    methods = frame["arm"].map({arm: results.title(arm) for arm in frame["arm"].unique()})
+    columns = ["method", *CELL, "images", *shares[:3], "unparsed", "seeds", "label"]
+    return frame.assign(method=methods, label=results.profile.label)[columns]
+
+
+def sensitivity(results: RunResults) -> pd.DataFrame:
+    """A row an arm, seed and changed input: scores, flips with Wilson's 95 % interval, mean |change of P|.
+
+    Columns: method, seed, condition, pairs, accuracy, recall, specificity, unparsed, flips, low, high, change, label.
+    A flip is another answer than to the unchanged input, an unparsed one counting as an answer of its own.
+    """
+    columns = ["method", "seed", "condition", "pairs", *SCORES, "unparsed", "flips", "low", "high", "change", "label"]
+    rows = []
+    for (arm, seed), answers in results.variations.groupby(["arm", "seed"], sort=False):
+        cells = {cell: rows.set_index("id") for cell, rows in answers.groupby(["factor", "level"], sort=False)}
+        for (factor, level), cell in cells.items():
+            scores, usual = measure(outcomes(cell)), cells.get(("none", ""))
+            row = {"method": results.title(arm), "seed": seed, "pairs": len(cell), "label": results.profile.label}
+            row["condition"] = CONDITIONS[factor] + (f": {level}" if level else "")
+            row |= {key: percent(scores[key]) for key in SCORES} | {"unparsed": percent(scores["unparsed"] / len(cell))}
+            rows.append(row | (_flips(usual, cell) if factor != "none" and usual is not None else {}))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _flips(usual: pd.DataFrame, cell: pd.DataFrame) -> dict:
+    both = usual.index.intersection(cell.index, sort=False)
+    if both.empty:
+        return {}
+    first, second = usual.loc[both], cell.loc[both]
+    pairs = zip(first["text"].map(parse_answer), second["text"].map(parse_answer), strict=True)
+    flips = sum((old or "") != (new or "") for old, new in ((_none(a), _none(b)) for a, b in pairs))
+    low, high = wilson(flips, len(both))
+    change = float((second["p_yes"] - first["p_yes"]).abs().mean(skipna=False))
+    ends = {"flips": flips / len(both), "low": low, "high": high, "change": change}
+    return {key: percent(value) for key, value in ends.items()}
+
+
+def _none(answer: object) -> str | None:
+    return answer if isinstance(answer, str) else None
+
+
+def percent(share: float | None, decimals: int = 1) -> float | None:
+    """A share x 100, rounded; None stays None."""
+    return None if share is None else round(100 * share, decimals)
+
+
+def sensitivity_text(frame: pd.DataFrame) -> pd.DataFrame:
+    spans = [f"{row.low:.1f}–{row.high:.1f}" if pd.notna(row.low) else MISSING for row in frame.itertuples()]
+    shown = frame.assign(low=spans).drop(columns="high").astype({"seed": str, "pairs": str})
+    return readable(shown, {"low": "flips, 95 %", "change": "mean change of P", "accuracy": "Acc"})
+
+
+def forms(answers: pd.DataFrame) -> pd.DataFrame:
+    """Per arm: how many answers are well formed, unparsed or cut off, the lenient accuracy (shares)."""
+    marked = pd.DataFrame(
+        {
+            "arm": _arms(answers), "well formed": [parse(text).well_formed for text in answers["text"]],
+            "unparsed": [parse_answer(text) is None for text in answers["text"]],
+            "cut off": answers["finish"] == "length", "accuracy": is_right(answers),
+            "accuracy, first yes or no anywhere": is_right_leniently(answers),
+        }
+    )  # fmt: skip
+    arms = marked.groupby("arm", sort=False)
+    frame = arms.mean().round(3)
+    frame.insert(0, "images", arms.size())
+    return frame
+
+
+def unparsed(answers: pd.DataFrame, n: int = 6) -> pd.DataFrame:
+    """The first ``n`` completions that no answer can be parsed from; empty where there are none."""
+    rows = answers[[parse_answer(text) is None for text in answers["text"]]].head(n)
+    return rows[["arm", "id", "label"]].assign(completion=[strip_control(text)[:400] for text in rows["text"]])
+
+
+def changes(answers: pd.DataFrame, steps: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Two arms on the same images: answers mended and broken, the difference and how sure it is.
+
+    ``steps`` are (before, after) arms. The interval is a paired bootstrap's, in points; p is McNemar's exact, with
+    Holm's correction over all ``steps``, which are the family of claims.
+    """
+    right = {arm: is_right(rows).set_axis(rows["id"]) for arm, rows in answers.groupby("arm", sort=False)}
+    rows, p_values = [], []
+    for before, after in steps:
+        if missing := {before, after} - right.keys():
+            raise UserError(f"There are no answers of {min(missing)}.", "Run notebook 04_evaluation first.")
+        ids = sorted(set(right[before].index) & set(right[after].index))
+        first, second = right[before].loc[ids].to_numpy(), right[after].loc[ids].to_numpy()
+        gain, low, high = (100 * value for value in paired_bootstrap(first, second))
+        p_values.append(mcnemar(first, second))
+        rows.append(
+            {
+                "change": f"{NAMES.get(before, before)} → {NAMES.get(after, after)}", "images": len(ids),
+                "mended": int((second & ~first).sum()), "broken": int((first & ~second).sum()),
+                "accuracy, points": f"{gain:+.1f}", "95 % interval": f"{low:+.1f} to {high:+.1f}",
+            }
+        )  # fmt: skip
+    texts = {"McNemar p": map(p_text, p_values), "p, Holm": map(p_text, holm(p_values))}
+    return pd.DataFrame(rows).assign(**{key: list(values) for key, values in texts.items()})
+
+
+def _arms(answers: pd.DataFrame) -> pd.Series:
+    if answers.empty:
+        raise UserError("There are no generations to show.", "Run notebook 04_evaluation first.")
+    return answers["arm"].map(lambda arm: NAMES.get(arm, arm))
+
+
+# The arms of a study over its seeds; a band is the lowest and the highest seed
+
+
+def seeds(results: RunResults) -> pd.DataFrame:
+    """A row an arm and seed: arm, seed, method, the keys of ``ARM_SCORES``, images, label."""
+    rows = _pooled(results)
+    scores = rows.assign(unparsed=rows["unparsed"] / rows["n"])[list(ARM_SCORES)]
+    scores = scores.map(lambda share: round(100 * share, 2))
+    methods = [name(arm, results.profile) for arm in rows["arm"]]
+    frame = pd.concat([rows[["arm", "seed"]].assign(method=methods), scores], axis=1)
+    return frame.assign(images=rows["n"].round().astype(int), label=results.profile.label).reset_index(drop=True)
+
+
+def arms(results: RunResults) -> pd.DataFrame:
+    """A row an arm: the mean over seeds of each key of ``ARM_SCORES``, with ``<key>_low`` and ``<key>_high``.
+
+    All arms of the study have a row, those not run yet one without values; then other arms, then the trivial ones.
+    """
+    by_seed = seeds(results).groupby("arm", sort=False)
+    bands = _bands(by_seed, ARM_SCORES)
+    others = [arm for arm in bands.index if arm not in ARMS + TRIVIAL_ARMS]
+    order = [*ARMS, *others, *TRIVIAL_ARMS]
+    counts = {"images": by_seed["images"].min().reindex(order).astype("Int64")}
+    counts["seeds"] = by_seed.size().reindex(order, fill_value=0).astype("Int64")
+    frame = bands.reindex(order).round(2).assign(**counts, label=results.profile.label).rename_axis("arm").reset_index()
+    frame.insert(1, "method", [name(arm, results.profile) for arm in frame["arm"]])
+    return frame
+
+
+def _bands(by_seed, keys: Mapping[str, str]) -> pd.DataFrame:
+    """Mean, lowest and highest seed of each key; NaN where one seed is."""
+    ends = {"": np.mean, "_low": np.min, "_high": np.max}
+    parts = {
+        f"{key}{end}": by_seed[key].agg(lambda of, f=f: f(of.to_numpy())) for key in keys for end, f in ends.items()
+    }
+    return pd.DataFrame(parts)
+
+
+def rationales(results: RunResults) -> pd.DataFrame:
+    """A row an arm: the mean over seeds of what the scenes say about its rationales (``RATIONALES``), with its band."""
+    rows = [
+        {"arm": arm} | summary([row for row in checked if row["anomaly"] in SUBSETS["logical"]])
+        for (arm, _), checked in results.rationales.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["arm", *RATIONALES]).astype(dict.fromkeys(RATIONALES, float))
+    frame[list(RATIONALE_SHARES)] *= 100
+    by_seed = frame.groupby("arm", sort=False)
+    bands = _bands(by_seed, RATIONALES).assign(seeds=by_seed.size(), label=results.profile.label)
+    bands = bands.reindex([arm for arm in ARMS if arm in bands.index]).round(2).rename_axis("arm").reset_index()
+    bands.insert(1, "method", bands["arm"].map(NAMES))
+    return bands
+
+
+def bands_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """:func:`arms` or :func:`rationales` as text: mean and band in one cell; an arm without answers says so."""
+    titles = RATIONALES if "words_mean" in frame else ARM_SCORES
+    ends = {key: (frame[key], frame[f"{key}_low"], frame[f"{key}_high"]) for key in titles}
+    shown = {title: list(map(banded, *ends[key])) for key, title in titles.items()}
+    methods = frame["method"].where(frame["seeds"] > 0, frame["method"] + ": not run")
+    rest = frame[[key for key in ("images", "seeds", "label") if key in frame]].map(cell_text)
+    return pd.DataFrame({"method": methods} | shown).join(rest)
+
+
+def differences(results: RunResults) -> pd.DataFrame:
+    """SFT + GRPO minus each other arm over all seeds, and minus base for every seed, by three scoring rules.
+
+    Columns: arm (the one subtracted), against (its name), seeds, reading, difference, low, high, p, p_holm, images,
+    label; points. Images that one seed has not answered are left out of that comparison. ``p_holm`` is Holm's
+    correction over all rows, which are the family of claims.
+    """
+    answers = by_image(results)
+    trained = {seed: rows for (arm, seed), rows in sorted(answers.items()) if arm == ARM}
+    base = seeds_of(answers, "base")
+    compared = [("base", str(seed), base, [rows]) for seed, rows in trained.items() if base]
+    compared += [(arm, "all", seeds_of(answers, arm), list(trained.values())) for arm in AGAINST if trained]
+    rows = []
+    for arm, over, first, second in compared:
+        for rule in RULES if first else ():
+            (value, low, high), p, images = difference(rule, first, second, p=True)
+            ends = [round(end, 2) for end in (value, low, high)]
+            rows.append((arm, NAMES[arm], over, rule, *ends, p, np.nan, images, results.profile.label))
+    columns = ["arm", "against", "seeds", "reading", "difference", "low", "high", "p", "p_holm", "images", "label"]
+    frame = pd.DataFrame(rows, columns=columns)
+    known = frame["p"].notna()
+    frame.loc[known, "p_holm"] = holm(frame.loc[known, "p"].tolist())
+    return frame.astype({"p_holm": float}).round({"p": 6, "p_holm": 6})
+
+
+def differences_text(frame: pd.DataFrame) -> pd.DataFrame:
+    spans = [MISSING if pd.isna(row.low) else f"{row.low:+.1f} to {row.high:+.1f}" for row in frame.itertuples()]
+    signed = [MISSING if pd.isna(value) else f"{value:+.1f}" for value in frame["difference"]]
+    p = {key: [MISSING if pd.isna(value) else p_text(value) for value in frame[key]] for key in ("p", "p_holm")}
+    shown = frame.assign(difference=signed, low=spans, **p).drop(columns=["arm", "high"])
+    titles = {"against": "SFT + GRPO minus", "difference": "points", "low": "95 % interval", "p_holm": "p, Holm"}
+    return readable(shown, titles)
+
+
+def passes(results: RunResults) -> pd.DataFrame:
+    """A row an arm and type of rule of the sampled answers, seeds averaged; a column per k."""
+    frame, keys = results.passes, ["arm", "rule"]
+    wide = frame.groupby([*keys, "k"], sort=False)["pass_at"].mean().mul(100).round(2).unstack()
+    wide.columns = [f"pass@{k}" for k in wide.columns]
+    wide["seeds"] = frame.groupby(keys)["seed"].nunique()
+    order = pd.MultiIndex.from_product([ARMS, (*RULE_TYPES, "all")], names=keys)
+    wide = wide.loc[[key for key in order if key in wide.index]].reset_index().assign(label=results.profile.label)
+    wide.insert(1, "method", wide["arm"].map(NAMES))
+    return wide
+
+
+def collapsed_runs(results: RunResults) -> dict[str, list[dict]]:
+    """Title to log rows: a healthy run first, then its seeds that ended in one answer, then the collapses there are.
+
+    {} where no run is healthy.
+    """
+    logs = {key: rows for key, rows in sorted(results.logs.items()) if rows}
+    of_seed = {seed: rows for (arm, seed), rows in logs.items() if arm == ARM}
+    last = {seed: {row.get("yes_rate") for row in rows[-STUCK_STEPS:]} for seed, rows in of_seed.items()}
+    stuck = [seed for seed, rates in last.items() if rates in ({0.0}, {1.0})]
+    healthy = next((rows for seed, rows in of_seed.items() if seed not in stuck), None)
+    if healthy is None:
+        return {}
+    others = {title: rows for (arm, _), rows in logs.items() for name, title in COLLAPSES.items() if arm == name}
+    return {"healthy": healthy} | {f"same settings, seed {seed}": of_seed[seed] for seed in stuck} | others

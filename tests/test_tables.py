@@ -1,0 +1,513 @@
+"""The tables of a run and of a study from answers that no model wrote: hand-worked values, dashes, and safe files."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from made_up import CATEGORIES, grpo_rows, made_up, made_up_arm, made_up_run, write_generations, write_rows
+from tiny import tiny_profile, write_data
+
+from ladlib import published
+from ladlib.config import PROFILES, load_profile
+from ladlib.data import find_dataset, read_dataset
+from ladlib.data.pairing import pair
+from ladlib.errors import UserError
+from ladlib.parsing import parse_answer
+from ladlib.records import Detection, RunRecord, Variation
+from ladlib.report import analysis, formats, tables
+from ladlib.report.page import write_report, write_study
+from ladlib.results import load_run, to_frame
+from ladlib.runs import RELEASED, RunFolder
+from ladlib.sft_data import make_conversations
+from ladlib.statistics import wilson
+
+LABEL = load_profile("toy").label
+
+
+def run_of(root, profile="toy", **arms):
+    """A run whose arms have the given generations."""
+    run = RunFolder(root)
+    run.write(RunRecord(profile=profile, seed=0))
+    for arm, rows in arms.items():
+        for seed in {one.seed for one in rows}:
+            write_generations(run, arm, [one for one in rows if one.seed == seed], seed)
+    return run
+
+
+def row_of(frame, **keys):
+    for key, value in keys.items():
+        frame = frame[frame[key] == value]
+    assert len(frame) == 1
+    return frame.iloc[0]
+
+
+# The run
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return load_run(made_up_run(tmp_path_factory.mktemp("tables") / "run"))
+
+
+def test_a_run_without_generations_or_record_is_refused_with_the_hint(tmp_path):
+    run = RunFolder(tmp_path)
+    with pytest.raises(UserError, match="run.json"):
+        load_run(run)
+    run.write(RunRecord(profile="toy", seed=0))
+    for write in (write_report, write_study):
+        with pytest.raises(UserError, match="no generations.*04_evaluation"):
+            write(run)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json"}
+
+
+@pytest.mark.parametrize("line", ['{"id": "a"}\n', "not json\n"])
+def test_a_damaged_line_is_refused_by_the_name_of_its_file(tmp_path, line):
+    run = made_up_run(tmp_path)
+    with run.generations("base", 0).open("a") as file:
+        file.write(line)
+    with pytest.raises(UserError, match="base-seed0.jsonl"):
+        load_run(run)
+
+
+def test_an_empty_training_log_is_no_reason_to_refuse_the_rest(tmp_path):
+    run = made_up_run(tmp_path)
+    run.log("sft", 0).write_text("")
+    assert load_run(run).logs["sft", 0] == []
+
+
+def test_the_comparison_has_the_run_then_the_trivial_then_the_published_rows(results):
+    frame = tables.comparison(results)
+    assert list(frame["block"].unique()) == ["run", "trivial", "published"]
+    assert list(frame["method"])[:4] == [
+        "base (toy-base)", "SFT: not yet", "SFT + GRPO", "large (toy-large): not yet",
+    ]  # fmt: skip
+    lad = row_of(frame, method="LAD-Reasoner 3B")
+    assert (lad["accuracy"], lad["f1"], lad["label"]) == (60.4, 63.5, published.LABEL)
+    assert set(frame.query("block != 'published'")["label"]) == {LABEL}
+    assert set(tables.categories(results)["label"]) == {LABEL, published.LABEL}
+
+
+def test_the_compared_values_are_the_hand_worked_ones(results):
+    # base answers yes, no to two good and two logical images in each of two categories: half of each right
+    base = tables.comparison(results).iloc[0]
+    assert [base[key] for key in ("accuracy", "f1", "recall", "specificity", "accuracy_all")] == [50.0] * 5
+    assert base["f1_all"] == 57.1  # TP 4, FP 2, FN 4: 8 / 14
+    # sft_grpo: yes, no, yes to three images of a kind, and one unparsed logical one: TP 4, FN 3, FP 4, TN 2
+    trained = tables.comparison(results).iloc[2]
+    assert (trained["images"], trained["accuracy"], trained["unparsed"]) == (13, 46.2, 7.7)
+    assert (trained["format"], trained["f1"]) == (92.3, 53.3)
+
+
+def test_several_seeds_of_an_arm_are_averaged(tmp_path):
+    run = made_up_run(tmp_path)
+    write_generations(run, "base", made_up_arm("base", ["no", "no"], seed=1), seed=1)
+    base = tables.comparison(load_run(run)).iloc[0]
+    assert (base["seeds"], base["recall"], base["specificity"]) == (2, 25.0, 75.0)
+
+
+def test_the_terminal_table_names_every_method_and_label(results):
+    text = tables.comparison_text(results.run, width=140)
+    for part in (LABEL, published.LABEL, "SFT + GRPO", "large (toy-large): not yet", "always yes", "63.5"):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 140
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_departures_are_filled_from_the_profile_and_name_its_fields(profile):
+    profile = load_profile(profile)
+    frame = tables.departures(profile).set_index("item")
+    assert frame.loc["Completions a prompt (G)", "ours"] == str(profile.grpo.group_size)
+    assert not frame["ours"].str.contains(r"[{}]|^$").any()
+    assert frame.loc["SFT learning rate", "parameter"] == "sft.learning_rate, sft.warmup"
+    fields = {name for cell in frame["parameter"] for name in cell.split(", ") if name}
+    assert len(fields) > 20
+    for name in fields:
+        section, field = name.split(".")
+        assert hasattr(getattr(profile, section), field), name
+
+
+def test_departures_show_the_values_that_a_run_was_made_with(tmp_path):
+    run = made_up_run(tmp_path / "run")
+    run.write(run.read().model_copy(update={"parameters": {"grpo.steps": 7, "data": ""}}))
+    assert row_of(tables.departures(load_run(run).profile), item="GRPO length")["ours"] == "7 steps"
+
+
+# An unparsed answer is wrong in every table. Of the 20 images of each category and kind two are unparsed; 14 good ones
+# are passed, 12 anomalous ones found: accuracy 26 / 40 on good + logical images and 38 / 60 on all, and never 72.2 %.
+
+ANSWERS = {
+    "good": ["no"] * 14 + ["yes"] * 4 + [None] * 2,
+    "logical": ["yes"] * 12 + ["no"] * 6 + [None] * 2,
+    "structural": ["yes"] * 12 + ["no"] * 6 + [None] * 2,
+}
+
+
+def answered(arm, answers):
+    return [
+        made_up(arm, category, kind, number, answer, text=None if answer else "I cannot say.")
+        for category in CATEGORIES for kind, listed in answers.items() for number, answer in enumerate(listed)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def unparsed(tmp_path_factory):
+    right = {kind: ["no" if kind == "good" else "yes"] * 20 for kind in ANSWERS}
+    arms = {"sft_grpo": answered("sft_grpo", ANSWERS), "base": answered("base", right)}
+    return load_run(run_of(tmp_path_factory.mktemp("unparsed") / "run", **arms))
+
+
+def test_an_unparsed_answer_is_wrong_in_every_table(unparsed):
+    rows = [row for row in unparsed.scores if row["arm"] == "sft_grpo"]
+    expected = {"logical": 26 / 40, "structural": 26 / 40, "all": 38 / 60}
+    assert all(row["accuracy"] == pytest.approx(expected[row["subset"]]) for row in rows)
+    row = row_of(tables.comparison(unparsed), method="SFT + GRPO")
+    keys = ("accuracy", "recall", "specificity", "balanced_accuracy", "unparsed", "accuracy_all")
+    assert [row[key] for key in keys] == [65.0, 60.0, 70.0, 65.0, 10.0, 63.3]
+    assert set(tables.categories(unparsed).query("method == 'SFT + GRPO'")["accuracy"]) == {65.0}
+    defects = analysis.defects(unparsed).query("method == 'SFT + GRPO'")
+    shares = {"good": 70.0, "logical": 60.0, "structural": 60.0}
+    assert dict(zip(defects["kind"], defects["right"], strict=True)) == shares
+    assert set(defects["unparsed"]) == {10.0} and set(defects["images"]) == {20}
+    for frame in (analysis.arms(unparsed), analysis.seeds(unparsed)):
+        row = row_of(frame, arm="sft_grpo")
+        assert (row["accuracy"], row["balanced_accuracy"], row["unparsed"]) == (65.0, 65.0, 10.0)
+    differences = analysis.differences(unparsed).query("reading == 'strict'")
+    assert set(differences["difference"]) == {-35.0}
+
+
+def test_the_tables_of_forms_and_changes_have_them(unparsed):
+    protocol = unparsed.answers[unparsed.answers["anomaly"] != "structural"]
+    form = analysis.forms(protocol).loc["SFT + GRPO"]
+    assert (form["images"], form["accuracy"], form["unparsed"]) == (80, 0.65, 0.1)
+    change = analysis.changes(protocol, [("base", "sft_grpo")]).iloc[0]
+    assert (change["images"], change["mended"], change["broken"], change["accuracy, points"]) == (80, 0, 28, "-35.0")
+    assert analysis.unparsed(protocol, 3)["completion"].tolist() == ["I cannot say."] * 3
+
+
+# What is undefined or unknown is a dash, never 0 or nan
+
+SERVED = "Qwen2.5-VL-72B-Instruct, FP8, vLLM 0.11"
+
+
+def test_undefined_values_are_a_dash_in_every_table(tmp_path):
+    results = load_run(run_of(tmp_path, sft_grpo=answered("sft_grpo", {"good": ["no"] * 4})))
+    row = row_of(tables.readable(tables.comparison(results)), method="SFT + GRPO")
+    assert {row[key] for key in ("F1", "balanced acc", "recall", "AUROC", "F1, full test")} == {"–"}
+    assert (row["Acc"], row["specificity"]) == ("100.0", "100.0")
+    for name, frame in (tables.of_run(results) | tables.of_study(results)).items():
+        text = formats.markdown(tables.readable(frame))
+        assert "nan" not in text and "None" not in text.replace("None of", ""), name
+    assert set(tables.readable(analysis.differences(results)).get("points", ())) <= {"–"}
+
+
+def test_an_endpoints_arm_without_probabilities_has_dashes_and_is_named_by_its_model(tmp_path):
+    rows = [row.model_copy(update={"p_yes": None, "served": SERVED}) for row in made_up_arm("large", ["yes", "no"])]
+    results = load_run(run_of(tmp_path, large=rows, sft_grpo=made_up_arm("sft_grpo", ["yes", "no"])))
+    shown = row_of(tables.readable(tables.comparison(results)), method=f"large ({SERVED})")
+    assert (shown["AUROC"], shown["Acc"]) == ("–", "50.0")
+    assert tables.categories(results).query("method.str.startswith('large')")["auroc"].isna().all()
+    tables.write_all(results, tmp_path / "out", {})
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {row["auroc"] for row in written if row["arm"] == "large"} == {None}
+    found = analysis.differences(results).query("arm == 'large'").set_index("reading")["difference"]
+    assert pd.isna(found["likelihood"]) and found["strict"] == 0
+
+
+# Answers to changed inputs, and the detector: two good and two logical pairs, (answer, P(anomalous)) by condition
+
+SAID = {
+    ("none", ""): [("no", 0.1), ("yes", 0.9), ("yes", 0.8), ("no", 0.2)],
+    ("blind", ""): [("no", 0.1), ("no", 0.1), ("no", 0.1), ("no", 0.1)],
+    ("swapped", ""): [("no", 0.1), ("yes", 0.9), ("yes", 0.8), ("yes", 0.6)],
+    ("wording", "short"): [("no", 0.3), ("yes", 0.9), ("", 0.4), ("no", 0.2)],
+}
+IMAGES = {"blind": ("reference", "reference"), "swapped": ("test", "reference")}
+
+
+def variations(arm="sft_grpo", seed=0):
+    rows = []
+    for (factor, level), answers in SAID.items():
+        for number, (answer, p) in enumerate(answers):
+            kind, text = "good" if number < 2 else "logical", None if answer else "no answer"
+            one = made_up(arm, "pushpins", kind, number, answer, text=text, seed=seed)
+            known = one.model_dump() | {"answer": parse_answer(one.text), "p_yes": p}
+            shown = IMAGES.get(factor, ("reference", "test"))
+            rows.append(Variation(**known, factor=factor, level=level, shown=shown))
+    return rows
+
+
+def detections(results):
+    firsts = results.answers.drop_duplicates("id", keep="last")
+    names = ["id", "dataset", "category", "anomaly", "defect", "label", "test"]
+    return [
+        Detection(
+            **{name: getattr(row, name) for name in names}, image_sha256=row.images_sha256[1], nearest="n.png",
+            distance=float(number % 3), threshold=1.0, trained_on=40, answer="yes" if number % 3 > 1 else "no",
+        )
+        for number, row in enumerate(firsts.itertuples())
+    ]  # fmt: skip
+
+
+def write_varied(run, rows=None):
+    write_rows(run.sensitivity("sft_grpo", 0), [one.model_dump(mode="json") for one in rows or variations()])
+    write_rows(run.neighbours, [one.model_dump(mode="json") for one in detections(load_run(run))])
+    return run
+
+
+def test_scores_flips_and_changes_are_as_worked_by_hand(tmp_path):
+    results = load_run(write_varied(made_up_run(tmp_path)))
+    frame = analysis.sensitivity(results)
+    usual, blind, short = (row_of(frame, condition=name) for name in
+                           ("as evaluated", "blind: reference twice", "wording: short"))  # fmt: skip
+    assert [usual[name] for name in ("pairs", "accuracy", "recall", "specificity")] == [4, 50.0, 50.0, 50.0]
+    assert pd.isna(usual["flips"]) and pd.isna(usual["change"])
+    assert [blind[name] for name in ("accuracy", "recall", "specificity", "flips")] == [50.0, 0.0, 100.0, 50.0]
+    assert blind["change"] == pytest.approx(100 * (0.8 + 0.7 + 0.1) / 4)
+    assert (blind["low"], blind["high"]) == tuple(round(100 * end, 1) for end in wilson(2, 4))
+    assert (short["flips"], short["unparsed"], short["accuracy"]) == (25.0, 25.0, 25.0)  # unparsed: wrong, and a flip
+    swapped = row_of(frame, condition="images exchanged")
+    assert (swapped["accuracy"], swapped["flips"]) == (75.0, 25.0)  # better, and a flip all the same
+    detector, blind = (row_of(tables.comparison(results), method=name) for name in
+                       ("nearest neighbour", "SFT + GRPO, blind"))  # fmt: skip
+    assert detector["block"] == "trivial" and "no language model, sees 40 good training images" in detector["label"]
+    assert (blind["accuracy"], blind["images"], blind["recall"]) == (50.0, 4, 0.0) and pd.isna(blind["accuracy_all"])
+    assert blind["label"].endswith("; shown the reference image twice, 4 of the test pairs")
+
+
+def test_a_run_still_under_way_is_shown_as_far_as_it_is(tmp_path, results):
+    half = analysis.sensitivity(load_run(write_varied(made_up_run(tmp_path), variations()[:6])))
+    blind = row_of(half, condition="blind: reference twice")
+    assert (blind["pairs"], blind["flips"]) == (2, 50.0)
+    assert tables.readable(analysis.sensitivity(results)).empty and "sensitivity" not in tables.of_run(results)
+
+
+# A study
+
+
+def study_arm(arm, right, seeds=1, count=20):
+    """Good and logical images of two categories, the given share of them right, other ones in each seed."""
+    rows = []
+    for seed in range(seeds):
+        for category in CATEGORIES:
+            for number in range(count):
+                kind = "logical" if number % 2 else "good"
+                label = "yes" if kind == "logical" else "no"
+                is_right = (7 * number // 2 + 3 * seed + len(arm)) % 10 < 10 * right + seed
+                said = label if is_right else {"yes": "no", "no": "yes"}[label]
+                rows.append(made_up(arm, category, kind, number, said, seed=seed))
+        rows.append(made_up(arm, "pushpins", "structural", 900, "no", seed=seed))
+    return rows
+
+
+def checked(true, count=20):
+    """Rows of rationales: ten statements each; a structural one that must not count."""
+    row = {"category": "pushpins", "anomaly": "logical", "label": "yes", "statements": 10, "true": round(10 * true),
+           "unread": 0, "names_difference": True, "implied": "yes", "answer": "yes", "words": 30}  # fmt: skip
+    rows = [row | {"id": str(number), "agrees": number > 0} for number in range(count)]
+    return [*rows, row | {"id": "s", "anomaly": "structural", "true": 0, "agrees": False}]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    arms = {"base": study_arm("base", 0.5), "sft": study_arm("sft", 0.6, 3), "sft_grpo": study_arm("sft_grpo", 0.8, 3)}
+    run = run_of(tmp_path_factory.mktemp("study") / "run", **arms)
+    for seed in range(2):
+        write_rows(run.rationales("sft", seed), checked(0.8 + 0.1 * seed))
+    groups = {"place": [True] * 8, "count": [True] + [False] * 7, "relation": [False] * 8}
+    for arm in ("base", "sft"):
+        rows = [{"id": rule, "arm": arm, "seed": 0, "rule": rule, "right": right} for rule, right in groups.items()]
+        write_rows(run.samples(arm, 0), rows)
+    for arm in ("sft_grpo", "accuracy_only", "high_rate"):
+        write_rows(run.log(arm, 0), [row | {"yes_rate": 0.5} for row in grpo_rows(30)])
+    return load_run(run)
+
+
+def test_an_arm_is_the_mean_of_its_seeds_between_the_lowest_and_the_highest(study):
+    seeds = analysis.seeds(study).query("arm == 'sft'")["balanced_accuracy"]
+    row = row_of(analysis.arms(study), arm="sft")
+    assert len(set(seeds)) > 1 and row["balanced_accuracy"] == pytest.approx(seeds.mean(), abs=0.01)
+    assert (row["balanced_accuracy_low"], row["balanced_accuracy_high"]) == (seeds.min(), seeds.max())
+    assert (row["seeds"], row["images"]) == (3, 40)
+    methods = tables.readable(analysis.arms(study))["method"].tolist()
+    assert "large (toy-large): not run" in methods
+    assert methods[-3:] == ["always yes", "always no", "yes at the base rate"]
+
+
+def test_a_band_is_shown_only_where_it_has_a_width():
+    assert formats.banded(61.24, 60.3, 62.5) == "61.2 (60.3–62.5)"
+    assert formats.banded(61.24, 61.22, 61.24) == "61.2" and formats.banded(*[float("nan")] * 3) == "–"
+
+
+def test_differences_are_pooled_against_each_arm_and_single_against_base(study):
+    frame, arms = analysis.differences(study), analysis.arms(study).set_index("arm")
+    found = set(zip(frame["arm"], frame["seeds"], strict=True))
+    assert found == {("base", "0"), ("base", "1"), ("base", "2"), ("base", "all"), ("sft", "all")}
+    for rule, key in (("strict", "balanced_accuracy"), ("likelihood", "auroc")):
+        row = row_of(frame, arm="sft", reading=rule)
+        assert row["difference"] == pytest.approx(arms.loc["sft_grpo", key] - arms.loc["sft", key], abs=0.02)
+        assert row["low"] <= row["difference"] <= row["high"] and row["images"] == 40
+    assert (frame["p_holm"] >= frame["p"]).all()
+
+
+def test_only_images_that_both_arms_answered_are_compared(tmp_path):
+    run = run_of(tmp_path, base=study_arm("base", 0.5)[:30], sft_grpo=study_arm("sft_grpo", 0.9))
+    assert set(analysis.differences(load_run(run))["images"]) == {30}
+
+
+def test_rationales_and_passes_are_averaged_over_seeds(study):
+    row = analysis.rationales(study).iloc[0]
+    assert (row["statements_true"], row["statements_true_low"], row["statements_true_high"]) == (85.0, 80.0, 90.0)
+    assert (row["words_mean"], row["agree"], row["seeds"]) == (30.0, 95.0, 2)
+    frame = analysis.passes(study)
+    rules = [[arm, rule] for arm in ("base", "sft") for rule in ("place", "count", "relation", "all")]
+    assert frame[["arm", "rule"]].to_numpy().tolist() == rules
+    assert frame["pass@1"].tolist()[:3] == [100.0, 12.5, 0.0] and frame["pass@8"].tolist()[:3] == [100.0, 100.0, 0.0]
+
+
+def test_collapses_are_compared_with_a_healthy_run_and_a_seed_with_one_answer_is_none(study, tmp_path):
+    assert list(analysis.collapsed_runs(study)) == ["healthy", "accuracy reward only", "learning rate too high"]
+    run = run_of(tmp_path, base=study_arm("base", 0.5))
+    write_rows(run.log("sft_grpo", 0), [row | {"yes_rate": 0.0} for row in grpo_rows(30)])
+    assert analysis.collapsed_runs(load_run(run)) == {}
+    write_rows(run.log("sft_grpo", 1), [row | {"yes_rate": 0.5} for row in grpo_rows(30)])
+    assert list(analysis.collapsed_runs(load_run(run))) == ["healthy", "same settings, seed 0"]
+
+
+def test_a_study_has_its_tables_and_figures_the_same_bytes_each_time(study, tmp_path):
+    copy = RunFolder(shutil.copytree(study.run.root, tmp_path / "copy"))
+    write_study(copy)
+    first = {path: path.read_bytes() for path in copy.root.rglob("*") if path.is_file()}
+    names = {path.relative_to(copy.root).as_posix() for path in first}
+    assert {f"tables/study-{name}.{kind}" for name in ("arms", "differences", "rationales", "passes")
+            for kind in ("csv", "md", "tex")} <= names  # fmt: skip
+    figures = ("readings", "categories", "passes", "collapse")
+    assert {f"figures/study-{name}.{kind}" for name in figures for kind in ("png", "pdf")} <= names
+    write_study(copy)
+    assert {path: path.read_bytes() for path in first} == first
+    for file in copy.tables.glob("*.csv"):
+        assert set(pd.read_csv(file)["label"]) == {LABEL}, file.name
+
+
+def test_tables_are_made_without_torch_matplotlib_and_seaborn():
+    code = "import sys, ladlib.report.tables; print({'torch', 'trl', 'matplotlib', 'seaborn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# Of one stage
+
+
+def test_start_and_end_are_means_over_a_fifth_of_the_steps():
+    table = tables.start_and_end([row | {"kl": None} for row in grpo_rows(10)])
+    assert table.loc["reward"].tolist() == [0.15, 0.95, 0.8] and table.loc["kl"].isna().all()
+
+
+def test_tables_of_data_count_images_tokens_and_conversations(tmp_path):
+    data, profile = write_data(tmp_path), tiny_profile(data__sft_samples=4)
+    samples, folder = read_dataset(data, "mvtec_loco"), find_dataset(data, "mvtec_loco")
+    counts = tables.counts(samples).set_index("category")
+    assert counts.loc["juice_bottle"].to_dict() == {
+        "train": "3 (released: 335)", "validation": "1 (released: 54)", "test good": "2 (released: 94)",
+        "test logical": "2 (released: 142)", "test structural": "1 (released: 94)",
+    }  # fmt: skip
+    pairs = pair(samples, seed=0)
+    views = tables.views([one.test for one in pairs], folder, profile.data)
+    sizes = [tuple(map(int, size.split(" × "))) for size in views["as the model sees it"]]
+    assert views["visual tokens"].tolist() == [width // 28 * (height // 28) for width, height in sizes]
+    assert views["images"].sum() == len(pairs)
+    asked = make_conversations(profile, data, 0)
+    assert tables.conversation_kinds(asked)["conversations"].sum() == len(asked)
+    answers = {"before": [f" {one.answer}\n" for one in asked], "after": ["" for _ in asked]}
+    frame = tables.right_answers(asked, answers)
+    assert set(frame["before"]) == {"100%"} and set(frame["after"]) == {"0%"}
+    assert frame["questions"].sum() == len(asked)
+
+
+def test_a_table_in_a_notebook_shows_markup_as_text_and_blocks_alone(results):
+    page = tables.display(pd.DataFrame({"a": ["<script>"]}, index=[77]), "<i>").to_html()
+    assert "<script>" not in page and "<i>" not in page and "77" not in page
+    page = tables.display(tables.comparison(results).query("block == 'published'")).to_html()
+    assert "LAD-Reasoner 3B" in page and "always yes" not in page
+
+
+# As files
+
+HARMFUL = r"_ & % # $ { } ~ ^ \ [x] *y* <b> | → 中 ‮ \end{tabular} $x_1$ " + "\x00"
+PAGE = r"""\documentclass[a4paper]{article}
+\usepackage[margin=25mm]{geometry}
+\usepackage{array,booktabs,longtable}
+\begin{document}
+%s
+\end{document}
+"""
+
+
+@pytest.fixture(scope="module")
+def typeset(tmp_path_factory):
+    """Sets tables in one document and gives its log; skips where there is no TeX."""
+    engine = next(filter(shutil.which, ("tectonic", "pdflatex", "lualatex")), None)
+    if engine is None:
+        pytest.skip("neither tectonic nor pdflatex nor lualatex is on the path: the tables are not compiled")
+
+    def compiled(*files):
+        folder = tmp_path_factory.mktemp("tex")
+        inputs = "\n".join(rf"\noindent\input{{{file.resolve()}}}\clearpage" for file in files)
+        (folder / "tables.tex").write_text(PAGE % inputs, encoding="utf-8")
+        options = ["--keep-logs"] if engine == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
+        command = [engine, *options, "tables.tex"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+        assert done.returncode == 0, done.stdout[-2000:]
+        return (folder / "tables.log").read_text(encoding="utf-8", errors="replace")
+
+    return compiled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", sorted(RELEASED.glob("*/tables/*.tex")), ids=lambda path: path.stem)
+def test_every_released_table_compiles_and_fits_the_page(file, typeset):
+    assert re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide", typeset(file)) == []
+
+
+def test_harmful_cells_compile_and_500_rows_go_over_several_pages(tmp_path, typeset):
+    odd = pd.DataFrame({"a": ["1", "[2pt]", "*", HARMFUL], "b": ["x"] * 4})
+    formats.write(odd, odd, tmp_path, "odd")
+    long = formats.latex(pd.DataFrame({"category": ["pushpins"] * 500, "right": ["1"] * 500}))
+    (tmp_path / "long.tex").write_text(long, encoding="utf-8")
+    assert int(re.search(r"\((\d+) pages", typeset(tmp_path / "odd.tex", tmp_path / "long.tex"))[1]) > 5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a_b & 50 %", r"a\_b \& 50 \%"),
+        ("\\", r"\textbackslash{}"),
+        ("a\nb", "a b"),
+        ("[x]", "{[}x]"),
+        ("中\u202e\x00", "{[}U+4E2D]{[}U+202E]{[}U+0000]"),
+        ("57.3–65.3", "57.3–65.3"),
+    ],
+)
+def test_latex_sets_a_text_as_it_is_written(text, expected):
+    assert formats.escape_latex(text) == expected
+
+
+def test_rows_of_a_printed_table_have_what_their_numbers_are_of_above_them():
+    frame = pd.DataFrame({"m": ["a", "b"], "Acc": ["1.0", "–"], "label": ["toy", "published"]})
+    lines = formats.latex(frame).splitlines()
+    toy, other = (next(number for number, line in enumerate(lines) if name in line) for name in ("toy", "published"))
+    assert (lines[toy + 1], lines[other + 1]) == (r"a & 1.0 \\", r"b & – \\") and lines[1].endswith("{@{}lr@{}}")
+    text = formats.latex(pd.DataFrame({"category": ["pushpins"] * 50, "right": ["1"] * 50}))
+    assert text.count(r"\begin{longtable}") == 1 and r"\endhead" in text
+
+
+def test_text_in_a_table_cannot_break_its_files(tmp_path):
+    frame = pd.DataFrame({"label": ["50 % of a_b & | <c>"], "value": [0.25]})
+    assert "a_b & \\| \\<c>" in formats.markdown(tables.readable(frame))
+    formats.write(frame, tables.readable(frame), tmp_path, "odd")
+    assert r"50 \% of a\_b \&" in (tmp_path / "odd.tex").read_text()
+    assert pd.read_csv(tmp_path / "odd.csv").equals(frame)
+    assert to_frame([]).columns.tolist() == list(load_run(made_up_run(tmp_path / "run")).answers.columns)

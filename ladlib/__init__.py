@@ -21,7 +21,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 IN_REPORT = (
-    "analysis", "cards", "diagrams", "figures", "formats", "page", "qualitative", "study_figures", "tables", "widgets",
+    "analysis", "cards", "diagrams", "figures", "formats", "page", "tables", "widgets",
 )  # fmt: skip
 FUNCTIONS = {"start": "ladlib.notebook", "load_run": "ladlib.results", "load_study": "ladlib.results"}
 

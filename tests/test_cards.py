@@ -8,7 +8,7 @@ from PIL import Image
 
 from ladlib.errors import UserError
 from ladlib.records import Conversation, Pair, Sample
-from ladlib.report import cards, qualitative
+from ladlib.report import cards
 
 TEXTS = (
     "<script>alert(1)</script>",
@@ -74,7 +74,7 @@ def test_half_of_the_answers_shown_are_right_and_half_wrong_where_there_are_enou
     rows += [made_up("sft", "pushpins", "good", 50 + number, "yes") for number in range(wrong)]
     html = cards.answers(frame_of(rows or made_up_arm("sft", ["no"])).head(len(rows)), root).data
     assert (html.count(">right: answers"), html.count(">wrong: answers")) == expected
-    assert html.count("<img") == html.count("alt='reference image") * 2 == 2 * sum(expected)
+    assert html.count("<img") == html.count('alt="1. reference image') * 2 == 2 * sum(expected)
 
 
 def test_a_missing_image_is_refused_by_its_name(root):
@@ -147,21 +147,21 @@ def answered(base, trained, number=0, category="pushpins", anomaly="logical"):
     ],
 )
 def test_a_pair_shows_one_pattern_of_outcomes(base, trained, expected):
-    assert qualitative.pattern(answered(base, trained)["right"]) == expected
+    assert cards.pattern(answered(base, trained)["right"]) == expected
 
 
 def test_the_first_pair_of_a_pattern_is_chosen_of_a_category_not_shown_above():
     pairs = [answered("yes", "yes", 1), answered("yes", "yes", 2), answered("no", "no", 3)]
     pairs.append(answered("no", "no", 4, "screw_bag"))
-    chosen = qualitative.examples(pairs)
+    chosen = cards.examples(pairs)
     assert {name: one["id"].iloc[0] for name, one in chosen.items()} == {
         "every model right": "pushpins/test/logical/001",
         "every model wrong": "screw_bag/test/logical/004",
     }
-    assert qualitative.examples(pairs[:3])["every model wrong"]["id"].iloc[0] == "pushpins/test/logical/003"
+    assert cards.examples(pairs[:3])["every model wrong"]["id"].iloc[0] == "pushpins/test/logical/003"
 
 
 def test_without_the_evaluated_images_there_is_no_figure(tmp_path, root):
     rows = frame_of([*made_up_arm("base", ["yes"]), *made_up_arm("sft_grpo", ["yes"])])
-    assert qualitative.draw(rows, tmp_path / "nothing") is None
-    assert qualitative.draw(rows, root) is None  # other bytes than those evaluated
+    assert cards.qualitative(rows, tmp_path / "nothing") is None
+    assert cards.qualitative(rows, root) is None  # other bytes than those evaluated

@@ -56,7 +56,7 @@ CASES = [
     ("03-4", HALVES, TABLE, ({"yes_rate": 0}, "all four"), (TABLE | {"yes_rate": 1}, "yes by then"),
      (TABLE | {"format_reward": 0}, "format is valid"), (TABLE | {"accuracy_reward": 0}, "reward is left"),
      (TABLE | {"accuracy_reward": 1}, "too much"), (TABLE | {"frac_reward_zero_std": 0}, "eight equal rewards")),
-    ("04-1", RAMBLING, RIGHT / READ, (RIGHT / len(UNREAD), "honest"), (READ / len(UNREAD), "could be parsed at all")),
+    ("04-1", RAMBLING, RIGHT / READ, (RIGHT / len(RAMBLING), "honest"), (READ / len(RAMBLING), "could be parsed at all")),
     ("04-2", FRAME, BEST, (50, "between 0 and 1"), (0, "all images the same")),
     ("04-3", 5, 15, (5, "no gain"), (6, "fair coin"), (10, "Not enough"), (30, "fewer")),
     ("05-1", 200, 0.5, (0.005, "As a share"), (1, "hundred images"), (0.7, "divided")),

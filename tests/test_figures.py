@@ -14,7 +14,7 @@ from PIL import Image
 from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.records import Sample
-from ladlib.report import diagrams, figures, study_figures, style
+from ladlib.report import diagrams, figures, style
 from ladlib.runs import RunFolder
 
 ANSWERS = frame_of([*made_up_arm("base", ["yes", "no"]), *made_up_arm("sft_grpo", ["no", "yes", "yes"])])
@@ -49,17 +49,15 @@ DRAWN = {
     "training of SFT": lambda: figures.training(sft_rows()),
     "training of GRPO": lambda: figures.training(grpo_rows()),
     "training from scratch": lambda: figures.training([{"step": 1, "reward": 0.5, "spread": 1.0}]),
-    "collapse": lambda: study_figures.collapse({"healthy": grpo_rows(30), "learning rate too high": grpo_rows(30)}),
+    "collapse": lambda: diagrams.collapse({"healthy": grpo_rows(30), "learning rate too high": grpo_rows(30)}),
     "groups": lambda: diagrams.groups([made_up_group(), made_up_group((1.0, 1.0), 2)]),
-    "passes": lambda: study_figures.passes(PASSES),
-    "readings": lambda: study_figures.readings(SEEDS),
-    "study_categories": lambda: study_figures.categories(METRICS),
+    "passes": lambda: diagrams.passes(PASSES),
+    "readings": lambda: figures.readings(SEEDS),
+    "study_categories": lambda: figures.study_categories(METRICS),
     "sensitivity": lambda: figures.sensitivity(CHANGED),
     "counts": lambda: diagrams.counts(SAMPLES),
     "defects": lambda: diagrams.defects(SAMPLES),
     "advantages": lambda: diagrams.advantages({"one of four": [2, 1, 1, 1]}),
-    "spread_chance": lambda: diagrams.spread_chance([2, 8]),
-    "objective": lambda: diagrams.objective(0.2),
     "operating_points": lambda: diagrams.operating_points({"x": POINTS}),
     "published_categories": lambda: diagrams.published_categories(PUBLISHED),
 }
@@ -85,9 +83,10 @@ def test_a_notebook_shows_a_figure_as_an_image_with_its_alt_text(capsys, monkeyp
     assert shown[0]["text/html"].startswith("<img") and "alt='Training by step" in shown[0]["text/html"]
 
 
-def test_the_loop_of_grpo_is_an_image_with_alt_text():
-    html = diagrams.loop().data
-    assert "data:image/svg+xml;base64," in html and 'alt="One step of GRPO' in html
+@pytest.mark.parametrize("name", diagrams.DRAWINGS)
+def test_a_drawing_of_notebook_03_is_an_image_with_alt_text(name):
+    html = diagrams.drawing(name).data
+    assert "data:image/svg+xml;base64," in html and f"alt='{diagrams.DRAWINGS[name][:20]}" in html
 
 
 def test_a_note_below_a_figure_says_whose_numbers_it_shows():
@@ -97,7 +96,7 @@ def test_a_note_below_a_figure_says_whose_numbers_it_shows():
 
 def test_a_saved_figure_has_the_same_bytes_twice_and_embeds_its_fonts(tmp_path):
     for place in "ab":
-        figures.save(figures.training(sft_rows()), RunFolder(tmp_path / place), "loss")
+        style.save(figures.training(sft_rows()), RunFolder(tmp_path / place), "loss")
     for form in ("png", "pdf"):
         first, second = ((tmp_path / place / "figures" / f"loss.{form}").read_bytes() for place in "ab")
         assert first == second and len(first) > 1000
@@ -140,20 +139,19 @@ def test_a_running_mean_leaves_gaps_out():
 
 
 def test_a_collapse_is_drawn_beside_the_healthy_run():
-    panels = study_figures.collapse({"healthy": grpo_rows(30), "unbalanced labels": grpo_rows(30)}).axes
+    panels = diagrams.collapse({"healthy": grpo_rows(30), "unbalanced labels": grpo_rows(30)}).axes
     assert len(panels) == 8 and [len(axes.lines) for axes in panels[:2]] == [2, 3]
 
 
 def test_readings_have_a_dot_per_seed_and_one_scale():
-    panels = study_figures.readings(SEEDS).axes
+    panels = figures.readings(SEEDS).axes
     assert len({axes.get_xlim() for axes in panels}) == 1
     assert [len(dots.get_offsets()) for dots in panels[0].collections if len(dots.get_offsets()) > 1] == [3, 3]
 
 
-def test_advantages_and_chances_are_those_of_the_formulas():
+def test_advantages_are_those_of_the_formula():
     heights = [bar.get_height() for bar in DRAWN["advantages"]().axes[1].patches]
     assert np.allclose(heights, [1.5, -0.5, -0.5, -0.5], atol=1e-3)
-    assert max(diagrams.spread_chance([2]).axes[0].lines[0].get_ydata()) == pytest.approx(0.5)
 
 
 def test_a_method_without_recall_is_no_operating_point():
@@ -179,13 +177,11 @@ def test_nothing_to_draw_is_refused():
             draw(empty)
     with pytest.raises(UserError, match="no anomalous"):
         figures.defects_found(ANSWERS[ANSWERS["anomaly"] == "good"])
-    for refused in (lambda: figures.training([]), lambda: study_figures.collapse({"healthy": []})):
+    for refused in (lambda: figures.training([]), lambda: diagrams.collapse({"healthy": []})):
         with pytest.raises(UserError, match="no rows"):
             refused()
-    with pytest.raises(UserError, match="missing"):
-        study_figures.collapse({})
     with pytest.raises(UserError, match="No variant"):
-        study_figures.categories(METRICS.head(0))
+        figures.study_categories(METRICS.head(0))
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "\\alpha $x_1$ $\\frac{", "\u202eseY"])

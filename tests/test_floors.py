@@ -17,23 +17,23 @@ FLOORS = {
         "data", "toy", "prompts", "parsing", "sft_data", "leakage", "generations", "memory",
     ),
     2: (
-        "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "models", "generate", "response",
-        "neighbours", "fast",
+        "rewards", "alarms", "metrics", "statistics", "models", "generate", "response", "neighbours", "fast",
+        "results", "published", "claims",
     ),
     3: (
         "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "report", "sft_writer",
-        "sampling", "launch", "export",
+        "launch", "export",
     ),
     4: (
-        "batch", "runner", "pipeline", "study", "cli_data", "verify", "cli", "doctor", "release",
+        "batch", "runner", "pipeline", "study", "cli_data", "verify", "cli", "doctor",
         "bench", "notebook", "exercises", "__main__",
     ),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
-    "rewards", "alarms", "calibration", "implied", "metrics", "statistics", "neighbours", "endpoint", "evaluate",
-    "response", "sft_writer", "report", "notebook", "pipeline", "study", "verify", "cli", "exercises",
+    "rewards", "alarms", "metrics", "statistics", "neighbours", "endpoint", "evaluate", "results", "published",
+    "claims", "response", "sft_writer", "report", "notebook", "pipeline", "study", "verify", "cli", "exercises",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 

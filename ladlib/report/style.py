@@ -1,20 +1,20 @@
-"""One look for every figure: a colour-blind-safe palette, alt text, files whose bytes repeat.
-
-A figure is drawn by a function under :func:`styled`; in a notebook it shows itself as ``<img alt=...>``.
-"""
+"""One look for every figure: a colour-blind-safe palette, alt text, files whose bytes repeat."""
 
 import base64
 import inspect
 from collections.abc import Callable
 from functools import wraps
 from io import BytesIO
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 from IPython.display import display
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+import ladlib
 from ladlib.runs import RunFolder, write_bytes
 from ladlib.sanitize import escape_html
 
@@ -22,19 +22,15 @@ from ladlib.sanitize import escape_html
 SKY, BLUE, GREEN, ORANGE, RED, PURPLE = "#56B4E9", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
 INK, GREY, PALE, YELLOW = "#26323D", "#8A96A3", "#E3E8ED", "#F0E442"
 ARM_COLOURS = {
-    "base": GREY, "sft": SKY, "grpo_only": ORANGE, "sft_grpo": BLUE, "sft_long": GREEN,
-    "accuracy_only": PURPLE, "format_only": YELLOW, "large": INK,
+    "base": GREY, "sft": SKY, "grpo_only": ORANGE, "sft_grpo": BLUE, "sft_long": GREEN, "accuracy_only": PURPLE,
+    "format_only": YELLOW, "large": INK,
 }  # fmt: skip
+TEMPLATES = Environment(
+    loader=PackageLoader("ladlib.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+    lstrip_blocks=True,
+)  # fmt: skip
 ANOMALY_COLOURS = {"good": SKY, "logical": RED, "structural": ORANGE}
-RC = {
-    "figure.facecolor": "white", "axes.facecolor": "white", "figure.dpi": 100, "font.family": "DejaVu Sans",
-    "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.titlesize": 10.5, "axes.titleweight": "bold",
-    "axes.titlelocation": "left", "axes.titlepad": 7, "axes.edgecolor": GREY, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True, "axes.grid.axis": "y", "grid.color": PALE,
-    "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 9, "ytick.labelsize": 9, "xtick.major.size": 3,
-    "ytick.major.size": 0, "lines.linewidth": 1.8, "legend.frameon": False, "legend.fontsize": 9,
-    "pdf.fonttype": 42, "text.parse_math": False,
-}  # fmt: skip
+STYLE = Path(ladlib.__file__).parent / "assets" / "figures.mplstyle"
 
 
 class Drawing(Figure):
@@ -47,49 +43,34 @@ class Drawing(Figure):
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """``draw`` in this style, its figure closed so that a notebook shows it once.
-
-    The first paragraph of its docstring is the alt text. ``note`` is a line below the figure: whose numbers they are.
-    """
+    """``draw`` in this style; its docstring's first paragraph is the alt text, ``note`` a line below the figure."""
 
     @wraps(draw)
     def inside(*args: object, note: str = "", **kwargs: object) -> Figure:
-        with plt.rc_context(RC):
+        with plt.style.context(STYLE):
             figure = draw(*args, **kwargs)
             if note:
                 figure.supxlabel(note, x=0.99, ha="right", fontsize=8, color=GREY)
             figure.draw_without_rendering()
             figure.set_layout_engine("none")  # laid out once, not again for every file
-        plt.close(figure)
+        plt.close(figure)  # a notebook shows it once
         titles = [" ".join((axes.get_title("left") or axes.get_title("center")).split()) for axes in figure.axes]
-        what, panels = " ".join(inspect.getdoc(draw).split("\n\n")[0].split()), "; ".join(filter(None, titles))
-        figure.alt = f"{what} Panels: {panels}" if panels else what
+        what = " ".join(inspect.getdoc(draw).split("\n\n")[0].split())
+        figure.alt = f"{what} Panels: {'; '.join(filter(None, titles))}"
         return figure
 
     return inside
 
 
-def canvas(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that lays out its parts by itself."""
-    figure = plt.figure(figsize=(width, height), layout="constrained", FigureClass=Drawing)
+def panels(count: int, width: float, height: float, across: int = 4, **grid: object) -> tuple[Figure, list[Axes]]:
+    """A figure and its ``count`` panels of that size in inches, at most ``across`` in a line."""
+    across, down = min(across, count), -(-count // across)
+    figure = plt.figure(figsize=(width * across, height * down), layout="constrained", FigureClass=Drawing)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.03)
-    return figure
-
-
-def single(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of one panel."""
-    figure = canvas(width, height)
-    return figure, figure.subplots()
-
-
-def panels(count: int, width: float, height: float, across: int = 4, **shared: bool) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels of that size each, at most ``across`` in a line."""
-    across = min(across, count)
-    figure = canvas(width * across, height * -(-count // across))
-    grid = figure.subplots(-(-count // across), across, squeeze=False, **shared).ravel()
-    for axes in grid[count:]:
-        axes.remove()
-    return figure, list(grid[:count])
+    axes = list(figure.subplots(down, across, squeeze=False, **grid).ravel())
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, axes[:count]
 
 
 def finish(axes: Axes, percent: bool = False, legend: str = "", **labels: object) -> None:
@@ -101,19 +82,22 @@ def finish(axes: Axes, percent: bool = False, legend: str = "", **labels: object
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), title=legend or None, alignment="left")
 
 
-def show_image(axes: Axes, image: object, colour: str = GREY, width: float = 1.2) -> None:
+def show_image(axes: Axes, image: object, colour: str = GREY) -> None:
     """Draw an image without ticks, in a frame of one colour."""
     axes.imshow(image, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set(visible=True, color=colour, linewidth=width)
+    axes.spines[:].set(visible=True, color=colour, linewidth=1.2)
 
 
 def image_tag(image: bytes, alt: str, style: str = "", mime: str = "png") -> str:
     """HTML of an image no wider than its place; ``alt`` may hold any text."""
-    data = base64.b64encode(image).decode("ascii")
-    return f"<img style='{style}max-width:100%' alt='{escape_html(alt)}' src='data:image/{mime};base64,{data}'>"
+    return f"<img style='{style}max-width:100%' alt='{escape_html(alt)}' src='{data_url(image, mime)}'>"
+
+
+def data_url(image: bytes, mime: str = "png") -> str:
+    """The image inside a URL."""
+    return f"data:image/{mime};base64," + base64.b64encode(image).decode("ascii")
 
 
 def png_bytes(figure: Figure) -> bytes:
@@ -131,6 +115,6 @@ def save(figure: Figure, run: RunFolder, name: str) -> None:
     undated = {"Creator": None, "Producer": None, "CreationDate": None}
     for form, metadata in (("png", {"Software": None}), ("pdf", undated)):
         file = BytesIO()
-        with plt.rc_context(RC):
+        with plt.style.context(STYLE):
             figure.savefig(file, dpi=120, format=form, metadata=metadata)
         write_bytes(run.figures / f"{name}.{form}", file.getvalue())

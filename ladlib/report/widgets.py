@@ -31,7 +31,7 @@ from ladlib.report.interactive import (
     with_grid,
     with_mask,
 )  # fmt: skip
-from ladlib.report.style import INK, RED, SKY, canvas, image_tag, png_bytes, styled
+from ladlib.report.style import INK, RED, SKY, image_tag, panels, png_bytes, styled
 from ladlib.rewards import accuracy_reward, explain_accuracy, explain_format, format_reward
 from ladlib.sanitize import escape_html
 from ladlib.toy import loco
@@ -217,8 +217,7 @@ def _scored(answers: pd.DataFrame, value: float) -> str:
 @styled
 def _histogram(answers: pd.DataFrame, value: float) -> Figure:
     """Good and anomalous images by P(anomalous), and the threshold."""
-    figure = canvas(4.6, 2.6)
-    axes = figure.subplots()
+    figure, (axes,) = panels(1, 4.6, 2.6)
     for label, colour, name in (("no", SKY, "good"), ("yes", RED, "anomalous")):
         values = answers.loc[answers["label"] == label, "p_yes"]
         axes.hist(values, np.linspace(0, 1, 21), color=colour, alpha=0.6, label=name)

@@ -83,7 +83,7 @@ def test_without_the_test_set_there_is_nothing_to_compare_with(data):
 def toy(tmp_path_factory):
     """The toy datasets with fewer images of each kind than in the toy profile."""
     root = tmp_path_factory.mktemp("toy") / "data"
-    few = {"train": 4, "validation": 1, "good": 4, "logical": 4, "structural": 2}
+    few = {"train": 4, "good": 4, "logical": 4, "structural": 2}
     write_datasets(root, load_profile("toy").toy.model_copy(update=few))
     return root
 

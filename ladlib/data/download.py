@@ -104,7 +104,6 @@ def _require_space(out: Path, title: str, fetched: int, unpacked: int) -> None:
 def _fetch(file: SourceFile, path: Path) -> str:
     """Bring ``file`` to ``path`` from the first link that gives it; "" or what each link answered."""
     import pooch
-    from requests.exceptions import RequestException
 
     answers = []
     for url in file.urls:
@@ -116,8 +115,8 @@ def _fetch(file: SourceFile, path: Path) -> str:
             print(f"{path.name} ({_size(file.size)}) from {urlsplit(url).hostname}", flush=True)
             store.fetch(path.name, downloader=downloader)
             return ""
-        except RequestException as error:
-            status = getattr(error.response, "status_code", None)
+        except OSError as error:  # as all of requests' errors are
+            status = getattr(getattr(error, "response", None), "status_code", None)
             answers.append(f"{urlsplit(url).hostname}: {f'HTTP {status}' if status else type(error).__name__}")
         except ValueError:  # of pooch, for a wrong checksum
             answers.append(f"{urlsplit(url).hostname}: another file than the published one, by its SHA-256")

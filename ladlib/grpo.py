@@ -62,6 +62,7 @@ def train(
     first, ``run.log(arm, seed)`` and ``run.rollouts(arm, seed)`` per step and the checkpoint at the end. Raises
     :class:`UserError` for missing data or model, an image of the test set, and batch sizes that do not divide.
     """
+    training.check_trl_options(profile)
     if not profile.model.lora and (Path(model) / "adapter_config.json").is_file():
         # The trainer would load the adapter's base as the frozen model of the KL term.
         raise UserError(f"{model} is an adapter, the profile trains whole models.", "Use its own profile.")

@@ -71,6 +71,10 @@ def reproduce(
     """
     settings = load_profile(profile)
     check_seed(seed)
+    if settings.sft.trl or settings.grpo.trl:
+        from ladlib.training import check_trl_options  # loads torch
+
+        check_trl_options(settings)
     files = {stage.name: (notebooks or notebooks_folder()) / f"{stage.name}.ipynb" for stage in stages}
     values = batch.check(parameters, files)
     selected = _choose(stages, start, only)

@@ -39,6 +39,7 @@ def train(
     Writes ``run.manifest(arm, seed)`` first, ``run.log(arm, seed)`` per step and the checkpoint at the end. Raises
     :class:`UserError` for missing data or model and for an image of the test set.
     """
+    training.check_trl_options(profile)
     conversations = make_conversations(profile, data_root, seed)
     print(f"{arm}: {len(conversations)} conversations about {len({talk.pair.id for talk in conversations})} images")
     files = training_files([talk.pair for talk in conversations], data_root)

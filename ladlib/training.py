@@ -1,5 +1,7 @@
 """What SFT and GRPO share: loading a policy, its adapters, the rows, the step log, resuming, the checkpoint."""
 
+import dataclasses
+import difflib
 import hashlib
 import json
 import os
@@ -8,13 +10,16 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import PrinterCallback, Qwen2_5_VLForConditionalGeneration, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
+from trl import GRPOConfig, SFTConfig
 
 from ladlib.alarms import Alarms, Stopped
 from ladlib.config import Data, Grpo, Lora, Model, Profile, Sft
@@ -79,6 +84,73 @@ def common_arguments(profile: Profile, stage: Sft | Grpo, folder: Path, seed: in
         ddp_find_unused_parameters=False,  # every trained weight is used in each pass
         remove_unused_columns=False,  # the transform and the rewards read the columns
     )  # fmt: skip
+
+
+OURS = frozenset(
+    [
+        "output_dir",
+        "seed",
+        "data_seed",
+        "use_cpu",
+        "dataloader_pin_memory",
+        "learning_rate",
+        "warmup_steps",
+        "max_steps",
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "bf16",
+        "gradient_checkpointing",
+        "save_strategy",
+        "save_total_limit",
+        "logging_nan_inf_filter",
+        "logging_steps",
+        "logging_first_step",
+        "report_to",
+        "disable_tqdm",
+        "ddp_find_unused_parameters",
+        "remove_unused_columns",
+        "gradient_accumulation_steps",
+        "lr_scheduler_type",
+        "max_length",
+        "completion_only_loss",
+        "num_generations",
+        "max_completion_length",
+        "temperature",
+        "top_p",
+        "top_k",
+        "beta",
+        "use_bias_correction_kl",
+        "num_iterations",
+        "loss_type",
+        "scale_rewards",
+        "reward_weights",
+        "disable_dropout",
+        "shuffle_dataset",
+        "use_vllm",
+        "vllm_mode",
+        "generation_kwargs",
+    ]
+)
+"""TRL's options that follow from other values of the profile, or that the method or the log depends on."""
+
+
+def check_trl_options(profile: Profile) -> None:
+    """Raise :class:`UserError` for an option of ``sft.trl`` or ``grpo.trl`` that is unknown, mistyped or ours."""
+    for section, config in (("sft", SFTConfig), ("grpo", GRPOConfig)):
+        types = {field.name: field.type for field in dataclasses.fields(config)}
+        for option, value in getattr(profile, section).trl.items():
+            hint = f"See {config.__name__} of TRL {version('trl')}."
+            if option in OURS:
+                raise UserError(f"{section}.trl: {option} is set by ladlib.", "Use the profile's own values.")
+            if option not in types:
+                similar = ", ".join(difflib.get_close_matches(option, types)) or "no similar one"
+                raise UserError(f"{section}.trl: there is no option {option!r}; similar: {similar}.", hint)
+            try:
+                adapter = TypeAdapter(types[option], config=ConfigDict(arbitrary_types_allowed=True))
+                adapter.validate_python(value, strict=True)
+            except ValidationError as error:
+                expected = getattr(types[option], "__name__", types[option])
+                raise UserError(f"{section}.trl: {option} must be {expected}, got {value!r}.", hint) from error
 
 
 def count_devices() -> int:

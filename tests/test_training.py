@@ -1,4 +1,4 @@
-"""The losses of both stages, which nothing but a new release of the study may change."""
+"""What both stages share: losses, TRL's options, resuming."""
 
 import json
 import platform
@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_base, tiny_profile, write_data
 
-from ladlib import grpo, sft
+from ladlib import grpo, launch, sft, training
 from ladlib.config import load_profile
+from ladlib.errors import UserError
+from ladlib.models import load_model
+from ladlib.pipeline import reproduce
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.toy.datasets import write_datasets
+from ladlib.training import StepLog, state_dir
 
 LOSSES = json.loads(Path(__file__).with_name("losses.json").read_text())
 SPREAD = {"grpo.group_size": 4, "grpo.temperature": 1.5, "model.max_new_tokens": 100}  # groups differ in reward
@@ -55,3 +60,117 @@ def test_two_steps_of_each_stage_lose_what_they_always_lost(tmp_path):
         assert [list(row) for row in measured[name]] == [list(row) for row in rows]
         for row, expected in zip(measured[name], rows, strict=True):
             assert row == pytest.approx(expected, rel=rel, abs=1e-7), name
+
+
+@pytest.mark.parametrize(
+    ("section", "options", "message"),
+    [
+        ("sft", {"wieght_decay": 0.1}, "sft.trl: there is no option 'wieght_decay'; similar: weight_decay"),
+        ("grpo", {"epsilon": "big"}, "grpo.trl: epsilon must be float, got 'big'"),
+        ("grpo", {"mask_truncated_completions": 1}, "must be bool, got 1"),
+        ("sft", {"learning_rate": 0.1}, "sft.trl: learning_rate is set by ladlib"),
+        ("grpo", {"use_vllm": True}, "grpo.trl: use_vllm is set by ladlib"),
+    ],
+)
+def test_an_option_that_trl_does_not_have_or_we_set_is_refused_before_anything_runs(
+    section, options, message, tmp_path
+):
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps(load_profile("smoke").model_dump() | {section: {"trl": options}}))
+    with pytest.raises(UserError, match=message):
+        reproduce(str(file), run=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_trl_gets_the_profiles_options_and_all_others_that_we_set_are_ours(tmp_path, monkeypatch):
+    options = {"weight_decay": 0.5, "save_steps": 7, "max_grad_norm": 2}
+    profile = tiny_profile(sft__trl=options, grpo__trl=options)
+    training.check_trl_options(profile)
+    handed = []
+    monkeypatch.setattr(sft, "SFTConfig", lambda **given: handed.append(given) or 1 / 0)
+    monkeypatch.setattr(grpo, "GRPOConfig", lambda **given: handed.append(given))
+    policy, processor = training.load_policy(profile, tiny_base())
+    grpo.make_config(profile, policy, tmp_path, 0)
+    with pytest.raises(ZeroDivisionError):
+        sft.make_trainer(profile, [], tmp_path, policy, processor, tmp_path, 0)
+    assert all(options.items() <= given.items() for given in handed)
+    assert handed[0].keys() | handed[1].keys() | {"vllm_mode"} == training.OURS | options.keys()
+
+
+class Killed(BaseException):
+    """Stands for a signal: nothing in the trainer catches it."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def train(stage, data, folder, **changes):
+    profile = tiny_profile(
+        **{f"{stage}__steps": 4, f"{stage}__trl": {"save_steps": 2}, "grpo__temperature": 2.0} | changes
+    )
+    return RunFolder(folder), launch.run_stage(stage, profile, data, RunFolder(folder), 0)
+
+
+def kill_after(monkeypatch, step, stage, data, folder):
+    log = StepLog.on_log
+
+    def on_log(self, args, state, control, **rest):
+        log(self, args, state, control, **rest)
+        if state.global_step == step:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepLog, "on_log", on_log)
+        with pytest.raises(Killed):
+            train(stage, data, folder)
+
+
+def rows_of(path):
+    """The rows of a log without the columns of the clock."""
+    return [{name: row[name] for name in row if not name.startswith("seconds")} for row in read_jsonl(path)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "arm"), launch.ARMS.items())
+def test_a_killed_training_ends_where_an_undisturbed_one_does(data, tmp_path, monkeypatch, capsys, stage, arm):
+    whole, expected = train(stage, data, tmp_path / "whole")
+    kill_after(monkeypatch, 3, stage, data, tmp_path / "killed")
+    capsys.readouterr()
+    run, folder = train(stage, data, tmp_path / "killed")
+    assert f"{arm}: resuming after step 2" in capsys.readouterr().out
+    assert [row["step"] for row in read_jsonl(run.log(arm, 0))] == [1, 2, 3, 4]
+    assert rows_of(run.log(arm, 0)) == rows_of(whole.log(arm, 0))
+    assert read_jsonl(run.rollouts(arm, 0)) == read_jsonl(whole.rollouts(arm, 0))
+    weights, others = (load_model(str(path), tiny_profile().model).state_dict() for path in (folder, expected))
+    assert all(torch.equal(weights[name], others[name]) for name in others)
+    assert sorted(file.name for file in folder.iterdir()) == sorted(file.name for file in expected.iterdir())
+    assert not state_dir(folder).exists()
+
+
+def cut_state(states):
+    file = states / "checkpoint-2" / "trainer_state.json"
+    file.write_text(file.read_text()[: file.stat().st_size // 2])
+
+
+def other_images(states):
+    note = json.loads((states / "origin.json").read_text())
+    (states / "origin.json").write_text(json.dumps(note | {"shown": "other images"}, indent=2) + "\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "changes"),
+    [(cut_state, {}), (other_images, {}), (None, {"sft__learning_rate": 1e-5}), (None, {"data__max_pixels": 12544})],
+    ids=["state cut off", "other images", "other rate", "other pixels"],
+)
+def test_a_training_begins_again_where_its_state_is_incomplete_or_of_another_training(
+    data, tmp_path, monkeypatch, capsys, damage, changes
+):
+    kill_after(monkeypatch, 3, "sft", data, tmp_path)
+    if damage:
+        damage(state_dir(RunFolder(tmp_path).checkpoint("sft", 0)))
+    run, _ = train("sft", data, tmp_path, **changes)
+    assert "resuming" not in capsys.readouterr().out
+    assert [row["step"] for row in read_jsonl(run.log("sft", 0))] == [1, 2, 3, 4]

@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -220,7 +218,9 @@ class BatchRequests:
             raise UserError(f"{self.settings.url}: {text}.", hint)
         if status not in BUSY and status < 500:
             raise RequestFailed(text)
-        seconds = retry_after(error.response.headers.get("Retry-After", ""))
+        seconds = 0.0
+        with suppress(ValueError):  # RFC 9110, 10.2.3; a date in place of seconds is left to the pauses
+            seconds = float(error.response.headers.get("Retry-After", ""))
         if seconds > PATIENCE:
             what = f"{self.settings.url} asks to wait {seconds / 60:.0f} minutes."
             raise UserError(what, "Run again after that time.")
@@ -241,15 +241,6 @@ def key() -> str:
     if not all("!" <= letter <= "~" for letter in value):
         raise UserError(f"{_key_name()} holds characters that no key has.", "Set it without quotes or line ends.")
     return value
-
-
-def retry_after(header: str) -> float:
-    """Seconds to wait by a Retry-After header (RFC 9110, 10.2.3), a number or a date; 0 where it is neither."""
-    with suppress(ValueError):
-        return max(0.0, float(header))
-    with suppress(ValueError, TypeError):  # no date, or one without a time zone
-        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
-    return 0.0
 
 
 def shorten(text: str) -> str:

@@ -265,16 +265,6 @@ def test_every_request_waits_as_long_as_one_was_told_to(server, few, run):
     assert times[1] - times[0] >= 0.3
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [("2", 2.0), ("0.5", 0.5), ("", 0.0), ("soon", 0.0), ("-1", 0.0), ("nan", 0.0),
-     ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)],
-)  # fmt: skip
-def test_retry_after_is_a_number_a_date_or_nothing(header, seconds):
-    assert endpoint.retry_after(header) == seconds
-    assert endpoint.retry_after("Wed, 21 Oct 2099 07:28:00 GMT") > 1e9
-
-
 # The key: no file, no output, no executed notebook and no error holds it
 
 

@@ -91,10 +91,7 @@ def lay_out(
 def lay_out_tokens(
     model: Model, ids: Sequence[Sequence[int]], features: Sequence[torch.Tensor], grids: torch.Tensor
 ) -> list[Prompt]:
-    """The prompts whose tokens ``ids`` are known, and two images of each: ``features`` and ``grids``, one an image.
-
-    An image's token stands in ``ids`` as often as it has features.
-    """
+    """The prompts with the tokens ``ids``, image tokens repeated, and ``features`` and ``grids`` of two images each."""
     images = [slice(2 * number, 2 * number + 2) for number in range(len(ids))]
     return [
         _prompt(model, *_positioned(model, row, grids[two]), features[two], number)
@@ -255,10 +252,7 @@ class Rows:
 
 
 def begin(model: Model, prompts: Sequence[Prompt], room: int, copies: int = 1) -> Rows:
-    """Read the prompts: what comes before the end of the first image once for all that begin with it.
-
-    Each of ``prompts`` has as many rows as ``copies``, one after the other, and was read once for all of them.
-    """
+    """Rows that have read the prompts, as many ``copies`` of each, one after the other."""
     before = {prompt.first: prompt.before for prompt in prompts}
     order = {first: row for row, first in enumerate(before)}
     shared, nothing = DynamicCache(), torch.ones(len(before), 0, dtype=torch.bool, device=model.device)

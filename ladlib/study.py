@@ -154,7 +154,7 @@ def _stage(work: Callable[..., None], arm: Arm, seed: int, run: RunFolder, profi
     omitted = {"name", "label", "endpoint"} | UNUSED[f"train {arm.training}" if work is train else verb]
     values = {"profile": profile.model_dump(exclude=omitted), "share": arm.anomalous_share, "seed": seed}
     values["weights"] = weights_sha256(weights) if weights else ""
-    options = {"profile": profile, "run": run, "arm": arm, "seed": seed}
+    options = {"profile": profile, "run": run, "arm": arm if work is train else arm.name, "seed": seed}
     options["model"] = weights or str(run.checkpoint(start, seed))
     return Stage(f"{verb}-{end}", _below(run, outputs), work, options, after, values)
 
@@ -183,7 +183,7 @@ def train(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str) -> 
     grpo.train(profile, run.data, run, seed, model=model, arm=arm.name, pairs=pairs)
 
 
-def sample(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str, per_rule: int = PAIRS_PER_RULE) -> None:
+def sample(profile: Profile, run: RunFolder, arm: str, seed: int, model: str, per_rule: int = PAIRS_PER_RULE) -> None:
     """Draw a group of texts, as GRPO draws them, for each of ``per_rule`` pairs of every kind of rule.
 
     The same pairs are taken for every arm and seed. ``run.samples`` is written whole or not at all.
@@ -196,18 +196,18 @@ def sample(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str, pe
     policy, processor = generate.load(profile, model)
     torch.manual_seed(seed)
     size = max(1, profile.evaluate.batch_size // profile.grpo.group_size)
-    progress, lines = Progress(f"samples of {arm.name}", "pair", len(pairs)), []
+    progress, lines = Progress(f"samples of {arm}", "pair", len(pairs)), []
     for start in range(0, len(pairs), size):
         batch = pairs[start : start + size]
         images = [pair_images(pair, run.data, profile.data) for _, pair in batch]
         for (rule, pair), texts in zip(batch, generate.sample_texts(policy, processor, images, profile), strict=True):
             answers = [parse_answer(text) for text in texts]
             test, right = pair.test, [answer == pair.test.label for answer in answers]
-            row = {"id": pair.id, "arm": arm.name, "seed": seed, "dataset": test.dataset, "category": test.category}
+            row = {"id": pair.id, "arm": arm, "seed": seed, "dataset": test.dataset, "category": test.category}
             row |= {"rule": rule, "label": test.label, "texts": texts, "answers": answers, "right": right}
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         progress.tell(start + len(batch))
-    write_text(run.samples(arm.name, seed), "".join(lines))
+    write_text(run.samples(arm, seed), "".join(lines))
 
 
 def pairs_by_rule(profile: Profile, root: Path | str, per_rule: int) -> list[tuple[RuleKind, Pair]]:
@@ -227,10 +227,10 @@ def pairs_by_rule(profile: Profile, root: Path | str, per_rule: int) -> list[tup
     return [(rule, pair) for rule, chosen in by_rule.items() for pair in chosen]
 
 
-def judge(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str) -> None:
+def judge(profile: Profile, run: RunFolder, arm: str, seed: int, model: str) -> None:
     from ladlib.evaluate import evaluate
 
-    evaluate(profile, run.data, run, seed, arm=arm.name, model=model, limit=0)
+    evaluate(profile, run.data, run, seed, arm=arm, model=model, limit=0)
 
 
 def check(run: RunFolder, arm: str, seed: int) -> None:

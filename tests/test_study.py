@@ -114,7 +114,7 @@ def test_a_sample_holds_a_group_of_answers_to_each_pair_and_follows_its_seed(dat
         run = RunFolder(tmp_path / name)
         run.root.mkdir()
         run.data.symlink_to(data)
-        sample(profile, run, find_arms(["base"])[0], seed, tiny_base(), per_rule=2)
+        sample(profile, run, "base", seed, tiny_base(), per_rule=2)
         runs.append(read_jsonl(run.samples("base", seed)))
     texts = [[row["texts"] for row in rows] for rows in runs]
     assert texts[0] == texts[1] != texts[2]

@@ -1,6 +1,5 @@
 """What SFT and GRPO share: loading a policy, its adapters, the rows, the step log, resuming, the checkpoint."""
 
-import dataclasses
 import difflib
 import hashlib
 import json
@@ -10,8 +9,8 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
+from typing import get_type_hints
 
 import torch
 from datasets import Dataset
@@ -86,71 +85,44 @@ def common_arguments(profile: Profile, stage: Sft | Grpo, folder: Path, seed: in
     )  # fmt: skip
 
 
-OURS = frozenset(
-    [
-        "output_dir",
-        "seed",
-        "data_seed",
-        "use_cpu",
-        "dataloader_pin_memory",
-        "learning_rate",
-        "warmup_steps",
-        "max_steps",
-        "num_train_epochs",
-        "per_device_train_batch_size",
-        "bf16",
-        "gradient_checkpointing",
-        "save_strategy",
-        "save_total_limit",
-        "logging_nan_inf_filter",
-        "logging_steps",
-        "logging_first_step",
-        "report_to",
-        "disable_tqdm",
-        "ddp_find_unused_parameters",
-        "remove_unused_columns",
-        "gradient_accumulation_steps",
-        "lr_scheduler_type",
-        "max_length",
-        "completion_only_loss",
-        "num_generations",
-        "max_completion_length",
-        "temperature",
-        "top_p",
-        "top_k",
-        "beta",
-        "use_bias_correction_kl",
-        "num_iterations",
-        "loss_type",
-        "scale_rewards",
-        "reward_weights",
-        "disable_dropout",
-        "shuffle_dataset",
-        "use_vllm",
-        "vllm_mode",
-        "generation_kwargs",
-    ]
-)
-"""TRL's options that follow from other values of the profile, or that the method or the log depends on."""
+OURS = {
+    "learning_rate": "{}.learning_rate", "warmup_steps": "{}.warmup", "max_steps": "{}.steps",
+    "num_train_epochs": "{}.epochs", "per_device_train_batch_size": "{}.micro_batch_size",
+    "gradient_accumulation_steps": "{}.micro_batch_size", "bf16": "model.dtype", "seed": "--seed",
+    "data_seed": "--seed", "num_generations": "grpo.group_size", "max_completion_length": "model.max_new_tokens",
+    "temperature": "grpo.temperature", "beta": "grpo.beta", "reward_weights": "grpo.reward_weights",
+    "use_vllm": "grpo.engine", "vllm_mode": "grpo.engine",
+}  # fmt: skip
+"""Options of TRL that a value of the profile sets."""
+FIXED = (
+    "output_dir", "use_cpu", "dataloader_pin_memory", "save_strategy", "save_total_limit", "logging_nan_inf_filter",
+    "logging_steps", "logging_first_step", "report_to", "disable_tqdm", "remove_unused_columns", "max_length",
+    "completion_only_loss", "generation_kwargs", "shuffle_dataset",
+)  # fmt: skip
+"""Options on which logs, resuming, images and answers depend."""
 
 
 def check_trl_options(profile: Profile) -> None:
-    """Raise :class:`UserError` for an option of ``sft.trl`` or ``grpo.trl`` that is unknown, mistyped or ours."""
-    for section, config in (("sft", SFTConfig), ("grpo", GRPOConfig)):
-        types = {field.name: field.type for field in dataclasses.fields(config)}
-        for option, value in getattr(profile, section).trl.items():
-            hint = f"See {config.__name__} of TRL {version('trl')}."
-            if option in OURS:
-                raise UserError(f"{section}.trl: {option} is set by ladlib.", "Use the profile's own values.")
-            if option not in types:
-                similar = ", ".join(difflib.get_close_matches(option, types)) or "no similar one"
-                raise UserError(f"{section}.trl: there is no option {option!r}; similar: {similar}.", hint)
+    """Raises :class:`UserError` for an option of ``sft.trl`` or ``grpo.trl`` that is unknown, mistyped or ours."""
+    for stage, config in (("sft", SFTConfig), ("grpo", GRPOConfig)):
+        types = get_type_hints(config)
+        for name, value in getattr(profile, stage).trl.items():
+            option = f"{stage}.trl.{name}"
+            if name in OURS:
+                own = OURS[name].format(stage)
+                raise UserError(f"{option} is set by {own}.", f"Change {own} instead.")
+            if name in FIXED:
+                raise UserError(f"{option} is set by ladlib and cannot be changed.", "Remove it from the profile.")
+            if name not in types:
+                similar = difflib.get_close_matches(name, types, 1)
+                hint = f"Did you mean {similar[0]}?" if similar else "Remove it."
+                raise UserError(f"{option} is no option of TRL.", hint)
             try:
-                adapter = TypeAdapter(types[option], config=ConfigDict(arbitrary_types_allowed=True))
+                adapter = TypeAdapter(types[name], config=ConfigDict(arbitrary_types_allowed=True))
                 adapter.validate_python(value, strict=True)
             except ValidationError as error:
-                expected = getattr(types[option], "__name__", types[option])
-                raise UserError(f"{section}.trl: {option} must be {expected}, got {value!r}.", hint) from error
+                message = f"{option}: {error.errors()[0]['msg']}, got {value!r}."
+                raise UserError(message, "Correct that value.") from error
 
 
 def count_devices() -> int:

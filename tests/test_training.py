@@ -17,6 +17,10 @@ from ladlib.runs import RunFolder, read_jsonl
 from ladlib.toy.datasets import write_datasets
 from ladlib.training import StepLog, state_dir
 
+DEFAULTS = {
+    "gradient_checkpointing", "save_steps", "ddp_find_unused_parameters", "top_p", "top_k", "use_bias_correction_kl",
+    "num_iterations", "loss_type", "scale_rewards", "lr_scheduler_type", "disable_dropout",
+}  # fmt: skip  # of TRL's options, that a profile may set otherwise
 LOSSES = json.loads(Path(__file__).with_name("losses.json").read_text())
 SPREAD = {"grpo.group_size": 4, "grpo.temperature": 1.5, "model.max_new_tokens": 100}  # groups differ in reward
 ACCUMULATED = {"data.sft_samples": 8, "sft.batch_size": 4, "sft.micro_batch_size": 2}  # rows sorted by length
@@ -65,11 +69,13 @@ def test_two_steps_of_each_stage_lose_what_they_always_lost(tmp_path):
 @pytest.mark.parametrize(
     ("section", "options", "message"),
     [
-        ("sft", {"wieght_decay": 0.1}, "sft.trl: there is no option 'wieght_decay'; similar: weight_decay"),
-        ("grpo", {"epsilon": "big"}, "grpo.trl: epsilon must be float, got 'big'"),
-        ("grpo", {"mask_truncated_completions": 1}, "must be bool, got 1"),
-        ("sft", {"learning_rate": 0.1}, "sft.trl: learning_rate is set by ladlib"),
-        ("grpo", {"use_vllm": True}, "grpo.trl: use_vllm is set by ladlib"),
+        ("sft", {"wieght_decay": 0.1}, "sft.trl.wieght_decay is no option of TRL. Did you mean weight_decay?"),
+        ("sft", {"num_iterations": 2}, "sft.trl.num_iterations is no option of TRL."),
+        ("grpo", {"epsilon": "big"}, "grpo.trl.epsilon: Input should be a valid number, got 'big'."),
+        ("grpo", {"mask_truncated_completions": 1}, "Input should be a valid boolean, got 1."),
+        ("sft", {"learning_rate": 0.1}, "sft.trl.learning_rate is set by sft.learning_rate."),
+        ("grpo", {"use_vllm": True}, "grpo.trl.use_vllm is set by grpo.engine. Change grpo.engine instead."),
+        ("grpo", {"output_dir": "/tmp"}, "grpo.trl.output_dir is set by ladlib and cannot be changed."),
     ],
 )
 def test_an_option_that_trl_does_not_have_or_we_set_is_refused_before_anything_runs(
@@ -94,7 +100,8 @@ def test_trl_gets_the_profiles_options_and_all_others_that_we_set_are_ours(tmp_p
     with pytest.raises(ZeroDivisionError):
         sft.make_trainer(profile, [], tmp_path, policy, processor, tmp_path, 0)
     assert all(options.items() <= given.items() for given in handed)
-    assert handed[0].keys() | handed[1].keys() | {"vllm_mode"} == training.OURS | options.keys()
+    named = training.OURS.keys() | training.FIXED
+    assert handed[0].keys() | handed[1].keys() | {"vllm_mode"} == named | DEFAULTS | options.keys()
 
 
 class Killed(BaseException):

@@ -22,7 +22,7 @@ from PIL import Image
 
 from ladlib.batch import convert
 from ladlib.config import Profile, load_profile
-from ladlib.data import mmad, visa
+from ladlib.data import mmad, readers
 from ladlib.data.images import open_image
 from ladlib.data.readers import read_defects
 from ladlib.errors import UserError
@@ -129,7 +129,7 @@ ROWS = st.lists(st.lists(FIELDS, min_size=5, max_size=5).map(",".join), max_size
 @quiet
 @given(ROWS.map(lambda rows: b"object,split,label,image,mask\r\n" + rows.encode()) | st.binary())
 def test_any_split_of_visa_is_read_or_told(file, content):
-    rows = told(lambda: visa.read_split(file(content)))
+    rows = told(lambda: readers.read_split(file(content)))
     assert rows is None or not [row for row in rows if leads_outside(row.image) or leads_outside(row.mask)]
 
 

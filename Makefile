@@ -56,8 +56,8 @@ report: env
 
 docs: env
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r docs/requirements.txt
-	@$(BIN)/python -m sphinx -q -b html docs docs/_build
-	@echo "Pages: docs/_build/index.html"
+	@$(BIN)/python -m sphinx -q -b html docs docs/_build/html
+	@echo "Pages: docs/_build/html/index.html"
 
 # Known vulnerabilities of the lock need a network: python -m pip install pip-audit (elsewhere), pip-audit -r requirements.lock
 lint: env

@@ -4,9 +4,7 @@
     session.train("grpo")
     session.evaluate("sft_grpo")
 
-A notebook may be run from the repository's root or from ``notebooks/``, so relative paths are read from the root: the
-nearest folder above the current one whose ``pyproject.toml`` is ladlib's, else the current one. Heavy imports are
-inside the methods.
+Methods reach other modules through ``lad``, which imports them on first use: a notebook begins without torch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,21 +14,20 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import ladlib as lad
 from ladlib.config import Profile, load_profile
 from ladlib.errors import UserError
-from ladlib.records import Conversation, Dataset, Pair, RunRecord, Sample
-from ladlib.runs import RUNS, RunFolder, from_root, lock_kernel, read_jsonl, shown_path
+from ladlib.records import Completion, Conversation, Dataset, Generation, Pair, RunRecord, Sample, Variation
+from ladlib.runs import RELEASED, RUNS, RunFolder, find, from_root, lock_kernel, read_jsonl, shown_path
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from PIL import Image
+    from pandas import DataFrame
+    from PIL.Image import Image
 
     from ladlib.evaluate import Verdict
-    from ladlib.records import Completion
     from ladlib.results import RunResults
 
 UNSET = (-1, "")  # an override of -1, -1.0 or "" leaves the profile's value
-ALIGN = "text-align:left;vertical-align:top"
 
 
 @dataclass(frozen=True)
@@ -53,15 +50,11 @@ class Session:
 
     def folder(self, dataset: Dataset = "mvtec_loco") -> Path:
         """The folder of a dataset, to which the paths in its records are relative."""
-        from ladlib.data import find_dataset
-
-        return find_dataset(self.data, dataset)
+        return lad.data.find_dataset(self.data, dataset)
 
     def samples(self, dataset: Dataset = "mvtec_loco") -> list[Sample]:
         """All images of a dataset. Raises :class:`UserError` where it is missing or incomplete."""
-        from ladlib.data import read_dataset
-
-        return read_dataset(self.data, dataset)
+        return lad.data.read_dataset(self.data, dataset)
 
     def datasets(self) -> tuple[dict[Dataset, list[Sample]], dict[Dataset, str]]:
         """(samples of every dataset that can be read, for the others the reason why not)."""
@@ -81,28 +74,22 @@ class Session:
 
     def training_pairs(self) -> list[Pair]:
         """The pairs of GRPO: half of them anomalous, none from MVTec LOCO AD."""
-        from ladlib.sft_data import balanced_pairs
-
-        return balanced_pairs(self.profile, self.data, self.seed)
+        return lad.sft_data.balanced_pairs(self.profile, self.data, self.seed)
 
     def conversations(self) -> list[Conversation]:
         """The questions and answers of SFT."""
-        from ladlib.sft_data import make_conversations
-
-        return make_conversations(self.profile, self.data, self.seed)
+        return lad.sft_data.make_conversations(self.profile, self.data, self.seed)
 
     def model_name(self, arm: str) -> str:
         """What ``arm`` is loaded from: a name of the profile, or the folder of this run's checkpoint."""
         names = {"base": self.profile.model.base, "large": self.profile.model.large}
-        return names[arm] if arm in names else str(self.run.checkpoint(arm, self.seed))
+        return names.get(arm) or str(self.run.checkpoint(arm, self.seed))
 
     def load(self, arm: str) -> tuple:
-        """(model, processor) of ``arm``; the last loaded one is kept in memory."""
-        from ladlib import generate
-
+        """(model, processor) of ``arm``; the last loaded one stays in memory."""
         if arm not in self._models:
             self._models.clear()
-            self._models[arm] = generate.load(self.profile, self.model_name(arm))
+            self._models[arm] = lad.generate.load(self.profile, self.model_name(arm))
         return self._models[arm]
 
     def train(self, stage: str) -> Path:
@@ -110,11 +97,9 @@ class Session:
 
         Raises :class:`UserError` where a training image is one of the test set.
         """
-        from ladlib import launch
-
         self._models.clear()
-        arm, model = launch.ARMS[stage], self.model_name("sft") if stage == "grpo" else ""
-        folder = launch.train(stage, self.profile, self.data, self.run, self.seed, model)
+        arm, model = lad.launch.ARMS[stage], self.model_name("sft") if stage == "grpo" else ""
+        folder = lad.launch.train(stage, self.profile, self.data, self.run, self.seed, model)
         files = self.run.log, self.run.rollouts, self.run.manifest
         self._outputs.extend([folder, *(file(arm, self.seed) for file in files)])
         return folder
@@ -127,93 +112,105 @@ class Session:
         """The stored groups of completions that ``arm`` was trained on."""
         return read_jsonl(self.run.rollouts(arm, self.seed))
 
-    def evaluate(self, arm: str, stored: str = "") -> "pd.DataFrame":
+    def sample(self, arm: str, per_rule: int) -> list[dict]:
+        """Several sampled answers of ``arm`` to ``per_rule`` toy training pairs of each rule type, a row per pair."""
+        from ladlib.study import Arm, sample
+
+        sample(self.profile, self.run, Arm(arm), self.seed, self.model_name(arm), per_rule)
+        return self._rows(self.run.samples(arm, self.seed))
+
+    def evaluate(self, arm: str, variant: str = "", stored: str = "") -> "DataFrame":
         """The answers of ``arm`` to the test pairs, one row per pair; pairs answered before are not asked again.
 
-        Who answers follows from the arm: "large" is the server of ``endpoint.url`` where the profile names one, else
-        ``model.large``. With ``stored``, a file of answers to the same pairs is taken over instead.
+        ``variant`` answers some of the pairs with one thing changed: "blind", "swapped", "reference", "wording" or
+        "all". ``stored`` is a file of answers to the same pairs, taken over instead. "large" is answered by the
+        profile's endpoint where there is one; on the toy profile the released answers are taken over.
         """
-        import pandas as pd
+        source = {"stored": from_root(stored)} if stored else self._source(arm)
+        limit = self.record.parameters.get("evaluate.limit", self.profile.evaluate.limit)
+        where, path = (self.profile, self.data, self.run, self.seed), self.run.generations(arm, self.seed)
+        try:
+            path = lad.evaluate.evaluate(*where, arm=arm, variant=variant, limit=limit, **source) if source else path
+        except UserError as error:
+            if stored or "stored" not in source:
+                raise
+            print(f"No answers of the larger stand-in model: {error.what}")
+        return self._frame(path, Variation if variant else Generation)
 
-        from ladlib import evaluate
-        from ladlib.records import Generation
+    def _source(self, arm: str) -> dict:
+        """Who answers as ``arm``: a model, the endpoint, the released answers; nobody where a server has answered."""
+        if arm != "large" or self.profile.model.large == self.profile.model.base:
+            return {"model": self.model_name(arm)}
+        if self.profile.endpoint.url:
+            return {"endpoint": True}
+        released = find(RunFolder(RELEASED / "toy").generations(arm, 0)) if self.is_toy else None
+        served = any(row["served"] for row in read_jsonl(self.run.generations(arm, self.seed)))
+        return {"stored": released} if released and not served else {}
 
-        where = self.profile, self.data, self.run, self.seed
-        if stored:
-            path = evaluate.evaluate(*where, arm=arm, stored=from_root(stored))
-        elif arm == "large" and self.profile.endpoint.url:
-            path = evaluate.evaluate(*where, arm=arm, endpoint=True)
-        else:
-            path = evaluate.evaluate(*where, arm=arm, model=self.model_name(arm))
-        self._outputs.append(path)
-        return pd.DataFrame(read_jsonl(path), columns=list(Generation.model_fields))
+    def detect(self) -> "DataFrame":
+        """What the nearest-neighbour detector says of every test image, one row per image."""
+        return self._frame(lad.neighbours.detect(self.profile, self.data, self.run))
 
-    def answer(self, pairs: "Sequence[Sequence[Image.Image]]", arm: str = "sft_grpo") -> "list[Completion]":
+    def check_rationales(self, *arms: str) -> None:
+        """Check the rationales of ``arms`` against the scenes of the synthetic images; nothing on real images."""
+        from ladlib.toy.truth import write_rationales
+
+        for arm in arms if self.is_toy else ():
+            self._outputs.append(write_rationales(self.run, arm, self.seed, self.folder()))
+
+    def answer(self, pairs: "Sequence[Sequence[Image]]", arm: str = "sft_grpo") -> list[Completion]:
         """One greedy completion for each (reference image, test image), which are resized as everywhere."""
-        from ladlib import generate
-        from ladlib.data.images import fit
-
-        model, processor = self.load(arm)
-        data, settings, size = self.profile.data, self.profile.model, self.profile.evaluate.batch_size
-        images = [[fit(image, data.min_pixels, data.max_pixels) for image in pair] for pair in pairs]
-        batches = [images[start : start + size] for start in range(0, len(images), size)]
-        options = {"max_new_tokens": settings.max_new_tokens, "shared_prefix": settings.shared_prefix}
-        return [one for batch in batches for one in generate.answer(model, processor, batch, **options)]
+        data, model = self.profile.data, self.profile.model
+        resized = [[lad.data.images.fit(image, data.min_pixels, data.max_pixels) for image in pair] for pair in pairs]
+        return lad.generate.answer(*self.load(arm), resized, model.max_new_tokens, shared_prefix=model.shared_prefix)
 
     def inspect(self, reference: Path | str, test: Path | str, arm: str = "sft_grpo") -> "Verdict":
         """Answer, P(anomalous) and rationale for two image files of any size."""
-        from ladlib import evaluate
-
-        return evaluate.inspect(from_root(reference), from_root(test), self.model_name(arm), self.profile)
+        return lad.evaluate.inspect(from_root(reference), from_root(test), self.model_name(arm), self.profile)
 
     def results(self) -> "RunResults":
         """Everything that the run has stored, with its metrics."""
-        from ladlib.results import load_run
-
-        return load_run(self.run)
+        return lad.load_run(self.run)
 
     def report(self) -> Path:
         """Write metrics, tables, figures and the report page from what the run has stored; the page."""
-        from ladlib.report.page import write_report
-        from ladlib.verify import verify
-
-        page = write_report(self.run, self.data, check=verify)
+        page = lad.page.write_report(self.run, self.data, check=lad.verify.verify)
         self._outputs.extend([self.run.metrics_json, self.run.tables, self.run.figures, page])
         return page
 
-    def written(self, *others: Path) -> "pd.DataFrame":
+    def written(self) -> "DataFrame":
         """What this notebook wrote, with its size; it enters the run's checksums."""
-        import pandas as pd
+        paths = [path for path in dict.fromkeys(self._outputs) if path.exists()]
+        lad.checksums.write(self.run, *paths)
+        files = [[path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()] for path in paths]
+        sizes = [round(sum(file.stat().st_size for file in found) / 2**20, 2) for found in files]
+        rows = zip(map(shown_path, paths), map(len, files), sizes, strict=True)
+        return _table(list(rows), ["path", "files", "MiB"])
 
-        from ladlib import checksums
+    def _rows(self, path: Path) -> list[dict]:
+        self._outputs.append(path)
+        return read_jsonl(path)
 
-        paths = [path for path in dict.fromkeys([*self._outputs, *others]) if path.exists()]
-        checksums.write(self.run, *paths)
-        rows = []
-        for path in paths:
-            files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-            rows.append((shown_path(path), len(files), round(sum(file.stat().st_size for file in files) / 2**20, 2)))
-        return pd.DataFrame(rows, columns=["path", "files", "MiB"])
+    def _frame(self, path: Path | None, kind: type | None = None) -> "DataFrame":
+        return _table(self._rows(path) if path else [], list(kind.model_fields) if kind else None)
 
-    def rows(self) -> list[tuple[str, str]]:
-        """(setting, value) for the table."""
-        hardware, versions = self.record.hardware.items(), self.record.versions.items()
-        return [
-            ("profile", f"{self.profile.name}: {self.profile.label}"),
-            *((f"changed: {name}", str(_value(self.profile, name))) for name in self.changed),
-            ("seed", str(self.seed)),
-            ("run folder", shown_path(self.run.root)),
-            ("datasets", f"{shown_path(self.data)}{' (synthetic)' if self.is_toy else ''}"),
-            ("hardware", ", ".join(f"{name} {value}" for name, value in hardware)),
-            ("versions", ", ".join(f"{name} {version}" for name, version in versions)),
-        ]
+    def settings(self) -> dict[str, str]:
+        """What the table shows."""
+        return {
+            "profile": f"{self.profile.name}: {self.profile.label}",
+            **{f"changed: {name}": str(_value(self.profile, name)) for name in self.changed},
+            "seed": str(self.seed),
+            "run folder": shown_path(self.run.root),
+            "datasets": f"{shown_path(self.data)}{' (synthetic)' if self.is_toy else ''}",
+            "hardware": ", ".join(f"{name} {value}" for name, value in self.record.hardware.items()),
+            "versions": ", ".join(f"{name} {version}" for name, version in self.record.versions.items()),
+        }
 
     def _repr_html_(self) -> str:
-        look = "text-align:left;vertical-align:top"
-        cells = (
-            f"<tr><th style='{look}'>{escape(n)}</th><td style='{look}'>{escape(v)}</td></tr>" for n, v in self.rows()
-        )
-        return f"<table>{''.join(cells)}</table>"
+        left = "style='text-align:left;vertical-align:top'"
+        cells = ((escape(name), escape(text)) for name, text in self.settings().items())
+        rows = (f"<tr><th {left}>{name}</th><td {left}>{text}</td></tr>" for name, text in cells)
+        return f"<table>{''.join(rows)}</table>"
 
 
 def start(
@@ -221,9 +218,9 @@ def start(
 ) -> Session:
     """The session of a notebook: ``profile`` with overrides, its run folder and its data.
 
-    ``overrides`` maps dotted names to values; -1 and "" leave the profile's. ``run`` of "" means
-    ``results/runs/<profile>``. With ``data`` of "" the profile's synthetic datasets are written into the run. The
-    values of all that ``overrides`` names are stored in ``run.json``.
+    ``overrides`` maps dotted names to values; -1 and "" leave the profile's, and all are stored in ``run.json``.
+    ``run`` of "" means ``results/runs/<profile>``; with ``data`` of "" the profile's synthetic datasets are written
+    into the run. Relative paths are read from the repository's root (:func:`ladlib.runs.find_root`).
 
     Raises :class:`UserError` for an unknown profile or override, a run folder of another profile or seed, a
     data folder that does not exist, and a profile without synthetic datasets where ``data`` is "".
@@ -238,16 +235,29 @@ def start(
     folder = RunFolder(from_root(run or f"{RUNS}/{settings.name}"))
     lock_kernel(folder.root)
     record = folder.open(settings.name, seed, data=data, **{name: _value(settings, name) for name in given})
-    return Session(settings, folder, _data(settings, data, folder), seed, record, tuple(changed), [folder.run_json])
+    outputs, images = [folder.run_json], from_root(data) if data else folder.data
+    if not data:
+        from ladlib.toy.datasets import write_datasets
+
+        write_datasets(folder.data, settings.toy)
+        outputs.append(folder.data)
+    return Session(settings, folder, images, seed, record, tuple(changed), outputs)
 
 
-def _data(profile: Profile, data: str, run: RunFolder) -> Path:
-    if data:
-        return from_root(data)
-    from ladlib.toy.datasets import write_datasets
+def reopen(run: str) -> Session:
+    """A session on a finished run, which it does not change. Raises :class:`UserError` where there is none."""
+    folder = RunFolder(from_root(run))
+    record = folder.read()
+    data = str(record.parameters.get("data", ""))
+    return Session(
+        lad.results.profile_of(record), folder, from_root(data) if data else folder.data, record.seed, record
+    )
 
-    write_datasets(run.data, profile.toy)
-    return run.data
+
+def _table(rows: list, columns: list[str] | None) -> "DataFrame":
+    from pandas import DataFrame
+
+    return DataFrame(rows, columns=columns)
 
 
 def _value(profile: Profile, dotted: str) -> object:

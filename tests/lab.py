@@ -26,9 +26,8 @@ SETTINGS = {  # all cells in the page, and no question about news
 }
 BUSY = "() => [...document.querySelectorAll('.jp-InputPrompt')].some(one => one.textContent.includes('[*]'))"
 IDLE = f"() => !({BUSY})() && document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"
-CONTROL = "select, input, textarea, [role=slider], :scope:is(button)"
+CONTROL = "select, input, textarea, [role=slider]"
 BLANK = "\u200b\xa0 \n"  # ipywidgets puts a space without width where a label is empty
-COUNT = re.compile(r" \(\d+\)$")  # of files given to a button
 
 
 @contextmanager
@@ -126,17 +125,13 @@ class Shown:
     @property
     def controls(self) -> dict:
         rows = self.box.locator(":scope > :not(.widget-html)").all()
-        return {COUNT.sub("", row.inner_text().strip(BLANK).splitlines()[0]): row for row in rows}
+        return {row.inner_text().strip(BLANK).splitlines()[0]: row for row in rows}
 
-    def move(self, name: str, what: tuple[str, ...] | str | Path) -> bool:
-        """Work one control by keyboard: keys, a text to type or a file to give; whether the view changed."""
+    def move(self, name: str, what: tuple[str, ...] | str) -> bool:
+        """Work one control by keyboard: keys or a text to type; whether the view changed."""
         before, control = self.settled(), self.controls[name].locator(CONTROL)
         control.focus()
-        if isinstance(what, Path):
-            with self.lab.page.expect_file_chooser() as asked:
-                control.press("Enter")
-            asked.value.set_files(what)
-        elif isinstance(what, str):
+        if isinstance(what, str):
             control.fill(what)
             control.press("Tab")
         else:

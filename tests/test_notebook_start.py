@@ -6,7 +6,6 @@ import sys
 import pytest
 from layouts import write_ad, write_loco
 
-from ladlib import checksums
 from ladlib.errors import UserError
 from ladlib.notebook import start
 from ladlib.runs import RunFolder, append_json, find_root
@@ -42,7 +41,7 @@ def test_relative_paths_are_read_from_the_repositorys_root(checkout, images):
     session = start("smoke", data="images", overrides={})
     assert session.run.root == checkout / "results" / "runs" / "smoke"
     assert session.data == images and not session.is_toy
-    assert dict(session.rows())["run folder"] == "results/runs/smoke"
+    assert session.settings()["run folder"] == "results/runs/smoke"
 
 
 def test_outside_a_checkout_relative_paths_are_read_from_the_current_folder(tmp_path):
@@ -82,15 +81,21 @@ def test_datasets_that_cannot_be_read_are_left_out_with_the_reason(tmp_path):
     assert "half copied" in absent["mvtec_ad"] and "no visa" in absent["visa"]
 
 
-def test_what_a_notebook_wrote_is_listed_with_its_size_and_enters_the_checksums(checkout, images):
+def test_what_a_notebook_wrote_is_listed_with_its_size_and_enters_the_checksums(checkout, images, monkeypatch):
     session = start("smoke", data="images")
-    (images / "one.bin").write_bytes(b"x" * 2**20)
-    log = session.run.log("sft", 0)
-    append_json(log, {"step": 1})
-    table = session.written(images, log, checkout / "absent").set_index("path")
-    assert table.loc["images"].tolist() == [1, 1.0]
-    assert table.index.tolist() == ["results/runs/smoke/run.json", "images", "results/runs/smoke/logs/sft-seed0.jsonl"]
-    assert list(checksums.read(session.run)) == ["logs/sft-seed0.jsonl"]
+    append_json(session.run.neighbours, {"id": "x"})
+    monkeypatch.setattr("ladlib.neighbours.detect", lambda *args: session.run.neighbours)
+    assert session.detect()["id"].tolist() == ["x"]
+    table = session.written().set_index("path")
+    folder = "results/runs/smoke"
+    assert table["files"].to_dict() == {f"{folder}/run.json": 1, f"{folder}/baselines/neighbours.jsonl": 1}
+    assert "baselines/neighbours.jsonl" in (session.run.root / "SHA256SUMS").read_text()
+
+
+def test_where_the_released_answers_do_not_fit_the_large_row_stays_empty(tmp_path, monkeypatch, capsys):
+    session = start("toy", run=str(tmp_path / "run"), overrides=FEW)
+    assert session.evaluate("large").empty and not session.run.generations("large", 0).exists()
+    assert "No answers of the larger stand-in model" in capsys.readouterr().out
 
 
 def test_the_package_and_a_session_load_neither_torch_nor_matplotlib(tmp_path):

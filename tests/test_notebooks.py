@@ -1,95 +1,170 @@
-"""The five notebooks as people use them: run by the pipeline, by papermill alone, and read as sources."""
+"""The five notebooks: how they are made to be stepped through, and that they run, in a chain, alone and twice over."""
 
 import ast
 import json
+import re
+import shutil
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
+import nbformat
 import papermill
 import pytest
+from nbconvert import SlidesExporter
 
 from ladlib.pipeline import STAGES, reproduce
-from ladlib.results import load_run
-from ladlib.runs import read_jsonl
+from ladlib.runs import RunFolder, read_jsonl
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-ARMS = ("base", "sft", "sft_grpo", "large")
+WIDGETS = {
+    "01_data_exploration": ["pair_browser"],
+    "02_sft": [],
+    "03_grpo": ["rewards", "rollouts"],
+    "04_evaluation": ["threshold", "scene_editor"],
+    "05_compare_72b": [],
+}
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+APPENDIX = FOLDER / "appendix" / "grpo_from_scratch.ipynb"
+each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+each_name = pytest.mark.parametrize("name", list(WIDGETS))
 
 
-def cells(notebook: Path, kind: str) -> list[dict]:
-    return [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == kind]
+def read(notebook: Path) -> list[dict]:
+    """The cells, each with its source as one text."""
+    cells = json.loads(notebook.read_text())["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in cells]
 
 
-def source(cell: dict) -> str:
-    return "".join(cell["source"])
+def code(notebook: Path) -> list[str]:
+    return [cell["source"] for cell in read(notebook) if cell["cell_type"] == "code"]
+
+
+def shown(notebook: Path) -> list[dict]:
+    """The data of every output of an executed copy."""
+    return [out["data"] for cell in read(notebook) for out in cell.get("outputs", []) if "data" in out]
+
+
+def test_there_are_five_notebooks_and_they_are_the_stages():
+    assert [path.stem for path in NOTEBOOKS] == [stage.name for stage in STAGES] == list(WIDGETS)
+
+
+@pytest.mark.parametrize("notebook", [*NOTEBOOKS, APPENDIX], ids=lambda path: path.stem)
+def test_a_notebook_defines_nothing_and_its_cells_are_short_beside_as_much_prose(notebook):
+    cells, kinds = code(notebook), [cell["cell_type"] for cell in read(notebook)]
+    for source in cells:  # a cell that deletes what an earlier one made cannot be run a second time
+        assert not any(
+            isinstance(one, ast.FunctionDef | ast.ClassDef | ast.Delete) for one in ast.walk(ast.parse(source))
+        )
+    lengths = [len(source.splitlines()) for source in cells]
+    assert statistics.median(lengths) <= 5 and max(lengths) <= 25
+    assert kinds[0] == "markdown" and 0.6 <= kinds.count("markdown") / kinds.count("code") <= 1.4
+
+
+@each_notebook
+def test_a_notebook_has_20_to_40_cells_and_at_most_6_import_lines(notebook):
+    assert 20 <= len(read(notebook)) <= 40
+    assert len(re.findall(r"^(?:import|from) ", "\n".join(code(notebook)), flags=re.M)) <= 6
+    assert re.findall(r"lad\.widgets\.(\w+)\(", "\n".join(code(notebook))) == WIDGETS[notebook.stem]
+
+
+@each_notebook
+def test_it_begins_with_its_question_and_one_parameters_cell_of_commented_literals(notebook):
+    text = read(notebook)[0]["source"]
+    parts = [text.find(part) for part in ("**The question.**", "**At the end you will know**", "**It needs**")]
+    assert text.startswith(f"# {notebook.stem[:2]} · ") and -1 not in parts and parts == sorted(parts)
+    (cell,) = [cell for cell in read(notebook) if "parameters" in cell["metadata"].get("tags", [])]
+    names = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell["source"]).body}
+    assert {"profile": "toy", "data": "", "run": "", "seed": 0}.items() <= names.items()
+    assert len(names) <= 12 and all("#" in line for line in cell["source"].splitlines())
+
+
+@each_notebook
+def test_every_section_says_in_sentences_what_its_code_is_about_and_sections_open_slides(notebook):
+    section = ""
+    for cell in read(notebook)[3:]:
+        if cell["cell_type"] == "markdown":
+            section = cell["source"]
+        elif section:
+            prose = [line for line in section.splitlines() if line.strip() and not line.startswith(("#", "|", "$"))]
+            assert sum(len(line.split()) for line in prose) >= 5, f"no word before\n{cell['source']}"
+            section = ""
+    kinds = [cell["metadata"].get("slideshow", {}).get("slide_type") for cell in read(notebook)]
+    for cell, kind in zip(read(notebook), kinds, strict=True):
+        prose = "slide" if re.search(r"^##? ", cell["source"], flags=re.M) else "subslide"
+        assert kind == (prose if cell["cell_type"] == "markdown" else None), cell["source"]
+    page, _ = SlidesExporter().from_filename(notebook)
+    assert page.count("<section><section>") == kinds.count("slide")
+
+
+def test_notebook_01_loads_few_modules_and_neither_torch_nor_matplotlib_before_its_first_figure(tmp_path):
+    cells = code(NOTEBOOKS[0])
+    first = next(index for index, source in enumerate(cells) if "lad.cards" in source)
+    heavy = {"torch", "matplotlib", "seaborn", "sklearn", "statsmodels", "transformers"}
+    lines = [*cells[:first], "import sys", f"print(*sorted({heavy!r} & set(sys.modules)))"]
+    lines += ["print(len([name for name in sys.modules if name.split('.')[0] == 'ladlib']))"]
+    source = (
+        "\n".join(lines).replace('profile = "toy"', 'profile = "smoke"').replace('run = ""', f"run = {str(tmp_path)!r}")
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    *_, loaded, count = done.stdout.splitlines()
+    assert loaded == "" and int(count) <= 20
 
 
 @pytest.mark.slow
-def test_the_five_notebooks_run_in_a_chain_on_the_smoke_profile(smoke):
+def test_the_five_notebooks_run_in_a_chain_and_a_second_run_skips_every_stage(smoke, capsys):
     executed = sorted(path.stem for path in smoke.notebooks.glob("*.ipynb"))
-    assert executed == [stage.name for stage in STAGES]
-    assert [stage.name for stage in smoke.read().stages] == executed
-    assert smoke.report.is_file() and (smoke.tables / "comparison.csv").is_file()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", [stage.name for stage in STAGES])
-def test_the_executed_copy_shows_its_figures_as_pictures(smoke, stage):
-    outputs = [one for cell in cells(smoke.notebooks / f"{stage}.ipynb", "code") for one in cell["outputs"]]
-    shown = [one["data"] for one in outputs if "data" in one]
-    assert sum("<img " in "".join(data.get("text/html", "")) for data in shown) >= 2
-    assert not [data for data in shown if "".join(data.get("text/plain", "")).startswith("<Figure")]
-
-
-@pytest.mark.slow
-def test_a_second_run_skips_every_stage(smoke, capsys):
     before = smoke.read().stages
+    assert executed == list(WIDGETS) == [stage.name for stage in before]
+    assert smoke.report.is_file() and (smoke.tables / "comparison.csv").is_file()
     reproduce("smoke", run=str(smoke.root))
-    assert smoke.read().stages == before
-    assert capsys.readouterr().out.count("skipped") == len(STAGES)
+    assert smoke.read().stages == before and capsys.readouterr().out.count("skipped") == len(STAGES)
+
+
+@pytest.mark.slow
+@each_name
+def test_an_executed_copy_shows_figures_as_images_and_a_snapshot_of_every_widget(smoke, name):
+    copy = smoke.notebooks / f"{name}.ipynb"
+    outputs = shown(copy)
+    pages = ["".join(data.get("text/html", "")) for data in outputs]
+    assert sum("<img " in page for page in pages) >= 2
+    assert not [data for data in outputs if "".join(data.get("text/plain", "")).startswith("<Figure")]
+    views = [data for data in outputs if "application/vnd.jupyter.widget-view+json" in data]
+    assert len(views) == len(WIDGETS[name]) == sum("snapshot. Run this cell" in page for page in pages)
+    assert copy.stat().st_size < 10e6  # what a repository's page shows
 
 
 @pytest.mark.slow
 def test_every_arm_answered_every_pair_and_its_metrics_count_all_of_them(smoke):
-    stored = load_run(smoke)
-    ids = [{row["id"] for row in read_jsonl(smoke.generations(arm, 0))} for arm in ARMS]
-    assert ids[0] == ids[1] == ids[2] and len(ids[0]) == 15  # five categories, one of each kind
-    counted = {row["arm"]: row["n"] for row in stored.scores if (row["subset"], row["category"]) == ("all", "pooled")}
-    assert all(counted[arm] == 15 for arm in ARMS)
+    ids = [{row["id"] for row in read_jsonl(smoke.generations(arm, 0))} for arm in ("base", "sft", "sft_grpo", "large")]
+    assert ids[0] == ids[1] == ids[2] == ids[3] and len(ids[0]) == 15  # five categories, one of each kind
+    rows = json.loads(smoke.metrics_json.read_text())
+    counts = {row["arm"]: row["n"] for row in rows if (row["subset"], row["category"]) == ("all", "pooled")}
+    assert {counts[arm] for arm in ("base", "sft", "sft_grpo", "large")} == {15}
 
 
 @pytest.mark.slow
-def test_one_notebook_runs_alone_by_papermill_once_those_before_it_have(smoke, tmp_path):
-    notebook = NOTEBOOKS[4]
-    parameters = {"profile": "smoke", "run": str(smoke.root)}
-    papermill.execute_notebook(notebook, tmp_path / "out.ipynb", parameters, progress_bar=False)
+@each_notebook
+def test_a_notebook_runs_alone_by_papermill_and_every_cell_may_be_run_twice(smoke, tmp_path, notebook):
+    shutil.copytree(smoke.root, tmp_path / "run")
+    twice = nbformat.read(notebook, as_version=4)
+    twice.cells = [
+        nbformat.from_dict(cell | {"id": f"{cell['id']}-{time}", "metadata": cell["metadata"] if time == 1 else {}})
+        for cell in twice.cells
+        for time in (1, 2)
+        if time == 1 or "parameters" not in cell["metadata"].get("tags", [])
+    ]
+    nbformat.write(twice, tmp_path / "twice.ipynb")
+    parameters = {"profile": "smoke", "run": str(RunFolder(tmp_path / "run").root)}
+    papermill.execute_notebook(tmp_path / "twice.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False)
     assert (tmp_path / "out.ipynb").is_file()
 
 
 @pytest.mark.slow
-def test_executed_copies_stay_below_the_ten_megabytes_that_a_repository_page_shows(smoke):
-    sizes = {path.name: path.stat().st_size for path in smoke.notebooks.glob("*.ipynb")}
-    assert max(sizes.values()) < 10e6, sizes
-
-
-def test_there_are_five_notebooks_and_they_are_the_stages():
-    assert [path.stem for path in NOTEBOOKS] == [stage.name for stage in STAGES]
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_defines_nothing_installs_nothing_and_keeps_its_cells_short(notebook):
-    code = [source(cell) for cell in cells(notebook, "code")]
-    for text in code:
-        assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.walk(ast.parse(text)))
-    lengths = [len(text.splitlines()) for text in code]
-    assert max(lengths) <= 25 and statistics.median(lengths) <= 5
-    assert len(cells(notebook, "markdown")) >= 0.7 * len(code)
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_has_one_parameters_cell_of_commented_literals(notebook):
-    (cell,) = [one for one in cells(notebook, "code") if "parameters" in one["metadata"].get("tags", [])]
-    lines = source(cell).splitlines()
-    names = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source(cell)).body}
-    assert {"profile": "toy", "data": "", "run": "", "seed": 0}.items() <= names.items()
-    assert len(names) <= 12 and all("#" in line for line in lines)
+def test_the_appendix_policy_learns_and_its_loss_and_gradient_are_those_of_trl(tmp_path):
+    """The notebook itself asserts that loss and gradient agree."""
+    done = papermill.execute_notebook(APPENDIX, tmp_path / "out.ipynb", {"run": str(tmp_path)}, progress_bar=False)
+    (output,) = [out for cell in done.cells if "rise" in cell.source for out in cell.outputs]
+    rise = float(re.search(r"rise</t[dh]>\s*<td[^>]*>(-?[0-9.]+)", output["data"]["text/html"])[1])
+    assert rise >= 0.2

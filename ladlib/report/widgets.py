@@ -1,37 +1,30 @@
-"""What a notebook lets a reader try by hand; nothing here writes a file. A session is a notebook's.
+"""What a notebook lets a reader try by hand: controls above a view that follows them. Nothing here writes a file.
 
-pair_browser(session)    rewards()    rollouts(session)    threshold(answers)    scene_editor(session)
+    pair_browser(session)    rewards()    rollouts(session)    threshold(answers)    scene_editor(session)
+
+A widget lives as long as its kernel, so each also displays its first view as HTML, which is hidden where the widget is.
+Views are HTML: whatever in them comes from a model, a file or a person is escaped where it is put in.
 """
 
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from io import BytesIO
+from itertools import starmap
 from typing import Any
 
 import ipywidgets
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from IPython.display import HTML, display
+from PIL import Image, ImageColor
 
-from ladlib.data.images import open_image, tokens, view
+from ladlib.data.images import FACTOR, open_image, tokens, view
 from ladlib.data.pairing import pair_images
-from ladlib.parsing import parse
+from ladlib.errors import UserError
+from ladlib.parsing import parse, parse_answer
 from ladlib.records import Answer, Pair
-from ladlib.report.interactive import (
-    FULL,
-    Explorer,
-    answered,
-    coloured,
-    menu,
-    note,
-    picture,
-    processed,
-    side_by_side,
-    table,
-    with_grid,
-    with_mask,
-)  # fmt: skip
-from ladlib.report.style import INK, RED, SKY, image_tag, panels, png_bytes, styled
+from ladlib.report.cards import defect_overlay, title
+from ladlib.report.style import SKY, image_tag
 from ladlib.rewards import accuracy_reward, explain_accuracy, explain_format, format_reward
 from ladlib.sanitize import escape_html
 from ladlib.toy import loco
@@ -39,60 +32,122 @@ from ladlib.toy.products import at, with_parts
 from ladlib.toy.scenes import Scene, render
 from ladlib.toy.truth import read_scenes, what_changed
 
-EXAMPLE = "<think>Seven rings, and a purple elephant.</think><answer>yes</answer>"
-AS_STORED, AS_SEEN = "as stored", "as the processor sees it, in patches"
-BY_ADVANTAGE, BY_CHANGE = "the completion's advantage", "change of log-probability"
-REMOVE, KEEP, ADD, SWAP = "take the part out", "leave it", "put a part there", "swap with the second place"
+AS_SEEN, AS_STORED = "as the model sees it, in patches", "as stored"
+BY_CHANGE, BY_ADVANTAGE = "change of log-probability", "the completion's advantage"
+REMOVE, KEEP, ADD = "take the part out", "leave it", "put another part there"
+VERDICTS = {"yes": "anomalous", "no": "good", None: "unparsed answer"}
 PRODUCTS = {product.name: product for product in loco.PRODUCTS}
-Tokens = list[tuple[str, float]]  # each token's text and its value
+FULL = 2.0  # the advantage, or the change in nats, from which on a colour is at its strongest
+GREY = "color:#5A6570"  # 4.5 to 1 on white, as WCAG 2.2 asks for small letters
+CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:break-word;padding:2px 10px 2px 0"
+HIDDEN_BESIDE_WIDGET = "<style>.jp-OutputArea:has(.widget-vbox) .ladlib-still{display:none}</style>"
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls by name above the HTML that ``draw`` makes of their values, or the text of a :class:`UserError`."""
+
+    def __init__(self, title: str, draw: Callable[..., str], **controls: ipywidgets.Widget) -> None:
+        self.title, self.controls, self._draw = title, controls, draw
+        self.view = ipywidgets.HTML(self._html())
+        super().__init__([*controls.values(), self.view])
+        for control in controls.values():
+            control.layout = ipywidgets.Layout(width="32em", max_width="100%")
+            control.style = {"description_width": "9em"}
+            control.tooltip = control.tooltip or control.description
+            control.observe(self._follow, names="value")
+
+    def _repr_mimebundle_(self, **options: object) -> dict | tuple[dict, dict]:
+        label = f"<small style='{GREY}'>{escape_html(self.title)}, snapshot. Run this cell to interact.</small>"
+        figure = f"<figure class='ladlib-still'>{self.view.value}<figcaption>{label}</figcaption></figure>"
+        display(HTML(HIDDEN_BESIDE_WIDGET + figure))
+        return super()._repr_mimebundle_(**options)
+
+    def _follow(self, change: dict) -> None:
+        self.view.value = self._html()
+
+    def _html(self) -> str:
+        try:
+            inside = self._draw(**{name: control.value for name, control in self.controls.items()})
+        except UserError as error:
+            inside = note(str(error))
+        label = escape_html(self.title)
+        return f"<div role='region' aria-live='polite' aria-label='{label}' style='line-height:1.4'>{inside}</div>"
+
+
+def menu(description: str, options: Sequence, tooltip: str = "") -> ipywidgets.Dropdown:
+    """A menu with its first option chosen. Raises :class:`UserError` where there is none."""
+    if not options:
+        raise UserError(f"There is no {description.lower()} to choose from.", "Run the cells and notebooks before.")
+    return ipywidgets.Dropdown(options=options, description=description, tooltip=tooltip)
+
+
+def note(text: str) -> str:
+    """A sentence in grey."""
+    return f"<p style='{GREY};margin:0.4em 0;white-space:pre-line'>{escape_html(text)}</p>"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """A table of cells that are HTML already; headings and caption are plain text."""
+    heads = "".join(f"<th scope='col' style='{CELL};white-space:nowrap'>{escape_html(text)}</th>" for text in headings)
+    lines = "".join(f"<tr>{''.join(f'<td style={CELL!r}>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    body = f"<caption>{escape_html(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>"
+    return f"<table style='border-collapse:collapse'>{body}</table>"
+
+
+def picture(image: Image.Image, alt: str, text: str) -> str:
+    """An image inside the page with a note below; ``alt`` is what a screen reader says of it."""
+    file = BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return image_tag(file.getvalue(), alt, "width:240px;image-rendering:pixelated;") + note(text)
+
+
+def side_by_side(*parts: str) -> str:
+    """Parts in a row that wraps where the page is narrow."""
+    boxes = "".join(f"<div>{part}</div>" for part in parts)
+    return f"<div style='display:flex;flex-wrap:wrap;gap:1.2em;align-items:flex-start'>{boxes}</div>"
 
 
 def pair_browser(session: Any) -> Explorer:
-    """Any test pair of MVTec LOCO AD as stored or as the model's processor sees it, with its mask; label on or off."""
-    from ladlib.models import load_processor
-
+    """Any test pair of MVTec LOCO AD as stored or as the model sees it, with or without its mask and its label."""
     pairs, folder, data = session.pairs(), session.folder(), session.profile.data
-    processor = load_processor(session.profile.model.base, data)
     category = menu("Category", sorted({pair.test.category for pair in pairs}))
-    defect = menu("Defect", defects_of(pairs, category.value))
-    number = ipywidgets.IntSlider(1, min=1, max=len(matching(pairs, category.value)), description="Pair")
-    pixels = menu("Pixels", [AS_SEEN, AS_STORED])
-    mask = ipywidgets.Checkbox(False, description="Show the mask", tooltip="Orange: where the defect is")
+    own = matching(pairs, category.value)
+    defect = menu("Defect", defects(own))
+    first = next((index for index, pair in enumerate(own, 1) if pair.test.masks), 1)  # one whose mask can be shown
+    number = ipywidgets.IntSlider(first, min=1, max=len(own), description="Pair")
+    mask = ipywidgets.Checkbox(False, description="Show the mask", tooltip="Red: where the defect is")
     guess = ipywidgets.Checkbox(False, description="Let me guess", tooltip="Hides the label and the names of the files")
 
     def draw(category: str, defect: str, number: int, pixels: str, mask: bool, guess: bool) -> str:
         chosen = matching(pairs, category, defect) or matching(pairs, category)  # one menu may be ahead of the other
         pair, cells = chosen[min(number, len(chosen)) - 1], []
         test, stored = pair.test, pixels == AS_STORED
-        caption = "Normal or anomalous, and why?" if guess else f"{test.anomaly} {test.defect}, label {test.label}"
+        caption = "Normal or anomalous, and why?" if guess else f"{title(test)}, label {test.label}"
         for name, path in (("reference image", pair.reference), ("test image", test.image)):
             image = open_image(folder / path) if stored else view(folder / path, data.min_pixels, data.max_pixels)
             size = f"{image.width} × {image.height} pixels"
             size += "" if stored else f", {tokens(image.size)} visual tokens"
-            image = image if stored else processed(image, processor)
-            if mask and not guess and path == test.image:
-                image = with_mask(image, [folder / file for file in test.masks])
+            if mask and not guess and path == test.image and test.masks:
+                image = Image.fromarray(defect_overlay(np.asarray(image), [folder / mask for mask in test.masks]))
             image = image if stored else with_grid(image)
             image.thumbnail((640, 640))
-            cells.append(
-                picture(image, f"{name} of {category}") + note(f"{name}{'' if guess else f': {path}'}\n{size}")
-            )
-        return note(caption.replace("_", " ")) + side_by_side(*cells)
+            cells.append(picture(image, f"{name} of {category}", f"{name if guess else f'{name}: {path}'}\n{size}"))
+        return note(caption) + side_by_side(*cells)
 
     def follow(change: dict) -> None:
         if change["owner"] is category:
-            defect.options = defects_of(pairs, category.value)
+            defect.options = defects(matching(pairs, category.value))
         number.max = max(1, len(matching(pairs, category.value, defect.value)))
 
     for control in (category, defect):
         control.observe(follow, names="value")
     menus, boxes = {"category": category, "defect": defect}, {"mask": mask, "guess": guess}
-    return Explorer("Pair browser", draw, **menus, number=number, pixels=pixels, **boxes)
+    return Explorer("Pair browser", draw, **menus, number=number, pixels=menu("Pixels", [AS_SEEN, AS_STORED]), **boxes)
 
 
-def defects_of(pairs: Sequence[Pair], category: str) -> list[str]:
-    """The options of the menu of defects: all, good, and each defect of the category."""
-    return ["all", *sorted({pair.test.defect or "good" for pair in pairs if pair.test.category == category})]
+def defects(pairs: Sequence[Pair]) -> list[str]:
+    """The options of the menu of defects."""
+    return ["all", *sorted({pair.test.defect or "good" for pair in pairs})]
 
 
 def matching(pairs: Sequence[Pair], category: str, defect: str = "all") -> list[Pair]:
@@ -101,27 +156,30 @@ def matching(pairs: Sequence[Pair], category: str, defect: str = "all") -> list[
     return [pair for pair in own if defect in ("all", pair.test.defect or "good")]
 
 
-def rewards(completion: str = EXAMPLE, label: Answer = "yes") -> Explorer:
+def with_grid(image: Image.Image, times: int = 3) -> Image.Image:
+    """``image`` enlarged, cut by thin lines into patches (14 pixels) and by bold ones into visual tokens (28)."""
+    pixels = np.asarray(image).repeat(times, 0).repeat(times, 1)
+    for step, width in ((FACTOR // 2, 1), (FACTOR, 3)):
+        for offset in range(width):
+            pixels[offset :: step * times] = pixels[:, offset :: step * times] = ImageColor.getrgb(SKY)
+    return Image.fromarray(pixels)
+
+
+def rewards() -> Explorer:
     """A box for a completion, and what the parser and both rewards make of it, with the reason."""
-    text = ipywidgets.Textarea(completion, description="Completion", rows=3, tooltip="What the model might answer")
-    labels = [("anomalous (yes)", "yes"), ("good (no)", "no")]
-    truth = ipywidgets.Dropdown(options=labels, value=label, description="Label")
-    return Explorer("Reward playground", _rewarded, completion=text, label=truth)
+    text = "<think>Seven rings, and a purple elephant.</think><answer>yes</answer>"
+    box = ipywidgets.Textarea(text, description="Completion", rows=3, tooltip="What the model might answer")
+    return Explorer("Reward playground", _rewarded, completion=box, label=menu("Label", ["yes", "no"]))
 
 
 def _rewarded(completion: str, label: Answer) -> str:
     parsed, values = parse(completion), (accuracy_reward(completion, label), format_reward(completion))
     blocks = f"thinking: {'none found' if parsed.think is None else parsed.think}\nanswer: {parsed.answer or '–'}"
-    reasons = explain_accuracy(completion, label), explain_format(completion)
-    rows = [["the completion", "", completion], ["the label", "", label], ["as parsed", "", blocks]]
-    rows += [
-        [f"{name} reward", f"{value:.0f}", reason]
-        for name, value, reason in zip(("accuracy", "format"), values, reasons, strict=True)
-    ]
-    cells = [[name, f"<b>{value}</b>", escape_html(text)] for name, value, text in rows]
-    return table(["", "reward", "why"], cells) + note(
-        f"Total reward: {sum(values):.0f}. The rationale was not checked."
-    )
+    texts = completion, blocks, explain_accuracy(completion, label), explain_format(completion)
+    numbers = "", "", *(f"<b>{value:.0f}</b>" for value in values)
+    names = "the completion", "as parsed", "accuracy reward", "format reward"
+    rows = list(zip(names, numbers, map(escape_html, texts), strict=True))
+    return table(["", "reward", "why"], rows) + note(f"Total: {sum(values):.0f}. The rationale was not checked.")
 
 
 def rollouts(session: Any, arm: str = "sft_grpo", changes: bool = False) -> Explorer:
@@ -135,64 +193,58 @@ def rollouts(session: Any, arm: str = "sft_grpo", changes: bool = False) -> Expl
     measure = token_changes(session, arm) if changes else None
 
     def options(step: int) -> list[tuple[str, int]]:
-        return [(_group_name(group), index) for index, group in enumerate(groups) if group["step"] == step]
-
-    chosen = menu("Group", options(steps[0]) if steps else [])
-    step = ipywidgets.SelectionSlider(options=steps, description="Step", tooltip="Optimizer step")
-    colour = menu("Colour by", [BY_CHANGE, BY_ADVANTAGE] if changes else [BY_ADVANTAGE])
+        return [(group["id"], index) for index, group in enumerate(groups) if group["step"] == step]
 
     def draw(step: int, group: int, colour: str) -> str:
-        completions = groups[group]["completions"]
-        inherited = [[(one["text"], one["advantage"])] for one in completions]
-        return _group_view(groups[group], measure(groups[group]) if colour == BY_CHANGE else inherited, colour)
+        chosen, names = groups[group], ("accuracy", "format", "reward", "advantage")
+        inherited = [[(one["text"], one["advantage"])] for one in chosen["completions"]]
+        lines = zip(measure(chosen) if colour == BY_CHANGE else inherited, chosen["completions"], strict=True)
+        rows = [["".join(starmap(coloured, line)), *(f"{one[name]:.4g}" for name in names)] for line, one in lines]
+        legend = f"Colours: {colour}. Blue, underlined: up. Orange, dotted: down. Strongest from {FULL:g} on."
+        if len({one["reward"] for one in chosen["completions"]}) == 1:
+            legend += " All rewards are equal: a zero-variance group gives no gradient."
+        caption = f"Step {step}, {chosen['id']}: label {chosen['label']}"
+        return table(["completion", *names], rows, caption) + note(legend)
 
-    step.observe(lambda change: setattr(chosen, "options", options(change["new"])), names="value")
-    return Explorer("Rollout explorer", draw, step=step, group=chosen, colour=colour)
+    menus = {"group": menu("Group", options(steps[0]) if steps else [])}
+    menus["colour"] = menu("Colour by", [BY_CHANGE, BY_ADVANTAGE] if changes else [BY_ADVANTAGE])
+    step = ipywidgets.SelectionSlider(options=steps, description="Step", tooltip="Optimizer step")
+    step.observe(lambda change: setattr(menus["group"], "options", options(change["new"])), names="value")
+    return Explorer("Rollout explorer", draw, step=step, **menus)
 
 
-def token_changes(session: Any, arm: str) -> Callable[[dict], list[Tokens]]:
+def token_changes(session: Any, arm: str) -> Callable[[dict], list[list[tuple[str, float]]]]:
     """A function from a group to its completions' tokens with their change of log-probability since SFT."""
     from ladlib import generate
 
     models = [generate.load(session.profile, session.model_name(name)) for name in ("sft", arm)]
     pairs = {pair.id: pair for pair in session.training_pairs()}
 
-    def changes(group: dict) -> list[Tokens]:
+    def changes(group: dict) -> list[list[tuple[str, float]]]:
         images = pair_images(pairs[group["id"]], session.data, session.profile.data)
         texts = [one["text"] for one in group["completions"]]
         before, after = (generate.token_log_probabilities(*model, images, texts) for model in models)
-        return [
-            [(token, late - early) for (token, early), (_, late) in zip(old, new, strict=True)]
-            for old, new in zip(before, after, strict=True)
-        ]
+        lines = [zip(old, new, strict=True) for old, new in zip(before, after, strict=True)]
+        return [[(token, late - early) for (token, early), (_, late) in line] for line in lines]
 
     return changes
 
 
-def _group_name(group: dict) -> str:
-    right = sum(one["accuracy"] for one in group["completions"])
-    return f"{group['id']} ({right:.0f} of {len(group['completions'])} right)"
-
-
-def _group_view(group: dict, tokens: Sequence[Tokens], colour: str) -> str:
-    names = {"accuracy": ".0f", "format": ".0f", "reward": ".2f", "advantage": "+.2f"}
-    rows = [
-        ["".join(coloured(*token) for token in line), *(f"{one[name]:{spec}}" for name, spec in names.items())]
-        for one, line in zip(group["completions"], tokens, strict=True)
-    ]
-    equal = len({one["reward"] for one in group["completions"]}) == 1
-    legend = f"Colours: {colour}. Blue, underlined: up. Orange, dotted: down. Strongest from {FULL:g} on."
-    legend += " All rewards are equal: a zero-variance group gives no gradient." if equal else ""
-    caption = f"Step {group['step']}, {group['id']}: label {group['label']}"
-    return table(["completion", *names], rows, caption) + note(legend)
+def coloured(text: str, value: float) -> str:
+    """A token as HTML: blue and underlined above zero, orange and dotted below, stronger the farther off."""
+    strength = min(1.0, abs(value) / FULL)
+    if strength < 0.02:
+        return escape_html(text)
+    rgb, line = ("86,180,233", "solid") if value > 0 else ("230,159,0", "dotted")
+    style = f"background:rgba({rgb},{0.15 + 0.65 * strength:.2f});text-decoration:underline {line} 1px"
+    return f"<span style='{style}' title='{value:+.2f}'>{escape_html(text)}</span>"
 
 
 def threshold(answers: pd.DataFrame) -> Explorer:
     """A slider for the threshold on P(anomalous), with the confusion matrix and the scores that follow."""
-    known = answers[answers["p_yes"].notna()]
-    arm = menu("Model", list(known["arm"].unique())[::-1])
+    by_arm = dict(list(answers[answers["p_yes"].notna()].groupby("arm", sort=False)))
+    arm = menu("Model", list(by_arm)[::-1])
     value = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.01, description="Threshold", tooltip="On P(anomalous)")
-    by_arm = dict(list(known.groupby("arm")))
     return Explorer("Threshold on P(anomalous)", lambda arm, value: _scored(by_arm[arm], value), arm=arm, value=value)
 
 
@@ -201,71 +253,44 @@ def _scored(answers: pd.DataFrame, value: float) -> str:
     tp, fn = int((anomalous & called).sum()), int((anomalous & ~called).sum())
     fp, tn = int((~anomalous & called).sum()), int((~anomalous & ~called).sum())
     cells = [["good", f"TN <b>{tn}</b>", f"FP <b>{fp}</b>"], ["anomalous", f"FN <b>{fn}</b>", f"TP <b>{tp}</b>"]]
-    matrix = table(["", "called good", "called anomalous"], cells, f"Anomalous from {value:.2f} on")
     ratios = {
         "accuracy": (tp + tn, len(answers)), "F1": (2 * tp, 2 * tp + fp + fn), "recall": (tp, tp + fn),
         "specificity": (tn, tn + fp),
         "balanced accuracy": (tp * (tn + fp) + tn * (tp + fn), 2 * (tp + fn) * (tn + fp)),
     }  # fmt: skip
     shares = [[name, f"{part / whole:.3f}" if whole else "–"] for name, (part, whole) in ratios.items()]
-    alt = f"Histogram of P(anomalous) of good and of anomalous images, the threshold at {value:.2f}"
-    histogram = image_tag(png_bytes(_histogram(answers, value)), alt)
+    matrix = table(["", "called good", "called anomalous"], cells, f"Anomalous from {value:.2f} on")
     warning = "A threshold chosen with the labels of these images gives no honest score; F1-max is such a number."
-    return side_by_side(histogram, matrix + table(["score", "value"], shares)) + note(warning)
-
-
-@styled
-def _histogram(answers: pd.DataFrame, value: float) -> Figure:
-    """Good and anomalous images by P(anomalous), and the threshold."""
-    figure, (axes,) = panels(1, 4.6, 2.6)
-    for label, colour, name in (("no", SKY, "good"), ("yes", RED, "anomalous")):
-        values = answers.loc[answers["label"] == label, "p_yes"]
-        axes.hist(values, np.linspace(0, 1, 21), color=colour, alpha=0.6, label=name)
-    axes.axvline(value, color=INK, linestyle="--")
-    axes.set(xlabel="P(anomalous)", ylabel="images", xlim=(0, 1))
-    axes.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.2))
-    return figure
+    return side_by_side(matrix, table(["score", "value"], shares)) + note(warning)
 
 
 def scene_editor(session: Any, arm: str = "sft_grpo") -> Explorer:
-    """A part of a synthetic product taken out, added or swapped, and what the model answers then.
+    """A part of a synthetic product taken out or exchanged, and what the model answers then.
 
     Both images are photographs of their own, which differ in light and noise. Raises :class:`UserError` on real data.
     """
-    scenes = normal_scenes(session.folder())
-    product, action = menu("Product", list(scenes)), menu("Do", [REMOVE, KEEP, ADD, SWAP])
+    truths = read_scenes(session.folder()).items()
+    scenes = {path.split("/")[0]: truth.scene for path, truth in truths if "/test/good/" in path}
+    product, action = menu("Product", sorted(scenes)), menu("Do", [REMOVE, KEEP, ADD])
     place = menu("Place", places(scenes[product.value]))
-    second = menu("Second place", places(scenes[product.value])[::-1], "Used to swap two places")
     kind = menu("Part", sorted({part.kind for scene in scenes.values() for part in scene.parts}), "Used to put one in")
 
-    def draw(product: str, action: str, place: str, second: str, kind: str) -> str:
-        normal, changed = scenes[product], edited(scenes[product], action, place, second, kind)
-        images = [
-            render(scene, random.Random(seed), PRODUCTS[product].looseness)
-            for seed, scene in enumerate((normal, changed))
-        ]
-        (completion,) = session.answer([images], arm)
-        names = ("reference image", "test image")
-        cells = [
-            picture(image, f"{name} of a {product}") + note(name) for image, name in zip(images, names, strict=True)
-        ]
+    def draw(product: str, action: str, place: str, kind: str) -> str:
+        normal, changed = scenes[product], edited(scenes[product], action, place, kind)
+        rule, looseness = PRODUCTS[product].rule, PRODUCTS[product].looseness
+        images = [render(scene, random.Random(seed), looseness) for seed, scene in enumerate((normal, changed))]
+        (answer,) = session.answer([images], arm)
+        named = zip(images, ("reference image", "test image"), strict=True)
         differing = what_changed(normal, changed).places
         truth = f"the scenes differ at {', '.join(differing)}." if differing else "the two scenes are the same."
-        return side_by_side(
-            *cells, answered(completion) + note(f"Ground truth: {truth} The rule: {PRODUCTS[product].rule}")
-        )
+        verdict = f"<p><b>{VERDICTS[parse_answer(answer.text)]}</b>, P(anomalous) = {answer.p_yes:.2f}</p>"
+        text = f"<pre style='white-space:pre-wrap;max-width:40em'>{escape_html(answer.text)}</pre>"
+        cut = note("Truncated at the token limit.") if answer.finish == "length" else ""
+        told = verdict + text + cut + note(f"Ground truth: {truth} The rule: {rule}")
+        return side_by_side(*(picture(image, f"{name} of a {product}", name) for image, name in named), told)
 
-    def follow(change: dict) -> None:
-        place.options, second.options = places(scenes[change["new"]]), places(scenes[change["new"]])[::-1]
-
-    product.observe(follow, names="value")
-    return Explorer("Scene editor", draw, product=product, action=action, place=place, second=second, kind=kind)
-
-
-def normal_scenes(folder: Path) -> dict[str, Scene]:
-    """The scene of the first good test image of each category."""
-    truths = sorted(read_scenes(folder).items(), reverse=True)
-    return {path.split("/")[0]: truth.scene for path, truth in truths if path.split("/")[1:3] == ["test", "good"]}
+    product.observe(lambda change: setattr(place, "options", places(scenes[change["new"]])), names="value")
+    return Explorer("Scene editor", draw, product=product, action=action, place=place, kind=kind)
 
 
 def places(scene: Scene) -> list[tuple[str, str]]:
@@ -275,25 +300,14 @@ def places(scene: Scene) -> list[tuple[str, str]]:
     return sorted(cells, key=lambda cell: cell[1] not in parts)
 
 
-def edited(scene: Scene, action: str, place: str, second: str, kind: str) -> Scene:
-    """``scene`` after one of the four actions; ``kind`` is "colour shape".
-
-    What lies beneath a part that is taken out, such as the juice behind a label, becomes visible.
-    """
-    cells = {name: divmod(index, scene.cols) for index, name in enumerate(scene.places())}
-    if not {place, second} <= set(cells):
-        return scene  # a menu of another product that has not followed yet
-    if action == SWAP:
-        target = {place: second, second: place}
-        moved = [(part, *cells[target.get(part.place, part.place)]) for part in scene.parts]
-        return with_parts(scene, [part.model_copy(update={"row": row, "col": col}) for part, row, col in moved])
-    if action == REMOVE and place in scene.at():
-        under = tuple(part for part in scene.under if part.place != place)
-        bared = [part for part in scene.under if part.place == place]
-        scene = scene.model_copy(update={"under": under})
-        return with_parts(scene, [*(part for part in scene.parts if part.place != place), *bared])
+def edited(scene: Scene, action: str, place: str, kind: str) -> Scene:
+    """``scene`` after an action; what lies beneath a part, such as the juice behind a label, becomes visible."""
+    if place not in scene.places() or action == KEEP:
+        return scene  # a menu of another product may not have followed yet
+    taken = [part for part in scene.parts if part.place != place]
     if action == ADD:
         colour, shape = kind.split()
-        without = edited(scene, REMOVE, place, second, kind)
-        return with_parts(without, [*(p for p in without.parts if p.place != place), at(shape, colour, *cells[place])])
-    return scene
+        return with_parts(scene, [*taken, at(shape, colour, *divmod(scene.places().index(place), scene.cols))])
+    bared = [part for part in scene.under if part.place == place and place in scene.at()]
+    kept = tuple(part for part in scene.under if part not in bared)
+    return with_parts(scene.model_copy(update={"under": kept}), taken + bared)

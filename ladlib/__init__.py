@@ -20,15 +20,13 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # tqdm would ask for a widget in every notebook; the stages tell their progress in lines (ladlib.progress).
 warnings.filterwarnings("ignore", message="IProgress not found")
 
-IN_REPORT = (
-    "analysis", "cards", "diagrams", "figures", "formats", "page", "tables", "widgets",
-)  # fmt: skip
-FUNCTIONS = {"start": "ladlib.notebook", "load_run": "ladlib.results", "load_study": "ladlib.results"}
+IN_REPORT = ("analysis", "cards", "diagrams", "figures", "formats", "page", "tables", "widgets")
+FUNCTIONS = {"start": "notebook", "reopen": "notebook", "load_run": "results", "load_study": "results"}
 
 
 def __getattr__(name: str) -> object:
     if name in FUNCTIONS:
-        return getattr(import_module(FUNCTIONS[name]), name)
+        return getattr(import_module(f"ladlib.{FUNCTIONS[name]}"), name)
     path = f"ladlib.report.{name}" if name in IN_REPORT else f"ladlib.{name}"
     try:
         return import_module(path)

@@ -62,7 +62,8 @@ def rollouts(*groups):
 
 
 def answers(*rows):
-    return pd.DataFrame([{"arm": "sft", "label": label, "p_yes": p_yes} for label, p_yes in rows])
+    row = {"arm": "sft", "text": "", "category": "juice_bottle", "anomaly": "logical"}
+    return pd.DataFrame([row | {"label": label, "p_yes": p_yes} for label, p_yes in rows])
 
 
 def letters(draw=lambda letter: letter):

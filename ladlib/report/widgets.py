@@ -3,7 +3,6 @@
     pair_browser(session)    rewards()    rollouts(session)    threshold(answers)    scene_editor(session)
 
 A widget lives as long as its kernel, so each also displays its first view as HTML, which is hidden where the widget is.
-Views are HTML: whatever in them comes from a model, a file or a person is escaped where it is put in.
 """
 
 import random
@@ -21,9 +20,10 @@ from PIL import Image, ImageColor
 from ladlib.data.images import FACTOR, open_image, tokens, view
 from ladlib.data.pairing import pair_images
 from ladlib.errors import UserError
+from ladlib.metrics import measure, outcomes
 from ladlib.parsing import parse, parse_answer
 from ladlib.records import Answer, Pair
-from ladlib.report.cards import defect_overlay, title
+from ladlib.report.cards import defect_overlay
 from ladlib.report.style import SKY, image_tag
 from ladlib.rewards import accuracy_reward, explain_accuracy, explain_format, format_reward
 from ladlib.sanitize import escape_html
@@ -54,16 +54,13 @@ class Explorer(ipywidgets.VBox):
             control.layout = ipywidgets.Layout(width="32em", max_width="100%")
             control.style = {"description_width": "9em"}
             control.tooltip = control.tooltip or control.description
-            control.observe(self._follow, names="value")
+            control.observe(lambda _: setattr(self.view, "value", self._html()), names="value")
 
     def _repr_mimebundle_(self, **options: object) -> dict | tuple[dict, dict]:
         label = f"<small style='{GREY}'>{escape_html(self.title)}, snapshot. Run this cell to interact.</small>"
         figure = f"<figure class='ladlib-still'>{self.view.value}<figcaption>{label}</figcaption></figure>"
         display(HTML(HIDDEN_BESIDE_WIDGET + figure))
         return super()._repr_mimebundle_(**options)
-
-    def _follow(self, change: dict) -> None:
-        self.view.value = self._html()
 
     def _html(self) -> str:
         try:
@@ -74,11 +71,11 @@ class Explorer(ipywidgets.VBox):
         return f"<div role='region' aria-live='polite' aria-label='{label}' style='line-height:1.4'>{inside}</div>"
 
 
-def menu(description: str, options: Sequence, tooltip: str = "") -> ipywidgets.Dropdown:
+def menu(description: str, options: Sequence) -> ipywidgets.Dropdown:
     """A menu with its first option chosen. Raises :class:`UserError` where there is none."""
     if not options:
         raise UserError(f"There is no {description.lower()} to choose from.", "Run the cells and notebooks before.")
-    return ipywidgets.Dropdown(options=options, description=description, tooltip=tooltip)
+    return ipywidgets.Dropdown(options=options, description=description)
 
 
 def note(text: str) -> str:
@@ -122,7 +119,7 @@ def pair_browser(session: Any) -> Explorer:
         chosen = matching(pairs, category, defect) or matching(pairs, category)  # one menu may be ahead of the other
         pair, cells = chosen[min(number, len(chosen)) - 1], []
         test, stored = pair.test, pixels == AS_STORED
-        caption = "Normal or anomalous, and why?" if guess else f"{title(test)}, label {test.label}"
+        caption = "Normal or anomalous, and why?" if guess else f"{test.anomaly} {test.defect}, label {test.label}"
         for name, path in (("reference image", pair.reference), ("test image", test.image)):
             image = open_image(folder / path) if stored else view(folder / path, data.min_pixels, data.max_pixels)
             size = f"{image.width} × {image.height} pixels"
@@ -132,7 +129,7 @@ def pair_browser(session: Any) -> Explorer:
             image = image if stored else with_grid(image)
             image.thumbnail((640, 640))
             cells.append(picture(image, f"{name} of {category}", f"{name if guess else f'{name}: {path}'}\n{size}"))
-        return note(caption) + side_by_side(*cells)
+        return note(caption.replace("_", " ")) + side_by_side(*cells)
 
     def follow(change: dict) -> None:
         if change["owner"] is category:
@@ -146,7 +143,6 @@ def pair_browser(session: Any) -> Explorer:
 
 
 def defects(pairs: Sequence[Pair]) -> list[str]:
-    """The options of the menu of defects."""
     return ["all", *sorted({pair.test.defect or "good" for pair in pairs})]
 
 
@@ -185,8 +181,7 @@ def _rewarded(completion: str, label: Answer) -> str:
 def rollouts(session: Any, arm: str = "sft_grpo", changes: bool = False) -> Explorer:
     """The stored groups of a training by step, their tokens coloured by advantage.
 
-    With ``changes`` also by log pi_after - log pi_before, each token given all before it: what became of its
-    probability between SFT and the end of GRPO. Two checkpoints are loaded for that.
+    With ``changes`` also by what became of each token's log-probability since SFT; two checkpoints are loaded for it.
     """
     groups = session.rollouts(arm)
     steps = list(dict.fromkeys(group["step"] for group in groups))
@@ -206,11 +201,11 @@ def rollouts(session: Any, arm: str = "sft_grpo", changes: bool = False) -> Expl
         caption = f"Step {step}, {chosen['id']}: label {chosen['label']}"
         return table(["completion", *names], rows, caption) + note(legend)
 
-    menus = {"group": menu("Group", options(steps[0]) if steps else [])}
-    menus["colour"] = menu("Colour by", [BY_CHANGE, BY_ADVANTAGE] if changes else [BY_ADVANTAGE])
+    chosen = menu("Group", options(steps[0]) if steps else [])
+    colour = menu("Colour by", [BY_CHANGE, BY_ADVANTAGE] if changes else [BY_ADVANTAGE])
     step = ipywidgets.SelectionSlider(options=steps, description="Step", tooltip="Optimizer step")
-    step.observe(lambda change: setattr(menus["group"], "options", options(change["new"])), names="value")
-    return Explorer("Rollout explorer", draw, step=step, **menus)
+    step.observe(lambda change: setattr(chosen, "options", options(change["new"])), names="value")
+    return Explorer("Rollout explorer", draw, step=step, group=chosen, colour=colour)
 
 
 def token_changes(session: Any, arm: str) -> Callable[[dict], list[list[tuple[str, float]]]]:
@@ -249,31 +244,22 @@ def threshold(answers: pd.DataFrame) -> Explorer:
 
 
 def _scored(answers: pd.DataFrame, value: float) -> str:
-    anomalous, called = answers["label"] == "yes", answers["p_yes"] >= value
-    tp, fn = int((anomalous & called).sum()), int((anomalous & ~called).sum())
-    fp, tn = int((~anomalous & called).sum()), int((~anomalous & ~called).sum())
-    cells = [["good", f"TN <b>{tn}</b>", f"FP <b>{fp}</b>"], ["anomalous", f"FN <b>{fn}</b>", f"TP <b>{tp}</b>"]]
-    ratios = {
-        "accuracy": (tp + tn, len(answers)), "F1": (2 * tp, 2 * tp + fp + fn), "recall": (tp, tp + fn),
-        "specificity": (tn, tn + fp),
-        "balanced accuracy": (tp * (tn + fp) + tn * (tp + fn), 2 * (tp + fn) * (tn + fp)),
-    }  # fmt: skip
-    shares = [[name, f"{part / whole:.3f}" if whole else "–"] for name, (part, whole) in ratios.items()]
-    matrix = table(["", "called good", "called anomalous"], cells, f"Anomalous from {value:.2f} on")
+    scores = measure(outcomes(answers).assign(called=answers["p_yes"] >= value))
+    tn, fp, fn, tp = (f"{name.upper()} <b>{scores[name]}</b>" for name in ("tn", "fp", "fn", "tp"))
+    matrix = table(["", "called good", "called anomalous"], [["good", tn, fp], ["anomalous", fn, tp]])
+    names = ("accuracy", "f1", "recall", "specificity", "balanced_accuracy")
+    shares = [[name, "–" if scores[name] is None else f"{scores[name]:.3f}"] for name in names]
     warning = "A threshold chosen with the labels of these images gives no honest score; F1-max is such a number."
     return side_by_side(matrix, table(["score", "value"], shares)) + note(warning)
 
 
 def scene_editor(session: Any, arm: str = "sft_grpo") -> Explorer:
-    """A part of a synthetic product taken out or exchanged, and what the model answers then.
-
-    Both images are photographs of their own, which differ in light and noise. Raises :class:`UserError` on real data.
-    """
+    """A part of a synthetic product taken out or exchanged, and what the model answers then; no real products."""
     truths = read_scenes(session.folder()).items()
     scenes = {path.split("/")[0]: truth.scene for path, truth in truths if "/test/good/" in path}
     product, action = menu("Product", sorted(scenes)), menu("Do", [REMOVE, KEEP, ADD])
     place = menu("Place", places(scenes[product.value]))
-    kind = menu("Part", sorted({part.kind for scene in scenes.values() for part in scene.parts}), "Used to put one in")
+    kind = menu("Part", sorted({part.kind for scene in scenes.values() for part in scene.parts}))
 
     def draw(product: str, action: str, place: str, kind: str) -> str:
         normal, changed = scenes[product], edited(scenes[product], action, place, kind)
@@ -283,10 +269,10 @@ def scene_editor(session: Any, arm: str = "sft_grpo") -> Explorer:
         named = zip(images, ("reference image", "test image"), strict=True)
         differing = what_changed(normal, changed).places
         truth = f"the scenes differ at {', '.join(differing)}." if differing else "the two scenes are the same."
-        verdict = f"<p><b>{VERDICTS[parse_answer(answer.text)]}</b>, P(anomalous) = {answer.p_yes:.2f}</p>"
-        text = f"<pre style='white-space:pre-wrap;max-width:40em'>{escape_html(answer.text)}</pre>"
-        cut = note("Truncated at the token limit.") if answer.finish == "length" else ""
-        told = verdict + text + cut + note(f"Ground truth: {truth} The rule: {rule}")
+        told = f"<p><b>{VERDICTS[parse_answer(answer.text)]}</b>, P(anomalous) = {answer.p_yes:.2f}</p>"
+        told += f"<pre style='white-space:pre-wrap;max-width:40em'>{escape_html(answer.text)}</pre>"
+        told += note("Truncated at the token limit.") if answer.finish == "length" else ""
+        told += note(f"Ground truth: {truth} The rule: {rule}")
         return side_by_side(*(picture(image, f"{name} of a {product}", name) for image, name in named), told)
 
     product.observe(lambda change: setattr(place, "options", places(scenes[change["new"]])), names="value")

@@ -145,9 +145,6 @@ class LiveBytes(TorchDispatchMode):
         self._add([list(one.parameters()) if isinstance(one, torch.nn.Module) else one for one in values])
         return self
 
-    def reset_peak(self) -> None:
-        self.peak = self.now
-
     def _add(self, value: object) -> None:
         for storage in (leaf.untyped_storage() for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)):
             if storage._cdata not in self._sizes:

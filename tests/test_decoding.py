@@ -146,12 +146,12 @@ def test_each_image_is_encoded_once(toy, pairs):
 
 def test_no_token_of_a_prompt_is_read_twice_and_no_row_long_after_its_end(toy, pairs):
     laid_out = torch.inference_mode()(lay_out)(*toy, pairs, prompts.QUESTION)
-    firsts = {one.first: len(one.before.positions) for one in laid_out}
+    firsts = {one.first: len(one.before[1]) for one in laid_out}
     with counted(toy[0].model.language_model, "inputs_embeds") as read:
         found = decode.answer(*toy, pairs, 160)
     beginning, rest, *steps = (rows * tokens for rows, tokens, _ in read)
     assert beginning == len(firsts) * max(firsts.values())
-    assert rest == len(pairs) * max(len(one.after.positions) for one in laid_out)
+    assert rest == len(pairs) * max(len(one.after[1]) for one in laid_out)
     lengths = [one.completion_tokens for one in found]
     assert sum(lengths) < sum(steps) < 0.9 * len(lengths) * max(lengths)
 

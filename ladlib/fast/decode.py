@@ -36,11 +36,7 @@ LOOK = {"cpu": 1, "cuda": 8}  # tokens from one look at which rows have ended to
 Model = Qwen2_5_VLForConditionalGeneration
 
 
-class Part(NamedTuple):
-    """Consecutive tokens of a prompt."""
-
-    embeddings: torch.Tensor  # [tokens, hidden], an image's features in place of its tokens
-    positions: torch.Tensor  # [tokens, 3]
+Part = tuple[torch.Tensor, torch.Tensor]  # embeddings [tokens, hidden] with images' features, and positions [tokens, 3]
 
 
 class Prompt(NamedTuple):
@@ -50,6 +46,7 @@ class Prompt(NamedTuple):
     before: Part  # up to the end of the first image: the same for all pairs with that image
     after: Part
     last: int  # the token it ends with
+    length: int
 
 
 @torch.inference_mode()
@@ -122,8 +119,8 @@ def _prompt(
     slots = (ids == model.config.image_token_id).nonzero().squeeze(1)
     embeddings[slots] = torch.cat(list(features)).to(embeddings)
     end = int(slots[len(features[0]) - 1]) + 1
-    before, after = Part(embeddings[:end], positions[:end]), Part(embeddings[end:], positions[end:])
-    return Prompt(first, before, after, int(ids[-1]))
+    before, after = (embeddings[:end], positions[:end]), (embeddings[end:], positions[end:])
+    return Prompt(first, before, after, int(ids[-1]), len(ids))
 
 
 # Keys and values
@@ -246,9 +243,7 @@ class Rows:
         shares = shares_of_yes(logits, ids[:, -1], beginnings(tokenizer)).tolist()
         for number, row, p_yes in zip(numbers, tokens, shares, strict=True):
             text, finish = decode(tokenizer, row)
-            prompt = self.prompts[number]
-            length = len(prompt.before.positions) + len(prompt.after.positions)
-            yield number, Completion(text, finish, p_yes, length, len(row))
+            yield number, Completion(text, finish, p_yes, self.prompts[number].length, len(row))
 
 
 def begin(model: Model, prompts: Sequence[Prompt], room: int, copies: int = 1) -> Rows:
@@ -258,10 +253,10 @@ def begin(model: Model, prompts: Sequence[Prompt], room: int, copies: int = 1) -
     shared, nothing = DynamicCache(), torch.ones(len(before), 0, dtype=torch.bool, device=model.device)
     _, mask = _read(model, list(before.values()), nothing, shared)
     rows = torch.tensor([order[prompt.first] for prompt in prompts], device=model.device)
-    slots = max(len(prompt.after.positions) for prompt in prompts)
+    slots = max(len(prompt.after[1]) for prompt in prompts)
     cache = with_room(shared, rows, slots if copies > 1 else slots + room)
     logits, mask = _read(model, [prompt.after for prompt in prompts], mask[rows], cache)
-    last = torch.stack([prompt.after.positions[-1, 0] for prompt in prompts])
+    last = torch.stack([prompt.after[1][-1, 0] for prompt in prompts])
     every = torch.arange(len(prompts), device=model.device).repeat_interleave(copies)
     cache = with_room(cache, every, room) if copies > 1 else cache
     numbers = torch.arange(len(every), device=model.device)
@@ -273,8 +268,8 @@ def begin(model: Model, prompts: Sequence[Prompt], room: int, copies: int = 1) -
 
 def _read(model: Model, parts: Sequence[Part], mask: torch.Tensor, cache: Cache) -> tuple[torch.Tensor, torch.Tensor]:
     """Read a part a row after what ``cache`` holds: the logits of its last token, and ``mask`` with its slots."""
-    embeddings, positions = padded(part.embeddings for part in parts), padded(part.positions for part in parts)
-    seen = padded(torch.ones_like(part.positions[:, 0], dtype=torch.bool) for part in parts)
+    embeddings, positions = (padded(column) for column in zip(*parts, strict=True))
+    seen = padded(torch.ones_like(positions[:, 0], dtype=torch.bool) for _, positions in parts)
     mask = torch.cat([mask, seen], dim=1)
     return forward(model, mask, positions.permute(2, 0, 1), cache, inputs_embeds=embeddings)[:, -1], mask
 

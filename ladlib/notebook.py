@@ -139,10 +139,10 @@ class Session:
 
     def _source(self, arm: str) -> dict:
         """Who answers as ``arm``: a model, the endpoint, the released answers; nobody where a server has answered."""
+        if arm == "large" and self.profile.endpoint.url:
+            return {"endpoint": True}
         if arm != "large" or self.profile.model.large == self.profile.model.base:
             return {"model": self.model_name(arm)}
-        if self.profile.endpoint.url:
-            return {"endpoint": True}
         released = find(RunFolder(RELEASED / "toy").generations(arm, 0)) if self.is_toy else None
         served = any(row["served"] for row in read_jsonl(self.run.generations(arm, self.seed)))
         return {"stored": released} if released and not served else {}

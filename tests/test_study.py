@@ -143,19 +143,17 @@ def test_a_base_that_is_not_there_is_refused(tmp_path, tiny_yaml):
 
 @pytest.mark.slow
 def test_a_whole_tiny_study_is_made_once_and_then_resumes_with_what_is_missing(tmp_path, tiny_yaml):
-    arms = ["--arms", "base,sft,sft_grpo,large", "--seeds", "0", "--run", str(tmp_path / "study")]
+    arms = ["--arms", "sft_grpo,large", "--seeds", "0", "--run", str(tmp_path / "study")]
     command = ["study", *arms, "--profile", tiny_yaml(model__large=str(tmp_path / "nowhere"))]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "[large] left out" in result.output
     run = RunFolder(tmp_path / "study")
-    for arm in ("base", "sft", "sft_grpo"):
-        ids = [row["id"] for row in read_jsonl(run.generations(arm, 0))]
-        assert len(ids) == len(set(ids)) == 25  # five categories, all of their two + two + one test images
-        assert len(read_jsonl(run.rationales(arm, 0))) == 25
-    assert run.samples("base", 0).is_file() and run.samples("sft", 0).is_file()
+    ids = [row["id"] for row in read_jsonl(run.generations("sft_grpo", 0))]
+    assert len(ids) == len(set(ids)) == 25  # five categories, all of their two + two + one test images
+    assert len(read_jsonl(run.rationales("sft_grpo", 0))) == 25
     assert run.report.is_file() and any(run.tables.iterdir()) and any(run.figures.iterdir())
-    run.rationales("sft", 0).unlink()
+    run.rationales("sft_grpo", 0).unlink()
     again = CliRunner().invoke(app, command)
     done = sorted(line.split("]")[0][1:] for line in again.output.splitlines() if "] done in" in line)
-    assert again.exit_code == 0 and done == ["check-sft-seed0"]
+    assert again.exit_code == 0 and done == ["check-sft_grpo-seed0"]

@@ -113,7 +113,7 @@ def test_an_image_that_was_changed_after_it_was_judged_is_found_by_name(tmp_path
     )
     write_generations(run, "sft", [one])
     run.write(run.read().model_copy(update={"parameters": {"data": str(tmp_path / "data")}}))
-    assert _line(run, "image files") == "held    image files: 2 have the bytes that were judged"
+    assert _line(run, "image files") == "passed  image files: 2 have the bytes that were judged"
     images[1].write_bytes(images[1].read_bytes() + b" ")
     assert str(images[1]) in _line(run, "image files") and _line(run, "image files").startswith("failed")
 
@@ -133,16 +133,17 @@ def test_the_released_runs_have_checksums_and_are_as_they_were_made(name):
 
 @pytest.mark.parametrize(
     ("name", "old", "new"),
-    [
-        ("generations/base-seed0.jsonl", b"<answer> no", b"<answer> yes"),
-        ("tables/comparison.csv", b"6", b"7"),
-        ("figures/roc.png", b"IDAT", b"iDAT"),
-        ("run.json", b'"cores": 2', b'"cores": 64'),
-    ],
+    [("tables/comparison.csv", b"6", b"7"), ("run.json", b'"cores": 2', b'"cores": 64')],
 )
-def test_verify_names_what_was_changed_in_the_released_run_and_exits_with_1(tmp_path, name, old, new):
-    root = shutil.copytree(RELEASED / "toy", tmp_path / "toy")
-    edit(root / name, old, new)
-    result = CliRunner().invoke(app, ["verify", str(root)])
+def test_what_was_changed_in_a_released_run_is_named(tmp_path, name, old, new):
+    run = RunFolder(shutil.copytree(RELEASED / "toy", tmp_path / "toy"))
+    edit(run.root / name, old, new)
+    (fault,) = checksums.verify(run)
+    assert name in fault
+
+
+def test_verify_exits_with_1_where_an_answer_was_changed(run):
+    edit(run.generations("sft", 0), b"yes", b"no")
+    result = CliRunner().invoke(app, ["verify", str(run.root)])
     (line,) = [line for line in result.output.splitlines() if line.startswith("failed  checksums")]
-    assert result.exit_code == 1 and name in line
+    assert result.exit_code == 1 and "generations/sft-seed0.jsonl" in line

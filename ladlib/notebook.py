@@ -114,9 +114,7 @@ class Session:
 
     def sample(self, arm: str, per_rule: int) -> list[dict]:
         """Several sampled answers of ``arm`` to ``per_rule`` toy training pairs of each rule type, a row per pair."""
-        from ladlib.study import Arm, sample
-
-        sample(self.profile, self.run, Arm(arm), self.seed, self.model_name(arm), per_rule)
+        lad.study.sample(self.profile, self.run, arm, self.seed, self.model_name(arm), per_rule)
         return self._rows(self.run.samples(arm, self.seed))
 
     def evaluate(self, arm: str, variant: str = "", stored: str = "") -> "DataFrame":

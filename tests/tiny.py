@@ -3,7 +3,6 @@
 import atexit
 import shutil
 import tempfile
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -33,12 +32,6 @@ def tiny_base() -> str:
     folder = Path(tempfile.mkdtemp(prefix="tiny-"))
     atexit.register(shutil.rmtree, folder)
     return _written(TINY, folder)
-
-
-def narrow_3b(folder: Path) -> str:
-    """A random model whose widths and depths stand to each other as the 3B's do, written below ``folder``."""
-    narrow = replace(TINY, hidden=128, layers=3, heads=8, vision_hidden=80, vision_layers=3, vision_heads=4)
-    return _written(narrow, folder)
 
 
 def _written(recipe: Recipe, folder: Path) -> str:

@@ -41,9 +41,12 @@ READINGS = {
 
 
 @styled
-def training(log: Log) -> Figure:
-    """Training by step, each quantity pale and its running mean bold: the loss of SFT, or rewards, answers and time."""
-    rows = read_log(log)
+def training(log: Log, *more: Log) -> Figure:
+    """Training by step, each quantity pale and its running mean bold: the loss of SFT, or rewards, answers and time.
+
+    ``more`` are the logs of other seeds, drawn in the same panels.
+    """
+    rows, *others = map(read_log, (log, *more))
     chosen = {title: lines for title, lines in PANELS.items() if set(lines) & set(rows)}
     if "reward" not in rows:
         chosen = {"SFT: loss on the assistant's tokens": {"loss": ""}}
@@ -52,6 +55,8 @@ def training(log: Log) -> Figure:
         known = [key for key in lines if key in rows]
         for key, colour, dashes in zip(known, (style.BLUE, style.GREEN, style.ORANGE), ("-", "--", ":"), strict=False):
             step_line(axes, rows, key, colour, label=lines[key] or None, linestyle=dashes)
+            for other in others:
+                step_line(axes, other, key, colour, linestyle=dashes)
         axes.set(title=title, xlabel="step")
         if len(lines) > 1 or len(chosen) == 1:
             axes.set_ylim(0, 1.3 * max(0.01, np.nanmax(rows[known].to_numpy())))

@@ -92,10 +92,12 @@ def _figures(results: RunResults, frames: dict[str, pd.DataFrame], data: Path) -
     if "sensitivity" in frames:
         changed = figures.sensitivity(frames["sensitivity"], note=note)
         drawn["sensitivity"] = ("Answers that change with the input, on the same pairs", changed)
-    for (arm, seed), log in results.logs.items():
-        if log:
-            title = f"Training of {NAMES.get(arm, arm)}, seed {seed}"
-            drawn[f"training-{arm}-seed{seed}"] = (title, figures.training(log, note=f"{title}: {note}"))
+    logs = {key: log for key, log in results.logs.items() if log}
+    for arm in dict.fromkeys(arm for arm, _ in logs):
+        seeds = [seed for other, seed in logs if other == arm]
+        title = f"Training of {NAMES.get(arm, arm)}, seed {', '.join(map(str, seeds))}"
+        curves = figures.training(*(logs[arm, seed] for seed in seeds), note=f"{title}: {note}")
+        drawn[f"training-{arm}-seed{seeds[0]}"] = (title, curves)
     return drawn
 
 

@@ -6,21 +6,19 @@ import shutil
 
 import numpy as np
 import pytest
-from made_up import CATEGORIES, made_up, write_generations
-from sklearn.metrics import roc_auc_score
+from made_up import CATEGORIES, made_up, made_up_run, write_generations
+from test_tables import write_varied
 from typer.testing import CliRunner
 
 import ladlib.verify
 from ladlib.cli import app
-from ladlib.metrics import Judged, score, score_trivial
+from ladlib.errors import UserError
+from ladlib.metrics import score, score_trivial
 from ladlib.parsing import parse_answer
 from ladlib.records import RunRecord, StageRecord
-from ladlib.report.stored import read_generations
+from ladlib.results import load_answers
 from ladlib.runs import RunFolder
-from ladlib.statistics import wilson
 from ladlib.verify import verify
-from ladlib.verify.paper import METHODS
-from ladlib.verify.spread import paired_error, standard_error
 
 STAGE = StageRecord(
     name="02_sft", started="2026-01-01T00:00:00+00:00", seconds=1.0, inputs_sha256="1",
@@ -54,8 +52,8 @@ def whole(root, arms, profile="toy", images=40, drawing="", **parameters):
     run.checkpoint("sft", 0).mkdir(parents=True)
     for (arm, seed), right in arms.items():
         write_generations(run, arm, judged(arm, seed, right, images, drawing), seed)
-    stored = read_generations(run)
-    run.metrics_json.write_text(json.dumps(score(stored) + score_trivial(stored)))
+    answers = load_answers(run)
+    run.metrics_json.write_text(json.dumps(score(answers) + score_trivial(answers)))
     return run
 
 
@@ -106,22 +104,22 @@ def command(*arguments):
 def test_a_script_reads_the_same_claims_as_one_object(run):
     told, lines = json.loads(command(run.root, "--json").stdout), command(run.root).output.splitlines()
     assert all(one["subject"] in line for one, line in zip(told["claims"], lines[:-2], strict=True))
-    assert lines[-1].endswith(f": {told['held']} held, {told['failed']} failed, {told['skipped']} skipped")
+    assert lines[-1].endswith(f": {told['passed']} passed, {told['failed']} failed, {told['skipped']} skipped")
 
 
 def test_a_whole_run_holds_line_by_line_and_exits_with_0(run):
     result = command(run.root)
     lines = result.output.splitlines()
     assert result.exit_code == 0, result.output
-    assert {line.split()[0] for line in lines[:-2]} <= {"held", "note", "skipped"}
-    assert lines[-1] == "32 claims: 22 held, 0 failed, 10 skipped"  # without seals, images and real data
+    assert {line.split()[0] for line in lines[:-2]} <= {"passed", "note", "skipped"}
+    assert lines[-1] == "31 checks: 16 passed, 0 failed, 15 skipped"  # without seals, images and real data
 
 
 def test_one_failed_claim_exits_with_1(run):
     change(run.generations("sft", 0), 3, answer=None)
     result = command(run.root)
     assert result.exit_code == 1
-    assert result.output.splitlines()[-1] == "32 claims: 21 held, 1 failed, 10 skipped"
+    assert result.output.splitlines()[-1] == "31 checks: 15 passed, 1 failed, 15 skipped"
 
 
 def test_the_command_has_help_with_an_example():
@@ -262,24 +260,13 @@ def test_part_of_the_images_is_held_against_the_same_part_of_the_study(tmp_path,
     rows = [one for one in judged("sft_grpo", 0, 0.75) if int(one.id[-3:]) < 24]
     write_generations(run, "sft_grpo", rows)
     claim = {claim.subject: claim for claim in verify(run, study)}["sft_grpo-seed0 balanced accuracy"]
-    assert claim.verdict == "held" and "96 shared images" in claim.expected
+    assert claim.verdict == "passed" and "96 shared images" in claim.expected
     assert "study 75.0 to 80.0" not in claim.expected
 
 
-def test_other_images_are_held_against_the_whole_study_with_more_tolerance(tmp_path, study):
-    shared = against(tmp_path / "shared", 0.75, study)["balanced accuracy"]
-    other = against(tmp_path / "other", 0.75, study, drawing="other", images=20)["balanced accuracy"]
-    assert "on other images, 80 here and 160 there" in other.expected and other.verdict == "held"
-    width = {one: float(one.expected.split("tolerance ")[1].split(",")[0]) for one in (shared, other)}
-    error = math.sqrt(0.75 * 0.25 / 80 * (1 + 80 / 160))
-    assert width[other] == pytest.approx(196 * error, abs=0.06) and width[other] > width[shared]
-
-
-def test_a_study_without_generations_is_used_through_its_metrics(tmp_path, study):
-    bare = RunFolder(shutil.copytree(study.root, tmp_path / "study"))
-    shutil.rmtree(bare.root / "generations")
-    claim = against(tmp_path / "run", 0.5, bare)["balanced accuracy"]
-    assert claim.verdict == "failed" and "on other images" in claim.expected
+def test_other_images_are_not_compared_with_the_study(tmp_path, study):
+    lines = [check.line for check in verify(whole(tmp_path, {("base", 0): 0.6}, drawing="other"), study)]
+    assert "skipped base-seed0: the study has too few of its good and logical images" in lines
 
 
 def test_an_arm_with_one_seed_may_still_round_otherwise(tmp_path, study):
@@ -320,51 +307,58 @@ def test_training_that_did_not_help_fails_in_the_seed_it_failed_in(tmp_path):
     assert line == "failed  sft_grpo-seed1 above base: balanced accuracy 55.0 against 60.0, expected above"
 
 
-def test_a_run_on_real_data_is_held_against_the_papers_table(tmp_path):
-    found = verify(whole(tmp_path, {("base", 0): 0.6, ("sft_grpo", 0): 0.8}, profile="paper", images=280))
-    lines = {claim.subject: claim for claim in found if "replication" in claim.subject}
-    base = lines[f"replication of the paper's {METHODS['base']} by base-seed0, accuracy"]
-    assert (base.verdict, base.found) == ("held", "60.0")
-    assert "paper 58.8, tolerance 2.9" in base.expected
-    assert lines[f"replication of the paper's {METHODS['sft_grpo']} by sft_grpo-seed0, accuracy"].verdict == "failed"
-    assert lines[f"replication of the paper's {METHODS['large']}"].found == "large has not been run"
-    assert not any(claim.subject == "study" for claim in found)
+def test_a_run_on_real_data_is_checked_against_the_papers_numbers(tmp_path):
+    checks = verify(whole(tmp_path, {("base", 0): 0.6, ("sft_grpo", 0): 0.8}, profile="paper"), RunFolder("none"))
+    lines = {check.subject: check for check in checks}
+    assert (lines["claim accuracy"].verdict, lines["claim accuracy"].expected) == ("failed", "60.4 ± 2.9")
+    assert lines["claim concise"].verdict == "passed" and "study" not in lines
 
 
-def test_f1_against_always_yes_informs_and_never_fails(tmp_path):
-    run = whole(tmp_path, {("base", 0): 0.3, ("sft_grpo", 0): 0.5})
-    (line,) = [claim.line for claim in verify(run, RunFolder("none")) if claim.subject.endswith(" F1")]
-    assert line == "note    sft_grpo-seed0 F1: 50.0, not above always yes (66.7)"
+# Answers to changed inputs, and the detector's
 
 
-# Tolerances
+def test_what_is_not_there_is_not_checked_and_what_is_whole_passes(run, tmp_path):
+    both = {"sensitivity", "nearest neighbour"}
+    assert not both & {check.subject for check in verify(run)}
+    checks = {check.subject: check.verdict for check in verify(write_varied(made_up_run(tmp_path / "varied")))}
+    assert {checks[name] for name in both} == {"passed"}
 
 
-def sample(right, scores=None, count=300):
-    scores = scores if scores is not None else np.zeros(2 * count)
-    labels = [number % 2 == 0 for number in range(2 * count)]
-    return [
-        Judged("c", "logical" if label else "good", label, label == is_right, label == is_right, score, False, 1.0)
-        for label, is_right, score in zip(labels, right, scores, strict=True)
-    ]
+@pytest.mark.parametrize(
+    ("name", "values", "fault"),
+    [
+        ("sensitivity", {"answer": "yes"}, "its text says no"),
+        ("sensitivity", {"text": "<think>x</think><answer>yes</answer>"}, "its text says yes"),
+        ("sensitivity", {"label": "yes"}, "labelled yes"),
+        ("sensitivity", {"level": "other"}, "lacks"),
+        ("sensitivity", {"id": "pushpins/test/good/001"}, "lacks"),
+        ("nearest neighbour", {"answer": "yes"}, "says no"),
+        ("nearest neighbour", {"distance": 1.5}, "says yes"),
+        ("nearest neighbour", {"threshold": 2.0}, "another threshold"),
+        ("nearest neighbour", {"label": "yes"}, "labelled yes"),
+        ("nearest neighbour", {"image_sha256": "other"}, "another image"),
+        ("nearest neighbour", {"id": "pushpins/test/good/900"}, "judged"),
+    ],
+)
+def test_a_changed_line_of_them_fails_by_name(tmp_path, name, values, fault):
+    run = write_varied(made_up_run(tmp_path))
+    change(run.sensitivity("sft_grpo", 0) if name == "sensitivity" else run.neighbours, 4, **values)
+    (check,) = [check for check in verify(run) if check.subject == name]
+    assert check.verdict == "failed" and fault in check.found
 
 
-def test_the_standard_error_of_balanced_accuracy_is_near_wilsons_interval():
-    low, high = wilson(360, 600)
-    error = standard_error("balanced_accuracy", sample([number % 10 < 6 for number in range(600)]))
-    assert 1.96 * error == pytest.approx((high - low) / 2, rel=0.02)
+# An endpoint without probabilities
 
 
-def test_the_standard_error_of_auroc_is_the_spread_over_fresh_samples():
-    draws = []
-    for seed in range(200):
-        scores = np.random.default_rng(seed).normal(size=600) + np.arange(600) % 2 * -0.5
-        draws.append(roc_auc_score(np.arange(600) % 2 == 0, scores))
-    spread = np.std(draws)
-    assert standard_error("auroc", sample([True] * 600, scores)) == pytest.approx(spread, rel=0.15)
-
-
-def test_two_arms_that_judge_alike_differ_by_nothing():
-    images = sample([number % 3 > 0 for number in range(600)])
-    assert paired_error("balanced_accuracy", images, images) == 0
-    assert standard_error("balanced_accuracy", images) > 0.01
+def test_an_endpoints_arm_is_not_compared_with_the_study_and_an_own_model_must_tell_p_yes(run):
+    rows = judged("large", 0, 0.5)
+    unknown = [row.model_copy(update={"p_yes": None}) for row in rows]
+    write_generations(
+        run, "large", [row.model_copy(update={"served": "72B, FP8", "prompt_sha256": "q"}) for row in unknown]
+    )
+    checks = {check.subject: check for check in verify(run)}
+    assert checks["inputs"].verdict == "passed"
+    assert checks["large-seed0"].verdict == "skipped" and "72B, FP8" in checks["large-seed0"].found
+    write_generations(run, "large", unknown)
+    with pytest.raises(UserError, match="p_yes of"):
+        verify(run)

@@ -98,8 +98,8 @@ def lessons() -> str:
     lines += [f"| `{stage.name}` | {stage.seconds:.0f} s |" for stage in record.stages]
     return "\n".join(lines) + (
         f"\n\nMeasured with {record.hardware['cores']} CPU cores and no GPU. None of them held more than "
-        f"{cost.peak_memory_gib:g} GiB of memory;\na machine with {cost.needs.memory_gib:g} GiB, and "
-        f"{cost.needs.disk_gib:g} GiB free on disk, is enough.\n"
+        f"{cost.peak_memory_gib:g} GiB of memory;\na machine with {cost.memory_gib:g} GiB, and "
+        f"{cost.disk_gib:g} GiB free on disk, is enough.\n"
     )
 
 

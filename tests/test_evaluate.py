@@ -225,7 +225,7 @@ PAIRS = 12
 
 
 def served_profile(**changes):
-    values = {"evaluate.limit": 0, "endpoint.label": "FP8, vLLM 0.11"}
+    values = {"evaluate.limit": 0, "endpoint.model": "m", "endpoint.label": "FP8, vLLM 0.11"}
     return load_profile("smoke", **values | {name.replace("__", "."): value for name, value in changes.items()})
 
 
@@ -314,5 +314,5 @@ def test_a_missing_file_and_other_image_sizes_are_one_line(stored, pairs, run, t
 
 
 def test_answers_that_were_paid_for_are_not_replaced_by_a_file(stored, pairs, tmp_path):
-    with pytest.raises(UserError, match="holds 12 answers of toy-large, FP8, vLLM 0.11"):
+    with pytest.raises(UserError, match="holds 12 answers of m, FP8, vLLM 0.11"):
         replay(pairs, RunFolder(stored.parents[1]), changed(stored, tmp_path, text="<answer>no</answer>"))

@@ -5,7 +5,7 @@ decide is the same everywhere. Nothing is left out because it does not hold. Val
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -290,6 +290,7 @@ def _seeds(values: Sequence) -> str:
 # Published figures: of the confusion tables that rounding leaves possible, the least favourable counts
 
 
+@cache
 def _published_gain(measure: str, first: str, second: str) -> Measured:
     """``second`` minus ``first`` in points, images resampled for each: nobody published which answers were right."""
     tables = published.recovered_tables()
@@ -303,6 +304,7 @@ def _resampled(measure: str, first: published.ConfusionTable, second: published.
     return Measured(100 * value, 100 * low, 100 * high, "images, unpaired")
 
 
+@cache
 def _published_p(first: str, second: str) -> Measured:
     """Two-sided p of equal accuracies, unpaired; the interval is what a paired test could have given."""
     tables = published.recovered_tables()[first], published.recovered_tables()[second]

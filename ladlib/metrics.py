@@ -145,12 +145,12 @@ def _trivial(arm: str, images: pd.DataFrame) -> pd.DataFrame:
 def measure(counted: pd.DataFrame) -> dict:
     """All counts and measures of one non-empty frame of :func:`outcomes`."""
     truth, called, weight = (counted[name].to_numpy() for name in ("anomalous", "called", "weight"))
-    tn, fp, fn, tp = _confusion(truth, called, weight)
-    lenient = _confusion(truth, counted["called_leniently"].to_numpy(), weight)
+    exact = _confusion(truth, called, weight)
+    tn, fp, fn, tp = map(_count, exact)
+    lenient = [_count(n) for n in _confusion(truth, counted["called_leniently"].to_numpy(), weight)]
     formed, ranked = counted["well_formed"].dropna(), ranks(counted)
     counts = {"n": _count(weight.sum()), "tp": tp, "fp": fp, "tn": tn, "fn": fn}
     counts["unparsed"] = int(counted["unparsed"].sum())
-    margins = (tp + fn) * (tn + fp) * (tp + fp) * (tn + fn)
     measures = {
         "accuracy": _accuracy(tn, fp, fn, tp),
         "precision": _ratio(tp, tp + fp),
@@ -158,7 +158,7 @@ def measure(counted: pd.DataFrame) -> dict:
         "f1": _ratio(2 * tp, 2 * tp + fp + fn),
         "specificity": _ratio(tn, tn + fp),
         "balanced_accuracy": _balanced(tn, fp, fn, tp),
-        "mcc": _mcc(truth, called, weight) if margins else None,
+        "mcc": _mcc(*exact),
         **_ranking(truth, ranked if (tp + fn) * (tn + fp) else None, weight),
         "ece": None if ranked is None else expected_calibration_error(truth, ranked, weight),
         "format_rate": float(formed.mean()) if len(formed) else None,
@@ -168,37 +168,39 @@ def measure(counted: pd.DataFrame) -> dict:
     return counts | _rounded(measures)
 
 
-def _mcc(truth: np.ndarray, called: np.ndarray, weight: np.ndarray) -> float:
-    from sklearn.metrics import matthews_corrcoef
-
-    return float(matthews_corrcoef(truth, called, sample_weight=weight))
-
-
 def _ranking(truth: np.ndarray, ranked: np.ndarray | None, weight: np.ndarray) -> dict[str, float | None]:
     if ranked is None:
         return dict.fromkeys(("auroc", "average_precision", "f1_max_tuned_on_test"))
-    from sklearn.metrics import average_precision_score, roc_auc_score
+    from sklearn import config_context
+    from sklearn.metrics import precision_recall_curve, roc_auc_score
 
-    return {
-        "auroc": float(roc_auc_score(truth, ranked, sample_weight=weight)),
-        "average_precision": float(average_precision_score(truth, ranked, sample_weight=weight)),
-        "f1_max_tuned_on_test": best_f1(truth, ranked, weight),
-    }
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # most of the time of small samples
+        precision, recall, _ = precision_recall_curve(truth, ranked, sample_weight=weight)
+        auroc = float(roc_auc_score(truth, ranked, sample_weight=weight))
+    average = float(-np.sum(np.diff(recall) * precision[:-1]))
+    return {"auroc": auroc, "average_precision": average, "f1_max_tuned_on_test": _best_f1(precision, recall)}
 
 
-def best_f1(anomalous: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None) -> float:
+def best_f1(anomalous: ArrayLike, p: ArrayLike) -> float:
     """The largest F1 = 2 precision recall / (precision + recall) over all thresholds on ``p``."""
     from sklearn.metrics import precision_recall_curve
 
-    precision, recall, _ = precision_recall_curve(anomalous, p, sample_weight=weight)
+    return _best_f1(*precision_recall_curve(anomalous, p)[:2])
+
+
+def _best_f1(precision: np.ndarray, recall: np.ndarray) -> float:
     return float(np.max(2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)))
 
 
-def _confusion(truth: np.ndarray, called: np.ndarray, weight: np.ndarray) -> tuple[int | float, ...]:
-    """(tn, fp, fn, tp)."""
-    return tuple(
-        _count(weight[(truth == yes) & (called == said)].sum()) for yes in (False, True) for said in (False, True)
-    )
+def _confusion(truth: np.ndarray, called: np.ndarray, weight: np.ndarray) -> list[float]:
+    """[tn, fp, fn, tp]."""
+    cells = ((False, False), (False, True), (True, False), (True, True))
+    return [float(weight[(truth == yes) & (called == answer)].sum()) for yes, answer in cells]
+
+
+def _mcc(tn: float, fp: float, fn: float, tp: float) -> float | None:
+    margins = (tp + fn) * (tn + fp) * (tp + fp) * (tn + fn)
+    return (tp * tn - fp * fn) / math.sqrt(margins) if margins else None
 
 
 def _accuracy(tn: float, fp: float, fn: float, tp: float) -> float | None:

@@ -65,8 +65,10 @@ def resolve_model(name: str) -> str:
     """
     if name in TOY_MODELS:
         folder = resources.files("ladlib") / "assets" / name
-        if not (folder / "config.json").is_file():
-            raise UserError(f"The model {name} is not in this package.", f"Build it with `ladlib pretrain {name[4:]}`.")
+        if not (folder / "model.safetensors").is_file():
+            raise UserError(
+                f"The weights of {name} are not in this package.", f"Build it with `ladlib pretrain {name[4:]}`."
+            )
         return str(folder)
     path = Path(name)
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():

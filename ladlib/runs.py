@@ -253,9 +253,9 @@ def find(path: Path) -> Path | None:
 
 def stored(folder: Path, suffix: str = ".jsonl") -> dict[str, Path]:
     """The files in ``folder`` by their names without ".gz", sorted."""
-    files = sorted(folder.glob("*"))
+    files = sorted(folder.glob("*"), reverse=True)  # a plain file after its .gz, and in place of it
     by_name = {file.name.removesuffix(".gz"): file for file in files if not file.name.startswith(".")}
-    return {name: file for name, file in by_name.items() if name.endswith(suffix)}
+    return {name: by_name[name] for name in sorted(by_name) if name.endswith(suffix)}
 
 
 def read_stored(path: Path) -> bytes:

@@ -28,7 +28,7 @@ STATUSES = {
 
 
 NAMES = sorted(folder.name for folder in RELEASED.iterdir())
-SHIPPED = sorted(folder.name for folder in (ROOT / "ladlib" / "assets").iterdir() if folder.is_dir())
+SHIPPED = sorted(folder.name for folder in (ROOT / "ladlib" / "assets").glob("toy-*"))
 
 
 def files_of(root: Path) -> dict[str, bytes]:

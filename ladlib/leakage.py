@@ -56,9 +56,18 @@ def training_files(pairs: Iterable[Pair], root: Path | str) -> list[TrainingFile
         test, (reference_sha256, test_sha256) = pair.test, image_hashes(pair, root)
         folder = find_dataset(root, test.dataset)
         hashes |= {folder / pair.reference: reference_sha256, folder / test.image: test_sha256}
-        names = {"dataset": test.dataset, "category": test.category, "defect": test.defect, "label": test.label}
-        paths = {"reference": pair.reference, "test": test.image}
-        rows.append(TrainingFile(**names, **paths, reference_sha256=reference_sha256, test_sha256=test_sha256))
+        rows.append(
+            TrainingFile(
+                dataset=test.dataset,
+                category=test.category,
+                defect=test.defect,
+                label=test.label,
+                reference=pair.reference,
+                test=test.image,
+                reference_sha256=reference_sha256,
+                test_sha256=test_sha256,
+            )
+        )
     _refuse_test_images(hashes, root)
     return rows
 
@@ -91,19 +100,18 @@ def _refuse_test_images(hashes: dict[Path, str], root: Path | str) -> None:
     for image in tested:
         # Files of another length cannot have the same bytes: few are ever read.
         if image.stat().st_size in sizes and (path := paths.get(sha256(image))):
-            _refuse(path, f"has the bytes of {'/'.join(image.parts[-4:])}, an image of the test set")
+            _refuse(path, "has the bytes of", image)
     looks = _looks(tested, "test set")
     known, others = list(looks), np.array(list(looks.values()))
     for path, bits in _looks(list(hashes), "training set").items() if known else ():
         differing = np.bitwise_count(others ^ bits).sum(axis=1)
         if differing.min() <= NEAR:
-            image = known[int(differing.argmin())]
-            which = f"{'/'.join(image.parts[-4:])}, an image of the test set"
-            _refuse(path, f"looks like {which} ({differing.min()} of 256 bits differ)")
+            _refuse(path, f"with {differing.min()} of 256 bits differing looks like", known[int(differing.argmin())])
 
 
-def _refuse(path: Path, why: str) -> None:
-    raise UserError(f"{'/'.join(path.parts[-4:])} {why}.", "Take it out of the training data.")
+def _refuse(path: Path, how: str, image: Path) -> None:
+    training, test = ("/".join(one.parts[-4:]) for one in (path, image))
+    raise UserError(f"{training} {how} {test}, an image of the test set.", "Take it out of the training data.")
 
 
 def _looks(paths: Sequence[Path], title: str) -> dict[Path, np.ndarray]:

@@ -42,10 +42,9 @@ REBUILD = "Build it again with `ladlib data sft`."
 
 
 def training_pairs(root: Path | str, seed: int) -> list[Pair]:
-    """Every test image of MVTec AD and VisA below ``root`` with a normal reference image.
+    """Every test image of MVTec AD and VisA with a normal reference image; without a dataset that cannot be read.
 
-    A dataset that is absent or half copied is left out with a warning. Raises :class:`UserError` where none is left
-    and where an image is of MVTec LOCO AD, the test set.
+    Raises :class:`UserError` where none is left and where an image is of MVTec LOCO AD, the test set.
     """
     pairs: list[Pair] = []
     for dataset in TRAINING_DATASETS:
@@ -76,16 +75,12 @@ def refuse_loco(pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         names = {pair.test.category, *PurePosixPath(pair.test.image).parts, *PurePosixPath(pair.reference).parts}
         if pair.test.dataset not in TRAINING_DATASETS or names & LOCO:
-            raise UserError(
-                f"{pair.test.image} is of MVTec LOCO AD, the test set.", "Take it out of the training data."
-            )
+            what = f"{pair.test.image} is of MVTec LOCO AD, the test set."
+            raise UserError(what, "Take it out of the training data.")
 
 
 def balanced_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
-    """``profile.data.grpo_pairs`` pairs or as many as there are: logical, good, logical, good, ...
-
-    Raises :class:`UserError` where there is no logical or no good test image.
-    """
+    """``profile.data.grpo_pairs`` pairs or as many as there are: logical, good, logical, good, ..."""
     pairs, rng, chosen = pairs_to_train_on(profile, root), random.Random(f"grpo:{seed}"), []
     logical, good = ([pair for pair in pairs if pair.test.anomaly == kind] for kind in ("logical", "good"))
     for kind, kind_pairs in (("logical", logical), ("good", good)):
@@ -106,28 +101,23 @@ def balanced_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
 def make_conversations(profile: Profile, root: Path | str, seed: int) -> list[Conversation]:
     """At most ``profile.data.sft_samples`` conversations, chosen by ``seed`` from all that can be made.
 
-    They are those of ``profile.data.sft_file`` where it names a file. Otherwise questions come from ``mmad.json``, or,
-    with a warning, from the folders' names in MMAD's form; captions from MMAD's ``.txt`` files, or from
-    ``domain_knowledge.json``.
+    They are those of ``profile.data.sft_file`` where it names a file. Otherwise questions come from ``mmad.json`` or,
+    with a warning, from the folders' names; captions from MMAD's ``.txt`` files or ``domain_knowledge.json``.
     """
-    conversations = _every_conversation(profile, root, seed)
-    chosen = conversations[: profile.data.sft_samples]
+    chosen = _every_conversation(profile, root, seed)[: profile.data.sft_samples]
     for conversation in chosen:
         # An image token in a text stands for an image that is not there, and ends the training in the middle.
         if "<|" in conversation.question + conversation.answer:
-            raise UserError(
-                f"A conversation about {conversation.pair.id} holds '<|', which begins a special token.",
-                "Take it out of MMAD's annotations, or of the file of conversations.",
-            )
+            what = f"A conversation about {conversation.pair.id} holds '<|', which begins a special token."
+            raise UserError(what, "Take it out of MMAD's annotations, or of the file of conversations.")
     return chosen
 
 
 def held_out(profile: Profile, root: Path | str, seed: int, per_kind: int) -> list[Conversation]:
     """At most ``per_kind`` template conversations of each type, about images that stage 1 with ``seed`` never sees."""
     trained = {conversation.pair.id for conversation in make_conversations(profile, root, seed)}
-    template = profile.model_copy(update={"data": profile.data.model_copy(update={"sft_file": None})})
     kinds: dict[str, list[Conversation]] = {}
-    for conversation in _every_conversation(template, root, seed):
+    for conversation in _every_conversation(profile.replace({"data.sft_file": None}), root, seed):
         if conversation.pair.id not in trained:
             kinds.setdefault(conversation.kind, []).append(conversation)
     return [conversation for kind in sorted(kinds) for conversation in kinds[kind][:per_kind]]
@@ -137,8 +127,13 @@ def _every_conversation(profile: Profile, root: Path | str, seed: int) -> list[C
     rng, file = random.Random(f"sft:{seed}"), profile.data.sft_file
     if file:
         conversations = read_sft_file(Path(file))
-        refuse_loco([row.pair for row in conversations])
-        _refuse_absent(conversations, root, Path(file))
+        pairs = [row.pair for row in conversations]
+        refuse_loco(pairs)
+        names = {(pair.test.dataset, path) for pair in pairs for path in (pair.reference, pair.test.image)}
+        for dataset, name in sorted(names):
+            if not (path := find_dataset(root, dataset) / name).is_file():
+                what = f"{file} is about {path}, which is not there."
+                raise UserError(what, "Give the datasets that it was built from, or build it again.")
     else:
         pairs = training_pairs(root, profile.data.reference_seed)
         conversations = [*_questions(root, pairs, rng), *_captions(root, pairs)]
@@ -153,16 +148,17 @@ def _questions(root: Path | str, pairs: Sequence[Pair], rng: random.Random) -> l
     if not _mmad_file(root, "mmad.json"):
         warnings.warn(f"{root} holds no mmad.json: questions are made from the names of folders", stacklevel=4)
         return [conversation for pair in pairs for conversation in _from_labels(pair, pairs, rng)]
-    by_image = {(pair.test.dataset, pair.test.id): pair for pair in pairs}
-    questions = [row for row in mmad.read_questions(root) if mmad.SOURCES.get(row.source) in TRAINING_DATASETS]
-    located = [(by_image.get(mmad.locate(question.image) or ("", "")), question) for question in questions]
-    if absent := sum(pair is None for pair, _ in located):
-        warnings.warn(f"{absent} of {len(located)} questions are about images that are not there", stacklevel=4)
-    return [
-        _multiple_choice(pair, question.type, question.question, question.options, question.answer)
-        for pair, question in located
-        if pair
-    ]
+    by_image, conversations, absent = {(pair.test.dataset, pair.id): pair for pair in pairs}, [], 0
+    for row in mmad.read_questions(root):
+        if mmad.SOURCES.get(row.source) in TRAINING_DATASETS:
+            if pair := by_image.get(mmad.locate(row.image)):
+                conversations.append(_multiple_choice(pair, row.type, row.question, row.options, row.answer))
+            else:
+                absent += 1
+    if absent:
+        number = absent + len(conversations)
+        warnings.warn(f"{absent} of {number} questions are about images that are not there", stacklevel=4)
+    return conversations
 
 
 def _multiple_choice(pair: Pair, kind: str, question: str, options: dict[str, str], answer: str) -> Conversation:
@@ -214,6 +210,7 @@ def _shortened(text: str) -> str:
 
 
 def _mmad_file(root: Path | str, name: str) -> Path | None:
+    """The file or folder ``name`` of MMAD, where it is there."""
     try:
         path = find_dataset(root, "mmad") / name
     except UserError:
@@ -225,33 +222,16 @@ def _mmad_file(root: Path | str, name: str) -> Path | None:
 
 
 def read_sft_file(file: Path) -> list[Written]:
-    """The rows of ``file`` in its order.
-
-    Raises :class:`UserError` for a file that is absent or empty, or has a line that is no such record; it is written
-    as a whole, so there is no excuse for a torn line.
-    """
+    """The rows of ``file`` in its order. UserError for a file that is absent, empty or not written as a whole."""
     rows = []
-    for number, line in enumerate(read_text(file, "Build it with `ladlib data sft --out`.").split("\n"), 1):
-        if line.strip():  # splitlines() would cut at line ends inside a text
-            try:
-                rows.append(Written.model_validate_json(line))
-            except ValidationError as error:
-                problem = first_problem(error, "the line")
-                raise UserError(f"{file}, line {number}: {problem}.", REBUILD) from error
+    for number, line in enumerate(read_text(file, REBUILD).split("\n"), 1):  # splitlines() would cut inside a text
+        try:
+            rows += [Written.model_validate_json(line)] if line.strip() else []
+        except ValidationError as error:
+            raise UserError(f"{file}, line {number}: {first_problem(error, 'the line')}.", REBUILD) from error
     if not rows:
         raise UserError(f"{file} holds no conversation.", REBUILD)
     return rows
-
-
-def _refuse_absent(rows: Sequence[Written], root: Path | str, file: Path) -> None:
-    folders = {name: find_dataset(root, name) for name in {row.pair.test.dataset for row in rows}}
-    names = {(row.pair.test.dataset, name) for row in rows for name in (row.pair.reference, row.pair.test.image)}
-    absent = sorted(path for dataset, name in names if not (path := folders[dataset] / name).is_file())
-    if absent:
-        raise UserError(
-            f"{file} is about {len(names)} images, and {len(absent)} are not there, first {absent[0]}.",
-            "Give the datasets that it was built from, or build it again.",
-        )
 
 
 def write_sft_file(file: Path, rows: Sequence[Written]) -> list[Written]:
@@ -264,9 +244,7 @@ def write_sft_file(file: Path, rows: Sequence[Written]) -> list[Written]:
 
 def refuse_other(file: Path) -> None:
     """Raises :class:`UserError` where ``file`` exists and is no file of conversations, so that it is not lost."""
-    if file.is_dir():
-        raise UserError(f"{file} is a folder.", "Name a file, such as sft.jsonl.")
-    if file.is_file():
+    if file.exists():
         try:
             read_sft_file(file)
         except UserError as error:

@@ -17,11 +17,10 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
 
 from pydantic import ValidationError
 
@@ -30,7 +29,7 @@ from ladlib.data.pairing import pair_images
 from ladlib.endpoint import Request, ask_all, message
 from ladlib.errors import UserError, read_text
 from ladlib.leakage import image_hashes
-from ladlib.records import Completion, Conversation, Prior, Record, Written
+from ladlib.records import Completion, Conversation, Finish, Prior, Record, Written
 from ladlib.runs import append_json, write_text
 from ladlib.sanitize import escape_csv
 from ladlib.sft_data import ABOUT, CAPTION
@@ -60,7 +59,8 @@ READ = {
 # A tag inside the text, or the start of a special token such as <|image_pad|>: the trained model would learn it.
 MARKUP = re.compile(r"</?(?:caption|question|answer|think)|<\|", re.IGNORECASE)
 
-Decision = Literal["accept", "edit", "reject"]
+
+DECISIONS = ("", "accept", "edit", "reject")
 COLUMNS = ("id", "decision", "question", "answer")
 
 
@@ -69,22 +69,27 @@ COLUMNS = ("id", "decision", "question", "answer")
 
 def by_template(conversations: Iterable[Conversation], root: Path | str) -> list[Written]:
     """The conversations as they were made from the annotations. ``root`` holds the datasets."""
-    return [
-        _written(row, row.question, row.answer, "template", "", image_hashes(row.pair, root)) for row in conversations
-    ]
+    return [_written(row, row.question, row.answer, root, "template", prompt="") for row in conversations]
 
 
-def _written(
-    prior: Conversation, question: str, answer: str, writer: str, prompt: str, images_sha256: tuple[str, str]
-) -> Written:
+def _written(prior: Conversation, question: str, answer: str, root: Path | str, writer: str, prompt: str) -> Written:
     # Other words or images, another id: so a review never decides on what its reader did not see.
     parts = [prior.pair.test.dataset, prior.pair.test.image, prior.pair.reference, prior.kind, question, answer]
     return Written(
-        pair=prior.pair, kind=prior.kind, question=question, answer=answer, writer=writer,
-        id=hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16],
+        pair=prior.pair,
+        kind=prior.kind,
+        question=question,
+        answer=answer,
+        writer=writer,
+        id=_sha256(json.dumps(parts))[:16],
         prior=Prior(question=prior.question, answer=prior.answer),
-        prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest() if prompt else "", images_sha256=images_sha256,
-    )  # fmt: skip
+        prompt_sha256=_sha256(prompt) if prompt else "",
+        images_sha256=image_hashes(prior.pair, root),
+    )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # The review
@@ -98,64 +103,53 @@ def write_review(file: Path, rows: Sequence[Written]) -> bool:
         table = csv.writer(opened)
         table.writerow((*COLUMNS, "test", "reference"))
         for row in rows:
-            paths = row.pair.test.image, row.pair.reference
-            table.writerow((row.id, "", *map(escape_csv, (row.question, row.answer, *paths))))
+            words = (row.question, row.answer, row.pair.test.image, row.pair.reference)
+            table.writerow((row.id, "", *map(escape_csv, words)))
     return True
 
 
 def apply_review(rows: Sequence[Written], file: Path) -> list[Written]:
     """``rows`` without those that the table ``file`` rejects, and with the words of those that it edits.
 
-    ``decision`` is accept, edit (question and answer are the new words), reject, or empty (not reviewed). Raises
-    :class:`UserError` with the line of a decision or an id that does not exist, an id with two decisions, an edit
-    without words, and other words in an accepted row.
+    Raises :class:`UserError` with the id of a row whose decision cannot be applied.
     """
     known = {row.id: row for row in rows}
     decisions: dict[str, tuple[str, dict[str, str]]] = {}
-    for line, row in _read_review(file):
-        key, decision = row["id"].strip(), row["decision"].strip().lower()
-        words = {name: _without_escape(row[name]) for name in ("question", "answer")}
-        problem = ""
-        if key not in known:
-            problem = f"no conversation has the id {key!r}; its words or images are others now"
-        elif key in decisions:
-            problem = f"{key!r} has a second decision"
-        elif decision and decision not in get_args(Decision):
-            problem = f"{row['decision']!r} is no decision, use one of {', '.join(get_args(Decision))}"
-        elif decision == "edit" and not all(words.values()):
-            problem = "edited to no words"
+    for cells in _read_review(file):
+        key, decision = cells["id"].strip(), cells["decision"].strip().lower()
+        words = {name: _without_escape(cells[name]) for name in ("question", "answer")}
         # A spreadsheet may have changed line ends, and spaces at the edges.
-        elif decision == "accept" and any(
-            text.split() != getattr(known[key], name).split() for name, text in words.items()
+        is_same = key in known and all(
+            text.split() == getattr(known[key], name).split() for name, text in words.items()
+        )
+        for is_wrong, problem in (
+            (key not in known, "there is no such conversation; its words or images are others now"),
+            (key in decisions, "it has a second decision"),
+            (decision not in DECISIONS, f"{decision!r} is no decision, use one of {', '.join(DECISIONS[1:])}"),
+            (decision == "edit" and not all(words.values()), "it is edited to no words"),
+            (decision == "accept" and not is_same, "it is accepted with other words than were written"),
         ):
-            problem = "accepted, with other words than were written"
-        if problem:
-            raise UserError(f"{file}, line {line}: {problem}.", "Correct the row, or take it out.")
+            if is_wrong:
+                raise UserError(f"{file}, id {key!r}: {problem}.", "Correct the row, or take it out.")
         decisions[key] = decision, words
-    return [
-        row.model_copy(update={"reviewed": decision} | (words if decision == "edit" else {}))
-        for row in rows
-        for decision, words in [decisions.get(row.id, ("", {}))]
-        if decision != "reject"
-    ]
+    reviewed = []
+    for row in rows:
+        decision, words = decisions.get(row.id, ("", {}))
+        if decision != "reject":
+            changes = {"reviewed": decision} | (words if decision == "edit" else {})
+            reviewed.append(row.model_copy(update=changes))
+    return reviewed
 
 
-def _read_review(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows that hold anything, with the line of the file in which each begins."""
+def _read_review(file: Path) -> list[dict[str, str]]:
+    """The rows that hold anything, whatever the case of the columns' names."""
     text = read_text(file, "`ladlib data sft` writes it; save it as CSV in UTF-8.").removeprefix("\ufeff")
-    table = csv.DictReader(io.StringIO(text, newline=""), restval=None, strict=True)
+    table = csv.DictReader(io.StringIO(text, newline=""), restval="", strict=True)
     try:
         table.fieldnames = [name.strip().lower() for name in table.fieldnames or []]
         if not {*COLUMNS} <= {*table.fieldnames}:
             raise UserError(f"{file} lacks a column.", f"Save it with commas and the columns {', '.join(COLUMNS)}.")
-        begins = table.line_num + 1
-        for row in table:
-            cells = {name: row[name] for name in COLUMNS}
-            if None in cells.values():
-                raise UserError(f"{file}, line {begins}: the row ends too early.", "Correct it, or take it out.")
-            if any(cell.strip() for cell in cells.values()):
-                yield begins, cells
-            begins = table.line_num + 1
+        return [row for row in table if any(row[name].strip() for name in COLUMNS)]
     except csv.Error as error:
         raise UserError(f"{file} is no CSV file: {error}.", "Save it as CSV in UTF-8.") from error
 
@@ -165,7 +159,7 @@ def _without_escape(text: str) -> str:
     return plain[1:] if plain.startswith("'") and escape_csv(plain[1:]) == plain else plain
 
 
-# The writer
+# By an endpoint
 
 
 class Reply(Record):
@@ -177,7 +171,7 @@ class Reply(Record):
     prompt_sha256: str
     images_sha256: tuple[str, str]
     text: str
-    finish: str
+    finish: Finish
     refused: bool
     prompt_tokens: int
     completion_tokens: int
@@ -185,41 +179,37 @@ class Reply(Record):
 
 
 def write(
-    profile: Profile, root: Path | str, priors: Sequence[Conversation], replies: Path, again: bool = False
+    profile: Profile, root: Path | str, priors: Sequence[Conversation], replies: Path, *, again: bool = False
 ) -> list[Written]:
-    """What the profile's endpoint makes of ``priors``, in their order, without replies in another form.
+    """The conversations that ``profile.endpoint`` makes of ``priors``; each is asked for once and kept in ``replies``.
 
-    ``root`` holds the datasets, ``replies`` is the file of replies: those in it are not asked for again, or with
-    ``again`` only those in another form. Raises :class:`UserError` where no endpoint or model is named, no request can
-    be answered, or some were not; what was answered is stored.
+    With ``again``, those whose reply has another form are asked for once more. Raises :class:`UserError` where no
+    endpoint or model is named or some requests were not answered; what was answered is stored.
     """
-    endpoint = profile.endpoint
-    if not endpoint.url or not endpoint.model:
+    if not profile.endpoint.url or not profile.endpoint.model:
         raise UserError("No endpoint or no model is named to write.", "Give --endpoint URL and --model NAME.")
     keys, stored = {_key(prior, root, profile): prior for prior in priors}, _stored(replies)
-    pending = {
-        key: prior for key, prior in keys.items() if key not in stored or (again and not _words_of(stored[key], prior))
-    }
+
+    def words(key: str) -> tuple[str, str] | None:
+        return read_reply(stored[key].text, keys[key].question == CAPTION)
+
+    pending = {key: prior for key, prior in keys.items() if key not in stored or (again and not words(key))}
     if pending:
         if done := len(keys) - len(pending):
             print(f"sft data: {done} of {len(keys)} conversations were written before", flush=True)
         _ask(pending, len(keys), root, profile, replies)
         stored = _stored(replies)
-    if failed := [stored[key] for key, prior in keys.items() if not _words_of(stored[key], prior)]:
+    if failed := [stored[key] for key in keys if not words(key)]:
         truncated, refused = sum(reply.finish == "length" for reply in failed), sum(reply.refused for reply in failed)
         print(
             f"sft data: {len(failed)} replies are not in the required form ({truncated} truncated, {refused} refusals) "
             f"and are left out, first about {failed[0].id}; they stay in {replies}, and --ask-again asks once more"
         )
     return [
-        _written(prior, *words, stored[key].model, prompt_of(prior), image_hashes(prior.pair, root))
+        _written(prior, *words(key), root, stored[key].model, prompt_of(prior))
         for key, prior in keys.items()
-        if (words := _words_of(stored[key], prior))
+        if words(key)
     ]
-
-
-def _words_of(reply: Reply, prior: Conversation) -> tuple[str, str] | None:
-    return read_reply(reply.text, prior.question == CAPTION)
 
 
 def prompt_of(prior: Conversation) -> str:
@@ -245,8 +235,7 @@ def read_reply(text: str, caption: bool) -> tuple[str, str] | None:
 
 def _key(prior: Conversation, root: Path | str, profile: Profile) -> str:
     images, data = image_hashes(prior.pair, root), profile.data
-    parts = [profile.endpoint.model, prompt_of(prior), images, data.min_pixels, data.max_pixels]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return _sha256(json.dumps([profile.endpoint.model, prompt_of(prior), images, data.min_pixels, data.max_pixels]))
 
 
 def _ask(pending: dict[str, Conversation], total: int, root: Path | str, profile: Profile, replies: Path) -> None:
@@ -257,13 +246,17 @@ def _ask(pending: dict[str, Conversation], total: int, root: Path | str, profile
         return fixed | {"messages": [message(prompt_of(prior), pair_images(prior.pair, root, profile.data))]}
 
     def keep(key: str, completion: Completion, seconds: float) -> None:
-        pair, prompt = pending[key].pair, prompt_of(pending[key])
-        reply = Reply(
-            key=key, id=pair.id, model=", ".join(filter(None, (endpoint.model, endpoint.label))),
-            prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(), images_sha256=image_hashes(pair, root),
-            seconds=seconds, **{name: value for name, value in asdict(completion).items() if name != "p_yes"},
-        )  # fmt: skip
-        append_json(replies, reply.model_dump(mode="json"))
+        pair, answer = pending[key].pair, asdict(completion)
+        del answer["p_yes"]
+        row = {
+            "key": key,
+            "id": pair.id,
+            "model": ", ".join(filter(None, (endpoint.model, endpoint.label))),
+            "prompt_sha256": _sha256(prompt_of(pending[key])),
+            "images_sha256": image_hashes(pair, root),
+            "seconds": seconds,
+        }
+        append_json(replies, row | answer)
 
     requests = [Request(key, f"{row.pair.id} ({row.kind})", partial(body, row)) for key, row in pending.items()]
     unanswered = replies.with_suffix(".unanswered.jsonl")
@@ -275,15 +268,15 @@ def _stored(replies: Path) -> dict[str, Reply]:
     if not replies.exists():
         return {}
     text = read_text(replies, "Move it elsewhere; its replies are then asked for again.")
-    whole, stored = text[: text.rfind("\n") + 1], {}
-    for number, line in enumerate(whole.split("\n"), 1):
+    *lines, torn = text.split("\n")
+    stored = {}
+    for number, line in enumerate(lines, 1):
         try:
-            reply = Reply.model_validate_json(line) if line else None
+            reply = Reply.model_validate_json(line)
         except ValidationError as error:
             hint = "Take the line out; only it is asked for again."
             raise UserError(f"{replies}, line {number} is no reply of an endpoint.", hint) from error
-        if reply:
-            stored[reply.key] = reply
-    if whole != text:
-        write_text(replies, whole)  # else the next reply would be appended to half of one
+        stored[reply.key] = reply
+    if torn:
+        write_text(replies, text.removesuffix(torn))  # else the next reply would be appended to half of one
     return stored

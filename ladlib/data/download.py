@@ -21,11 +21,11 @@ import yaml
 from ladlib.data.images import sha256
 from ladlib.data.layout import FOLDERS, is_dataset, subfolders
 from ladlib.errors import UserError
-from ladlib.records import Record, leads_outside
+from ladlib.records import Record
 
 RETRIES = 3  # of each link, after a broken connection or a wrong checksum
 TIMEOUT = 60  # seconds without a byte
-BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError)
+BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, OSError)
 
 
 class SourceFile(Record):
@@ -64,10 +64,10 @@ def licence_text(source: Source) -> str:
 
 
 def download(dataset: str, source: Source, out: Path) -> Path:
-    """Bring ``dataset`` from ``source`` to ``out / FOLDERS[dataset]``, the folder that is returned.
+    """Bring ``dataset`` to ``out / FOLDERS[dataset]``, which is returned; a file that lies there already is used.
 
-    A file that lies there already is used. Raises :class:`UserError` where the disk is too small, no link gives the
-    file (after printing what to download by hand), a checksum is wrong, or an archive is broken or unsafe.
+    Raises :class:`UserError` where the disk is too small, no link gives the file (after printing what to download by
+    hand), a checksum is wrong, or an archive is broken or unsafe.
     """
     folder = out / FOLDERS[dataset]
     for file in source.files:
@@ -75,7 +75,11 @@ def download(dataset: str, source: Source, out: Path) -> Path:
         if (folder if file.unpacked else path).exists():
             print(f"{folder if file.unpacked else path} exists already.")
             continue
-        _require_space(out, source.title, 0 if path.exists() else file.size, file.unpacked)
+        needed = file.unpacked + (0 if path.exists() else file.size)
+        existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+        if (free := shutil.disk_usage(existing).free) < needed:
+            what = f"{source.title} needs {_size(needed)}, and {out} has {_size(free)} free."
+            raise UserError(what, "Make room, or give a folder on another disk with --out.")
         if path.is_file():
             print(f"{path.name}: checking the SHA-256")
             if (digest := sha256(path)) != file.sha256:
@@ -88,17 +92,6 @@ def download(dataset: str, source: Source, out: Path) -> Path:
             unpack(path, folder, dataset)
             print(f"{path} ({_size(path.stat().st_size)}) is no longer needed.")
     return folder
-
-
-def _require_space(out: Path, title: str, fetched: int, unpacked: int) -> None:
-    existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < fetched + unpacked:
-        raise UserError(
-            f"{title} needs {_size(fetched + unpacked)} ({_size(fetched)} to download and {_size(unpacked)} "
-            f"unpacked), and {out} has {_size(free)} free.",
-            "Make room, or give a folder on another disk with --out.",
-        )
 
 
 def _fetch(file: SourceFile, path: Path) -> str:
@@ -127,50 +120,39 @@ def _instructions(dataset: str, source: Source, out: Path) -> str:
     """What to download by hand and where to put it; the folder that results is one ``data check`` accepts."""
     folder = out / FOLDERS[dataset]
     paths = [(file, out / file.name if file.unpacked else folder / file.name) for file in source.files]
-    lines = [
-        f"{source.title} by hand:",
-        f"  1. Open {source.page}. {source.remark}",
-        "  2. Download and put",
-        *(f"     {file.name} ({_size(file.size)}) as {path}" for file, path in paths),
-        "  3. Run the same command again: it checks the SHA-256 and does the rest.",
-        f"The result, for those who have a copy already, is {folder} with",
-        *(f"     {line}" for line in source.layout),
-    ]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            f"{source.title} by hand: open {source.page}. {source.remark} Download and put",
+            *(f"  {file.name} ({_size(file.size)}) as {path}" for file, path in paths),
+            "Run the same command again: it checks the SHA-256 and does the rest.",
+            f"The result, for those who have a copy already, is {folder} with",
+            *(f"  {line}" for line in source.layout),
+        ]
+    )
 
 
 def unpack(archive: Path, folder: Path, dataset: str) -> None:
-    """Unpack ``archive`` (tar in any compression) as ``folder``, which does not exist yet.
+    """Unpack ``archive`` (tar in any compression), which holds ``dataset`` or a folder of it, as ``folder``.
 
-    The content, or that of its only folder, has to be ``dataset``. It is unpacked beside ``folder`` and renamed when
-    complete: a killed call leaves no ``folder``. Raises :class:`UserError` for an archive that is broken, holds a path
-    or a link that leads outside, or something else than expected, and for a full disk.
+    It is unpacked beside ``folder`` and renamed when complete: a killed call leaves no ``folder``. Raises
+    :class:`UserError` for an archive that is broken or of something else, and for a path or link that leads outside.
     """
     partial = folder.with_name(f".{folder.name}.unpacking")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    hint = "Remove it and download it again."
+    hint = "Remove it and download it again; a full disk needs room first."
     try:
         print(f"{archive.name}: unpacking", flush=True)
         with tarfile.open(archive) as tar:
-            tar.extractall(partial, filter=_refuse_outside)
+            tar.extractall(partial, filter="data")
         content = next((path for path in (partial, *subfolders(partial)[:1]) if is_dataset(path, dataset)), None)
         if content is None:
             raise UserError(f"{archive} does not hold the dataset.", hint)
         content.rename(folder)
     except BROKEN as error:
         raise UserError(f"{archive} cannot be unpacked: {str(error).splitlines()[0]}.", hint) from error
-    except OSError as error:
-        raise UserError(f"{archive} cannot be unpacked: {error}.", "Make room on the disk, then run again.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _refuse_outside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    """tarfile's filter refuses links that lead outside and devices; of names it would make others."""
-    if leads_outside(member.name):
-        raise UserError(f"The archive holds {member.name!r}, which leads outside of it.", "Download it again.")
-    return tarfile.data_filter(member, folder)
 
 
 def _size(count: float) -> str:

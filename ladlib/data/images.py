@@ -30,8 +30,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 # What Pillow raises for a file that is no image, is cut off, or has broken metadata.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, IndexError, TypeError, OverflowError)
 
-ENDS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # the last bytes of a PNG and of a JPEG file
-
 
 @lru_cache(maxsize=256)  # a group's completions share their images, and many pairs a reference image
 def view(path: Path, min_pixels: int, max_pixels: int) -> Image.Image:
@@ -57,13 +55,6 @@ def open_image(path: Path | str) -> Image.Image:
 def read_size(path: Path | str) -> tuple[int, int]:
     """(width, height) from the file's header alone, as stored. Raises as :func:`open_image` does."""
     return _read(path, lambda image: image.size)
-
-
-def has_end(path: Path) -> bool:
-    """Whether a file ends as PNG or JPEG does. A truncated one does not; to a whole one bytes may be added."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - max(map(len, ENDS))))
-        return file.read().endswith(ENDS)
 
 
 def _read(path: Path | str, read: Callable[[Image.Image], Result]) -> Result:
@@ -102,6 +93,7 @@ def fit(image: Image.Image, min_pixels: int, max_pixels: int) -> Image.Image:
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 
 
+@lru_cache(maxsize=1024)
 def fitted_size(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     """The (width, height) nearest in shape with sides divisible by 28 and an area in the band.
 
@@ -112,46 +104,26 @@ def fitted_size(width: int, height: int, min_pixels: int, max_pixels: int) -> tu
     """
     if max(width, height) > MAX_RATIO * min(width, height):
         raise UserError(f"An image of {width}x{height} pixels is too narrow.", f"Keep the ratio within {MAX_RATIO}.")
-    size = _smart_resize(width, height, min_pixels, max_pixels)
-    if min_pixels <= size[0] * size[1] <= max_pixels:
-        return size
-    return _nearest_size(width / height, min_pixels, max_pixels)
-
-
-def _smart_resize(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     sides = round(width / FACTOR), round(height / FACTOR)
-    area = sides[0] * sides[1] * FACTOR**2
-    if area > max_pixels:
+    if sides[0] * sides[1] * FACTOR**2 > max_pixels:
         scale = math.sqrt(width * height / max_pixels)
         sides = tuple(max(1, math.floor(side / scale / FACTOR)) for side in (width, height))
-    elif area < min_pixels:
+    elif sides[0] * sides[1] * FACTOR**2 < min_pixels:
         scale = math.sqrt(min_pixels / (width * height))
         sides = tuple(math.ceil(side * scale / FACTOR) for side in (width, height))
+    fewest, most = -(-min_pixels // FACTOR**2), max_pixels // FACTOR**2  # patches
+    if not fewest <= sides[0] * sides[1] <= most:
+        sizes = [
+            (columns, rows)
+            for rows in range(1, most + 1)
+            for columns in range(-(-fewest // rows), most // rows + 1)
+            if max(columns, rows) <= MAX_RATIO * min(columns, rows)
+        ]
+        if not sizes:
+            what = f"No size with sides divisible by {FACTOR} has {min_pixels} to {max_pixels} pixels."
+            raise UserError(what, "Widen min_pixels and max_pixels.")
+        sides = min(sizes, key=lambda size: abs(math.log(size[0] / size[1] / (width / height))))
     return sides[0] * FACTOR, sides[1] * FACTOR
-
-
-def _nearest_size(ratio: float, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    fewest, most = -(-min_pixels // FACTOR**2), max_pixels // FACTOR**2
-    sizes = [
-        (columns, rows)
-        for rows in range(1, min(most, math.isqrt(most * MAX_RATIO) + 1) + 1)
-        for columns in _columns(rows, ratio, fewest, most)
-        if max(columns, rows) <= MAX_RATIO * min(columns, rows)
-    ]
-    if not sizes:
-        raise UserError(
-            f"No size with sides divisible by {FACTOR} has {min_pixels} to {max_pixels} pixels.",
-            "Widen min_pixels and max_pixels.",
-        )
-    columns, rows = min(sizes, key=lambda size: abs(math.log(size[0] / size[1] / ratio)))
-    return columns * FACTOR, rows * FACTOR
-
-
-def _columns(rows: int, ratio: float, fewest: int, most: int) -> set[int]:
-    """The counts of columns around the wanted aspect ratio that keep the area in the band, if any."""
-    low, high = max(1, -(-fewest // rows)), most // rows
-    wanted = rows * ratio
-    return {min(max(count, low), high) for count in (math.floor(wanted), math.ceil(wanted))} if low <= high else set()
 
 
 def tokens(size: tuple[int, int]) -> int:

@@ -22,15 +22,13 @@ PATTERNS = {  # one of which the folder of a dataset holds
 TOY_MARKER = "toy.json"  # in the folder of synthetic datasets: the world and the sizes they were made with
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 LOCO_FOLDERS = {"good": "good", "logical": "logical_anomalies", "structural": "structural_anomalies"}
+SPLITS = ("train", "validation", "test", "Data/Images")  # in a category, each with a folder for each kind of image
 
 Key = tuple[str, str, str]  # category, split, kind
 
 
 def find_dataset(root: Path | str, dataset: str) -> Path:
-    """``root/<FOLDERS[dataset]>``, or ``root`` itself where it is that dataset by its content.
-
-    Raises :class:`UserError` for an unknown dataset and where neither exists.
-    """
+    """``root/<FOLDERS[dataset]>``, or ``root`` where it is that dataset by its content; UserError where neither is."""
     if dataset not in FOLDERS:
         raise UserError(f"There is no dataset {dataset!r}.", f"Use one of {', '.join(FOLDERS)}.")
     root = Path(root)
@@ -52,9 +50,15 @@ def is_dataset(folder: Path, dataset: str) -> bool:
 
 
 def category_folders(folder: Path) -> list[Path]:
-    """The categories of an MVTec dataset: folders that hold a split or a defects_config.json."""
-    names = ("train", "test", "validation", "defects_config.json")
+    """The categories of a dataset: folders that hold images of a split or a defects_config.json."""
+    names = (*SPLITS, "defects_config.json")
     return [path for path in subfolders(folder) if any((path / name).exists() for name in names)]
+
+
+def category_images(category: Path) -> list[Path]:
+    """All images of a category, without the masks."""
+    kinds = [kind for split in SPLITS for kind in subfolders(category / split)]
+    return [image for kind in kinds for image in list_images(kind)]
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -73,16 +77,10 @@ def is_image(path: Path) -> bool:
 
 
 def _children(folder: Path) -> list[Path]:
-    """What is in ``folder``, sorted. Raises :class:`UserError` for a name that no record could hold."""
-    if not folder.is_dir():
-        return []
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        raise UserError(f"{folder} cannot be listed: {error.strerror}.", "Check its permissions.") from error
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in paths:
-        if path.name.encode(errors="replace").decode() != path.name:
-            raise UserError(f"{path} has a name that is not UTF-8.", "Rename it.")
+        if (name := str(path).encode(errors="backslashreplace").decode()) != str(path):  # no record could hold it
+            raise UserError(f"{name} has a name that is not UTF-8.", "Rename it.")
     return paths
 
 
@@ -94,7 +92,7 @@ def read_table(name: str) -> list[dict[str, str]]:
 
 @cache
 def published(dataset: str) -> dict[Key, tuple[int, ...]]:
-    """The published counts of ``dataset`` by (category, split, kind); where two are in use, the release's is first."""
+    """The published counts of ``dataset``; where two are in use, the release's and then the journal article's."""
     counts: dict[Key, tuple[int, ...]] = {}
     for row in read_table("counts.csv"):
         if row["dataset"] == dataset:
@@ -108,10 +106,12 @@ def published_categories(dataset: str) -> list[str]:
     return sorted({category for category, _, _ in published(dataset)})
 
 
-def published_images(dataset: str) -> dict[Key, list[str]]:
-    """The image paths of MVTec LOCO AD or MVTec AD by (category, split, kind); files are numbered from 000.png."""
+def published_images(dataset: str, edition: int = 0) -> dict[Key, list[str]]:
+    """The image paths of MVTec AD or MVTec LOCO AD, numbered from 000.png; edition -1 is the journal article's."""
     return {
-        key: [f"{key[0]}/{key[1]}/{LOCO_FOLDERS.get(key[2], key[2])}/{number:03d}.png" for number in range(counts[0])]
-        for key, counts in published(dataset).items()
-        if key[1] in ("train", "validation", "test") and key[2] != "anomalous"
+        (category, split, kind): [
+            f"{category}/{split}/{LOCO_FOLDERS.get(kind, kind)}/{number:03d}.png" for number in range(counts[edition])
+        ]
+        for (category, split, kind), counts in published(dataset).items()
+        if split in SPLITS and kind != "anomalous"
     }

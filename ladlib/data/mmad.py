@@ -13,30 +13,31 @@ jam-cc/MMAD, which take any key that begins with "conversation" and treat missin
 """
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from ladlib.data.layout import find_dataset
-from ladlib.errors import UserError, read_json
-from ladlib.records import Dataset, Record, leads_outside
-
-Kind = TypeVar("Kind")
+from ladlib.errors import UserError, first_problem, read_json
+from ladlib.records import Dataset, Inside, Record
 
 HINT = "Copy it from the release again."
 SOURCES: dict[str, Dataset] = {"DS-MVTec": "mvtec_ad", "VisA": "visa", "MVTec-LOCO": "mvtec_loco"}
 
+Text = Annotated[str, BeforeValidator(str)]  # numbers are written as such
+
 
 class Question(Record):
-    """One question of ``mmad.json``; paths relative to the MMAD folder."""
+    """One question of ``mmad.json``."""
 
-    image: str
+    model_config = Record.model_config | {"extra": "ignore"}
+
+    image: Inside  # relative to the MMAD folder
     question: str
-    options: dict[str, str]  # by letter
-    answer: str  # a letter of the options
-    type: str  # "Anomaly Detection", "Defect Classification", ...; "" where not given
-    similar_templates: tuple[str, ...] = ()  # normals of the same object
-    random_templates: tuple[str, ...] = ()
+    options: dict[str, Text]  # by letter
+    answer: Annotated[str, BeforeValidator(lambda value: str(value).strip())] = ""  # a letter of the options
+    type: Text = ""  # "Anomaly Detection", "Defect Classification", ...
 
     @property
     def source(self) -> str:
@@ -45,15 +46,18 @@ class Question(Record):
 
 
 def read_questions(root: Path | str) -> list[Question]:
-    """All questions of ``mmad.json`` below ``root``, in file order.
+    """All questions of ``mmad.json`` below ``root``, in file order. UserError for a missing or malformed file.
 
     Questions without an answer among their options are left out with a warning: MMAD's README counts two questions
-    more than a loader of it does, and which two is not known. Raises :class:`UserError` for a missing or malformed
-    file.
+    more than a loader of it does, and which two is not known.
     """
     path = find_dataset(root, "mmad") / "mmad.json"
-    entries = _checked(path, "the file", read_json(path, HINT), dict)
-    questions = [question for image, entry in entries.items() for question in _questions(path, image, entry)]
+    questions = []
+    for image, entry in _validate(path, read_json(path, HINT), dict[str, dict[str, Any]], "the file").items():
+        turns = next((entry[key] for key in entry if key.startswith("conversation")), None)
+        for turn in _validate(path, turns, list[dict[str, Any]], image):
+            values = {key.lower(): value for key, value in turn.items()} | {"image": image}
+            questions.append(_validate(path, values, Question, image))
     valid = [question for question in questions if question.answer in question.options]
     if not valid:
         raise UserError(f"{path} holds no question with an answer among its options.", HINT)
@@ -64,17 +68,9 @@ def read_questions(root: Path | str) -> list[Question]:
 
 
 def read_knowledge(root: Path | str) -> dict[str, dict[str, dict[str, str]]]:
-    """``domain_knowledge.json`` below ``root``: dataset -> object -> defect (or "good") -> text.
-
-    Raises :class:`UserError` for a missing or malformed file.
-    """
+    """``domain_knowledge.json``: dataset -> object -> defect (or "good") -> text. UserError where it is not that."""
     path = find_dataset(root, "mmad") / "domain_knowledge.json"
-    knowledge = _checked(path, "the file", read_json(path, HINT), dict)
-    for dataset, objects in knowledge.items():
-        for name, texts in _checked(path, dataset, objects, dict).items():
-            for defect, text in _checked(path, f"{dataset}/{name}", texts, dict).items():
-                _checked(path, f"{dataset}/{name}/{defect}", text, str)
-    return knowledge
+    return _validate(path, read_json(path, HINT), dict[str, dict[str, dict[str, str]]], "the file")
 
 
 def locate(image: str) -> tuple[Dataset, str] | None:
@@ -84,45 +80,17 @@ def locate(image: str) -> tuple[Dataset, str] | None:
     its ``prepare_data.py``, ``VisA/<object>/test/{good,bad}/000.JPG``.
     """
     parts = PurePosixPath(image.rsplit(".", 1)[0]).parts
-    dataset = SOURCES.get(parts[0])
-    if dataset is None or len(parts) != 5:
+    if len(parts) != 5 or parts[0] not in SOURCES:
         return None
-    _, category, split, kind, name = parts
-    if dataset == "visa":
-        return dataset, f"{category}/Data/Images/{'Normal' if kind == 'good' else 'Anomaly'}/{name}"
-    return dataset, f"{category}/{'test' if split == 'image' else split}/{kind}/{name}"
+    source, category, split, kind, name = parts
+    if source == "VisA":
+        return "visa", f"{category}/Data/Images/{'Normal' if kind == 'good' else 'Anomaly'}/{name}"
+    return SOURCES[source], f"{category}/{'test' if split == 'image' else split}/{kind}/{name}"
 
 
-def _checked(path: Path, place: str, value: object, kind: type[Kind]) -> Kind:
-    if not isinstance(value, kind):
-        raise UserError(f"{path}: {place} is no {kind.__name__}.", HINT)
-    return value
-
-
-def _questions(path: Path, image: str, entry: object) -> Iterator[Question]:
-    entry = _checked(path, image, entry, dict)
-    if image.count("/") < 2:
-        raise UserError(f"{path}: {image} is no image path of dataset, object and name.", HINT)
-    templates = {
-        f"{kind}_templates": tuple(
-            _checked(path, f"{image}: {kind}_templates", name, str)
-            for name in _checked(path, f"{image}: {kind}_templates", entry.get(f"{kind}_templates", []), list)
-        )
-        for kind in ("similar", "random")
-    }
-    for name in (image, *templates["similar_templates"], *templates["random_templates"]):
-        if leads_outside(name):
-            raise UserError(f"{path}: {name!r} leads outside of the dataset.", HINT)
-    turns = next((entry[key] for key in entry if key.startswith("conversation")), None)
-    for turn in _checked(path, f"{image}: conversation", turns, list):
-        values = {key.lower(): value for key, value in _checked(path, f"{image}: question", turn, dict).items()}
-        place = f"{image}: {values.get('type', 'question')}"
-        options = _checked(path, f"{place}: Options", values.get("options"), dict)
-        yield Question(
-            image=image,
-            question=_checked(path, f"{place}: Question", values.get("question"), str),
-            options={letter: str(text) for letter, text in options.items()},
-            answer=str(values.get("answer", "")).strip(),
-            type=str(values.get("type", "")),
-            **templates,
-        )
+def _validate(path: Path, value: object, kind: Any, place: str) -> Any:
+    """``value`` as a ``kind``; a UserError names its ``place`` in the file."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise UserError(f"{path}, {place}: {first_problem(error, 'its form')}.", HINT) from error

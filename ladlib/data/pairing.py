@@ -18,24 +18,17 @@ from PIL import Image
 from ladlib.config import Data
 from ladlib.data.images import view
 from ladlib.data.layout import find_dataset, read_table
-from ladlib.errors import UserError
 from ladlib.records import Pair, Sample
 
 
 def pair(samples: Sequence[Sample], seed: int) -> list[Pair]:
-    """Every test image of ``samples`` with one training normal of its category, in the order given.
-
-    Raises :class:`UserError` where a category with test images has no training normals.
-    """
-    normals, pairs = training_normals(samples), []
-    for sample in samples:
-        if sample.split == "test":
-            candidates = normals.get((sample.dataset, sample.category))
-            if not candidates:
-                what = f"{sample.category} of {sample.dataset} has test images and no training normals."
-                raise UserError(what, "Copy its training images too.")
-            pairs.append(Pair(test=sample, reference=ranked(sample.image, candidates, seed, 1)[0]))
-    return pairs
+    """Every test image of ``samples`` with one training normal of its category, in the order given."""
+    normals = training_normals(samples)
+    return [
+        Pair(test=sample, reference=ranked(sample.image, normals[sample.dataset, sample.category], seed, 1)[0])
+        for sample in samples
+        if sample.split == "test"
+    ]
 
 
 def training_normals(samples: Iterable[Sample]) -> dict[tuple[str, str], list[str]]:

@@ -29,32 +29,30 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, TypeVar
 
 from PIL import Image
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ladlib.data.images import DAMAGE, FORMATS
 from ladlib.data.layout import LOCO_FOLDERS, category_folders, find_dataset, list_images, read_table, subfolders
 from ladlib.errors import UserError, first_problem, read_json, read_text
 from ladlib.records import Anomaly, Dataset, Inside, Record, Sample
 
+Row = TypeVar("Row", bound=Record)
+
 UNKNOWN = "unknown"  # the defect of an anomalous image without a usable annotation
-KINDS: dict[str, Anomaly] = {"logical_anomalies": "logical", "structural_anomalies": "structural"}
 HINT = "Copy it from the dataset's archive."
 
 
 def read_dataset(root: Path | str, dataset: Dataset, categories: Sequence[str] = ()) -> list[Sample]:
     """All samples of ``dataset`` below ``root``, or those of ``categories``, sorted by image path.
 
-    Categories without a single image are left out. Raises :class:`UserError` for an unknown dataset or category, a
-    missing folder, a folder without images, two images that differ in their endings alone, and a category with test
-    images but no training normals, or the reverse. :func:`ladlib.data.check.check` lists the missing files.
+    Raises :class:`UserError` for what is missing, half copied or unlike the published files;
+    :func:`ladlib.data.check.check` lists every fault.
     """
-    if dataset not in READERS:
-        raise UserError(f"There is no reader for {dataset!r}.", f"Use one of {', '.join(get_args(Dataset))}.")
     folder = find_dataset(root, dataset)
-    samples = list(READERS[dataset](folder))
+    samples = list(READERS[dataset](folder, category_folders(folder)))
     if not samples:
         raise UserError(f"{folder} holds no images of {dataset}.", "Run `ladlib data check` on it.")
     known = sorted({sample.category for sample in samples})
@@ -82,14 +80,17 @@ def _refuse_incomplete(samples: list[Sample], folder: Path) -> None:
 
 
 def _sample(
-    folder: Path, dataset: Dataset, split: str, image: Path, anomaly: Anomaly = "good", defect: str = "",
+    folder: Path,
+    dataset: Dataset,
+    split: str,
+    image: Path,
+    anomaly: Anomaly = "good",
+    defect: str = "",
     masks: Iterable[Path] = (),
-) -> Sample:  # fmt: skip
+) -> Sample:
     name, *mask_names = (path.relative_to(folder).as_posix() for path in (image, *masks))
-    return Sample(
-        id=name.rsplit(".", 1)[0], dataset=dataset, category=name.split("/")[0], split=split, anomaly=anomaly,
-        defect=defect, image=name, masks=tuple(mask_names),
-    )  # fmt: skip
+    paths = {"id": name.rsplit(".", 1)[0], "category": name.split("/")[0], "image": name, "masks": tuple(mask_names)}
+    return Sample(dataset=dataset, split=split, anomaly=anomaly, defect=defect, **paths)
 
 
 @cache
@@ -103,24 +104,97 @@ def _anomaly(dataset: Dataset, category: str, defects: Iterable[str]) -> Anomaly
     return "logical" if any((dataset, category, name) in logical_defects() for name in defects) else "structural"
 
 
-# MVTec AD
+# MVTec AD and MVTec LOCO AD
 
 
-def _read_mvtec_ad(folder: Path) -> Iterator[Sample]:
-    for category in category_folders(folder):
-        for split in ("train", "test"):
-            for image in list_images(category / split / "good"):
-                yield _sample(folder, "mvtec_ad", split, image)
-        for defect in subfolders(category / "test"):
-            anomaly = _anomaly("mvtec_ad", category.name, [defect.name])
-            for image in list_images(defect) if defect.name != "good" else []:
-                masks = [path for path in [mvtec_ad_mask(image)] if path.is_file()]
-                yield _sample(folder, "mvtec_ad", "test", image, anomaly, defect.name, masks)
+def _read_mvtec_ad(folder: Path, categories: Iterable[Path]) -> Iterator[Sample]:
+    for category in categories:
+        yield from _read_normals(folder, "mvtec_ad", category)
+        for image in _anomalous_images(category):
+            defect = image.parent.name
+            anomaly = _anomaly("mvtec_ad", category.name, [defect])
+            yield _sample(folder, "mvtec_ad", "test", image, anomaly, defect, masks_of(image))
 
 
-def mvtec_ad_mask(image: Path) -> Path:
-    """Where the mask of the test image ``<category>/test/<defect>/<number>.png`` belongs."""
-    return image.parents[2] / "ground_truth" / image.parent.name / f"{image.stem}_mask.png"
+def _read_mvtec_loco(folder: Path, categories: Iterable[Path]) -> Iterator[Sample]:
+    """Decodes each mask once. Warns of flattened masks."""
+    kinds = {name: anomaly for anomaly, name in LOCO_FOLDERS.items()}
+    for category in categories:
+        yield from _read_normals(folder, "mvtec_loco", category)
+        names, flattened = read_defects(category), 0
+        for image in _anomalous_images(category):
+            kind, masks, defects = image.parent, masks_of(image), set()
+            if kind.name not in kinds:
+                raise UserError(f"{kind} is no folder of MVTec LOCO AD.", f"Use {', '.join(kinds)}.")
+            if masks and masks[0].parent.name == kind.name:
+                flattened += 1
+            else:
+                defects = {_defect(mask, value, names) for mask in masks for value in mask_values(mask)}
+            defect = " + ".join(sorted(defects)) or UNKNOWN
+            yield _sample(folder, "mvtec_loco", "test", image, kinds[kind.name], defect, masks)
+        if flattened:
+            form = f"{flattened} flattened masks (one file per image, every defect 255)"
+            warnings.warn(f"{category}: {form}: their defects are {UNKNOWN!r}", stacklevel=2)
+
+
+def _read_normals(folder: Path, dataset: Dataset, category: Path) -> Iterator[Sample]:
+    for split in ("train", "validation", "test"):
+        for image in list_images(category / split / "good"):
+            yield _sample(folder, dataset, split, image)
+
+
+def _anomalous_images(category: Path) -> list[Path]:
+    return [image for kind in subfolders(category / "test") if kind.name != "good" for image in list_images(kind)]
+
+
+def masks_of(image: Path) -> list[Path]:
+    """The masks of a test image: MVTec LOCO AD's, one per defect, or the only one of MVTec AD or a flattened copy."""
+    truth = image.parents[2] / "ground_truth" / image.parent.name
+    single = (truth / f"{image.stem}_mask.png", truth / f"{image.stem}.png")
+    return list_images(truth / image.stem) or [path for path in single if path.is_file()]
+
+
+class Defect(Record):
+    """One entry of ``defects_config.json``, with exactly its keys."""
+
+    model_config = Record.model_config | {"strict": True}
+
+    defect_name: str = Field(min_length=1)
+    pixel_value: int = Field(ge=1, le=255)  # in the masks; 0 is background
+    saturation_threshold: int | float = Field(gt=0)  # a share or pixels, for MVTec's own metric
+    relative_saturation: bool
+
+
+def read_defects(category: Path) -> dict[int, str]:
+    """The defect names of a category folder by pixel value. UserError where the file is not as published."""
+    path = category / "defects_config.json"
+    entries = read_json(path, HINT, once=True)
+    try:
+        defects = TypeAdapter(list[Defect]).validate_python(entries)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error)}.", HINT) from error
+    names = {defect.pixel_value: defect.defect_name for defect in defects}
+    if len(names) != len(defects) or len(set(names.values())) != len(defects):
+        raise UserError(f"{path} names a defect or a pixel value twice.", HINT)
+    return names
+
+
+def _defect(mask: Path, value: int, names: dict[int, str]) -> str:
+    if value not in names:
+        raise UserError(f"{mask} has the pixel value {value}, which defects_config.json does not name.", HINT)
+    return names[value]
+
+
+def mask_values(mask: Path) -> list[int]:
+    """The pixel values other than 0 in a mask, ascending. Raises :class:`UserError` for no grey image."""
+    try:
+        with Image.open(mask, formats=FORMATS) as image:
+            if image.mode not in ("L", "1"):
+                raise UserError(f"{mask} is of mode {image.mode}, not 8-bit grey.", HINT)
+            histogram = image.histogram()
+    except (*DAMAGE, Image.DecompressionBombError) as error:
+        raise UserError(f"{mask} does not decode.", HINT) from error
+    return [value for value, count in enumerate(histogram) if count and value]
 
 
 # VisA
@@ -136,156 +210,51 @@ class VisaRow(Record):
     mask: Inside  # "" for a normal
 
 
-def _read_visa(folder: Path) -> Iterator[Sample]:
+class VisaLabel(Record):
+    """A row of ``image_anno.csv``."""
+
+    image: str
+    label: str  # "normal", or defects with commas between
+    mask: str
+
+
+def _read_visa(folder: Path, categories: Iterable[Path]) -> Iterator[Sample]:
     """The samples whose image files exist."""
-    rows = [row for row in read_split(folder / "split_csv" / "1cls.csv") if (folder / row.image).is_file()]
-    labels = {name: read_labels(folder / name / "image_anno.csv") for name in {row.object for row in rows}}
-    for row in rows:
-        defects = labels[row.object].get(row.image, [])
-        anomaly = "good" if row.label == "normal" else _anomaly("visa", row.object, defects)
-        defect = "" if row.label == "normal" else " + ".join(defects) or UNKNOWN
-        masks = [folder / row.mask] if row.mask and (folder / row.mask).is_file() else []
-        yield _sample(folder, "visa", row.split, folder / row.image, anomaly, defect, masks)
+    rows = read_split(folder / "split_csv" / "1cls.csv")
+    for category in categories:
+        file = category / "image_anno.csv"
+        labels = {row.image: row.label for row in (_read_rows(file, VisaLabel) if file.is_file() else ())}
+        for row in rows:
+            image, mask = folder / row.image, folder / row.mask
+            if row.object != category.name or not image.is_file():
+                continue
+            if row.label == "normal":
+                yield _sample(folder, "visa", row.split, image)
+            else:
+                defects = sorted({name.strip() for name in labels.get(row.image, "").split(",")} - {"", "normal"})
+                anomaly, defect = _anomaly("visa", row.object, defects), " + ".join(defects) or UNKNOWN
+                yield _sample(folder, "visa", row.split, image, anomaly, defect, [mask] * mask.is_file())
 
 
 def read_split(path: Path) -> list[VisaRow]:
-    """The rows of ``1cls.csv`` in file order, 10,821 in the published one.
-
-    Raises :class:`UserError` where the file is missing or a row is not as published.
-    """
-    rows = []
-    for number, values in _csv_rows(path, list(VisaRow.model_fields)):
-        try:
-            rows.append(VisaRow.model_validate(values))
-        except ValidationError as error:
-            raise UserError(f"{path}, line {number}: {first_problem(error)}.", HINT) from error
-    return rows
+    """The rows of ``1cls.csv`` in file order, 10,821 in the published one."""
+    return _read_rows(path, VisaRow)
 
 
-def read_labels(path: Path) -> dict[str, list[str]]:
-    """The sorted defect names of each anomalous image in ``image_anno.csv``; {} where there is no file."""
-    if not path.is_file():
-        return {}
-    rows = [values for _, values in _csv_rows(path, ["image", "label", "mask"])]
-    return {
-        row["image"]: sorted({name.strip() for name in row["label"].split(",")} - {""})
-        for row in rows
-        if row["label"] != "normal"
-    }
-
-
-def _csv_rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with their line numbers; any line ends, with or without a byte order mark."""
-    table = csv.reader(io.StringIO(read_text(path, HINT).removeprefix("\ufeff")))
+def _read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a CSV file; any line ends, with or without a byte order mark. UserError names the line."""
+    table = csv.DictReader(io.StringIO(read_text(path, HINT).removeprefix("\ufeff")))
     try:
-        if next(table, None) != columns:
-            raise UserError(f"{path} has other columns than {','.join(columns)}.", HINT)
-        for row in table:
-            if len(row) != len(columns):
-                raise UserError(f"{path}, line {table.line_num}: {len(row)} values, not {len(columns)}.", HINT)
-            yield table.line_num, dict(zip(columns, row, strict=True))
+        if table.fieldnames != list(kind.model_fields):
+            raise UserError(f"{path} has other columns than {','.join(kind.model_fields)}.", HINT)
+        return [kind.model_validate(row) for row in table]
+    except ValidationError as error:
+        raise UserError(f"{path}, line {table.line_num}: {first_problem(error)}.", HINT) from error
     except csv.Error as error:
         raise UserError(f"{path} is not a csv file.", HINT) from error
 
 
-# MVTec LOCO AD
-
-
-class Defect(Record):
-    """One entry of ``defects_config.json``, with exactly its keys."""
-
-    model_config = Record.model_config | {"strict": True}
-
-    defect_name: str = Field(min_length=1)
-    pixel_value: int = Field(ge=1, le=255)  # in the masks; 0 is background
-    saturation_threshold: int | float = Field(gt=0)
-    relative_saturation: bool
-
-    @model_validator(mode="after")
-    def _threshold_fits(self) -> Self:
-        value = self.saturation_threshold
-        if value > 1 if self.relative_saturation else not isinstance(value, int):
-            raise ValueError("saturation_threshold must be a share, at most 1, or a whole number of pixels")
-        return self
-
-
-def _read_mvtec_loco(folder: Path) -> Iterator[Sample]:
-    """Decodes each mask once. Warns of flattened masks."""
-    for category in category_folders(folder):
-        for split in ("train", "validation", "test"):
-            for image in list_images(category / split / "good"):
-                yield _sample(folder, "mvtec_loco", split, image)
-        for kind in subfolders(category / "test"):
-            if kind.name not in LOCO_FOLDERS.values():
-                raise UserError(f"{kind} is no folder of MVTec LOCO AD.", f"Use {', '.join(LOCO_FOLDERS.values())}.")
-        has_masks = any(subfolders(category / "ground_truth" / kind) for kind in KINDS)
-        names = read_defects(category) if has_masks else {}
-        images = [image for kind in KINDS for image in list_images(category / "test" / kind)]
-        flattened = [image for image in images if flattened_mask(image).is_file()]
-        for image in images:
-            masks = loco_masks(image)
-            defect = " + ".join(defects_of(masks, names)) or UNKNOWN
-            masks = masks or [flattened_mask(image)] * (image in flattened)
-            yield _sample(folder, "mvtec_loco", "test", image, KINDS[image.parent.name], defect, masks)
-        if flattened:
-            warnings.warn(
-                f"{category}: {len(flattened)} flattened masks (one file per image, every defect 255): "
-                f"their defects are {UNKNOWN!r}",
-                stacklevel=2,
-            )
-
-
-def read_defects(category: Path) -> dict[int, str]:
-    """The defect names of a category folder by pixel value.
-
-    Raises :class:`UserError` where ``defects_config.json`` is missing or not as published.
-    """
-    path = category / "defects_config.json"
-    entries = read_json(path, HINT, once=True)
-    try:
-        defects = TypeAdapter(list[Defect]).validate_python(entries)
-    except ValidationError as error:
-        raise UserError(f"{path}: {first_problem(error)}.", HINT) from error
-    names = {defect.pixel_value: defect.defect_name for defect in defects}
-    if len(names) != len(defects) or len(set(names.values())) != len(defects):
-        raise UserError(f"{path} names a defect or a pixel value twice.", HINT)
-    return names
-
-
-def loco_masks(image: Path) -> list[Path]:
-    """The official masks of a test image, one per defect; [] where there are none."""
-    return list_images(image.parents[2] / "ground_truth" / image.parent.name / image.stem)
-
-
-def flattened_mask(image: Path) -> Path:
-    """Where the flattened copy keeps the only mask of a test image."""
-    return image.parents[2] / "ground_truth" / image.parent.name / f"{image.stem}.png"
-
-
-def defects_of(masks: Iterable[Path], names: dict[int, str]) -> list[str]:
-    """The defects in the official masks of one image, each once, in alphabetical order.
-
-    Raises :class:`UserError` for a mask that does not decode or has a value that ``names`` lacks.
-    """
-    values = {value: mask for mask in masks for value in mask_values(mask)}
-    for value in values.keys() - names.keys():
-        raise UserError(f"{values[value]} has the pixel value {value}, which defects_config.json does not name.", HINT)
-    return sorted(names[value] for value in values)
-
-
-def mask_values(mask: Path) -> list[int]:
-    """The pixel values other than 0 in a mask, ascending. Raises :class:`UserError` for no grey image."""
-    try:
-        with Image.open(mask, formats=FORMATS) as image:
-            if image.mode not in ("L", "1"):
-                raise UserError(f"{mask} is of mode {image.mode}, not 8-bit grey.", HINT)
-            histogram = image.histogram()
-    except (*DAMAGE, Image.DecompressionBombError) as error:
-        raise UserError(f"{mask} does not decode.", HINT) from error
-    return [value for value, count in enumerate(histogram) if count and value]
-
-
-READERS: dict[Dataset, Callable[[Path], Iterator[Sample]]] = {
+READERS: dict[Dataset, Callable[[Path, Iterable[Path]], Iterator[Sample]]] = {
     "mvtec_ad": _read_mvtec_ad,
     "visa": _read_visa,
     "mvtec_loco": _read_mvtec_loco,

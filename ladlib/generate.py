@@ -3,30 +3,26 @@
     model, processor = load(load_profile("toy"))
     answer(model, processor, [[reference, test]], max_new_tokens=160)[0].p_yes
 
-P(yes) is read after the model's own rationale and ``<answer>``. A tokenizer may end the tag and begin the word with
-one token: Qwen2.5's writes "<answer>No" as "<", "answer", ">No", but "<answer>Yes" as "<", "answer", ">", "Yes". So
-both ways of writing a word count: in the token that ends the tag, and in the token after it.
+P(yes) is read after the model's own rationale and ``<answer>`` (:mod:`ladlib.likelihood`).
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from PIL import Image
-from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+from transformers import BatchFeature, Qwen2_5_VLForConditionalGeneration
 
 from ladlib.config import Profile
 from ladlib.data.pairing import pair_images
 from ladlib.families import STOP_TOKENS
+from ladlib.likelihood import beginnings, shares_of_yes, token_ids, up_to_answer, up_to_stop
 from ladlib.models import PairProcessor, decode, load_model, load_processor
-from ladlib.prompts import ANSWER_OPENING, QUESTION, prompt_text
-from ladlib.records import Answer, Completion, Conversation, Pair
+from ladlib.prompts import QUESTION, prompt_text
+from ladlib.records import Completion, Conversation, Pair
 
 Model = Qwen2_5_VLForConditionalGeneration
 Images = Sequence[Image.Image]  # reference and test image, already resized
-FORMS: dict[Answer, tuple[str, ...]] = {"yes": ("yes", " yes", "Yes", " Yes"), "no": ("no", " no", "No", " No")}
 
 
 def load(profile: Profile, model: str = "") -> tuple[Model, PairProcessor]:
@@ -107,20 +103,7 @@ def _generate(
     return inputs, model.generate(**inputs, **settings)[:, inputs["input_ids"].shape[1] :].tolist()
 
 
-def up_to_stop(row: Sequence[int], stops: Sequence[int]) -> list[int]:
-    """A row without what was written after its end of turn."""
-    end = next((index for index, token in enumerate(row) if token in stops), len(row) - 1)
-    return list(row[: end + 1])
-
-
 # P(yes)
-
-
-class Beginnings(NamedTuple):
-    """The tokens that an answer can begin with, without those that begin both answers (a lone space)."""
-
-    joined: dict[Answer, list[int]]  # these also end the tag
-    after: dict[Answer, list[int]]  # these follow a tag that has ended
 
 
 def probabilities_of_yes(
@@ -146,7 +129,7 @@ def token_log_probabilities(
     """
     prompts = [render_prompt(processor)] * len(texts)
     inputs = processor(text=prompts, images=[list(images)] * len(texts), return_tensors="pt").to(model.device)
-    rows = [_ids(processor.tokenizer, text) for text in texts]
+    rows = [token_ids(processor.tokenizer, text) for text in texts]
     longest = max(map(len, rows), default=0)
     logits, ids = _read_on(model, processor, inputs, rows, keep=longest + 1)
     logs = logits[:, :-1].float().log_softmax(dim=-1).gather(2, ids[:, ids.shape[1] - longest :, None]).squeeze(2)
@@ -168,49 +151,3 @@ def _read_on(
     pixels = {key: inputs[key] for key in ("pixel_values", "image_grid_thw")}
     output = model(**padded, **pixels, mm_token_type_ids=kinds, use_cache=False, logits_to_keep=keep)
     return output.logits, padded["input_ids"]
-
-
-def shares_of_yes(logits: torch.Tensor, endings: torch.Tensor, words: Beginnings) -> torch.Tensor:
-    """P(yes) / (P(yes) + P(no)) of a batch, ``[batch]``.
-
-    ``logits`` are ``[batch, 2, vocabulary]``: for the token that ends the tag, and for the one after it. ``endings``,
-    ``[batch]``, are the tokens that do end it. In logarithms, since both words may be too unlikely for a float.
-    """
-    tag, word = logits.double().log_softmax(dim=-1).unbind(dim=1)
-    ended = tag.gather(1, endings[:, None]).squeeze(1)
-    yes, no = (
-        torch.logaddexp(ended + word[:, words.after[one]].logsumexp(-1), tag[:, words.joined[one]].logsumexp(-1))
-        for one in ("yes", "no")
-    )
-    return (yes - no).sigmoid()
-
-
-def beginnings(tokenizer: PreTrainedTokenizerBase) -> Beginnings:
-    """What ``yes`` and ``no`` begin with in this tokenizer, found by writing them."""
-    tag, joined, after = _ids(tokenizer, ANSWER_OPENING), {}, {}
-    for word, forms in FORMS.items():
-        joined[word] = {_ids(tokenizer, ANSWER_OPENING + form)[len(tag) - 1] for form in forms} - {tag[-1]}
-        after[word] = {_ids(tokenizer, form)[0] for form in forms}
-    return Beginnings(
-        *({word: sorted(ids[word] - (ids["yes"] & ids["no"])) for word in FORMS} for ids in (joined, after))
-    )
-
-
-def up_to_answer(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> list[int]:
-    """The tokens of a completion up to the end of its first ``<answer>``, found by decoding.
-
-    A tag may be one token or several. White space in the token that ends it stays, a word in that token goes.
-    """
-    if ANSWER_OPENING not in decode(tokenizer, row)[0]:
-        stops = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
-        return [token for token in row if token not in stops] + _ids(tokenizer, ANSWER_OPENING)
-    last = bisect_left(range(len(row)), True, key=lambda end: ANSWER_OPENING in decode(tokenizer, row[: end + 1])[0])
-    head, _, rest = decode(tokenizer, row[: last + 1])[0].partition(ANSWER_OPENING)
-    if not rest.strip():
-        return row[: last + 1]
-    before = len(decode(tokenizer, row[:last])[0])
-    return row[:last] + _ids(tokenizer, (head + ANSWER_OPENING)[before:])
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]

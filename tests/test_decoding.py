@@ -15,7 +15,7 @@ from ladlib.data.pairing import pair
 from ladlib.families import VISION_TOKENS
 from ladlib.fast import decode
 from ladlib.fast.decode import LOOK, distinct, lay_out, padded, read_again, with_room
-from ladlib.generate import beginnings
+from ladlib.likelihood import beginnings
 from ladlib.toy.datasets import write_datasets
 
 FEW = Toy(train=2, good=4, logical=4, structural=1)

@@ -17,8 +17,8 @@ FLOORS = {
         "data", "toy", "prompts", "parsing", "sft_data", "leakage", "generations", "memory",
     ),
     2: (
-        "rewards", "alarms", "metrics", "statistics", "models", "generate", "response", "neighbours", "fast",
-        "results", "published", "claims",
+        "rewards", "alarms", "metrics", "statistics", "models", "likelihood", "generate", "response", "neighbours",
+        "fast", "results", "published", "claims",
     ),
     3: (
         "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "report", "sft_writer",
@@ -91,6 +91,39 @@ def test_low_floors_and_the_front_door_import_no_torch(path):
     else:
         return
     assert not {one.split(".")[0] for one in imports(tree)} & HEAVY
+
+
+def names(module: str, alias: str) -> set[Path]:
+    """The files that ``from module import alias`` reads."""
+    folder = ROOT.joinpath(*module.split(".")[1:])
+    inner = (folder / f"{alias}.py", folder / alias / "__init__.py")
+    return {path for path in (*inner, folder.with_suffix(".py"), folder / "__init__.py") if path.is_file()} - {
+        ROOT / "__init__.py"
+    }
+
+
+def test_no_module_imports_itself_by_way_of_others_not_even_inside_a_function():
+    left = {}
+    for path in MODULES:
+        nodes = [node for node in ast.walk(parse(path)) if isinstance(node, ast.ImportFrom)]
+        own = [node for node in nodes if (node.module or "").split(".")[0] == "ladlib"]
+        found = [next(iter(sorted(names(node.module, alias.name), key=lambda f: f.stem == "__init__")), path)
+                 for node in own for alias in node.names]  # fmt: skip
+        left[path] = set(found) - {path}
+    while free := [path for path, others in left.items() if not others & left.keys()]:
+        for path in free:
+            del left[path]
+    assert not {path.relative_to(ROOT).as_posix() for path in left}
+
+
+def test_the_report_is_imported_by_those_that_end_a_run_and_only_inside_functions():
+    users = set()
+    for path in MODULES:
+        if part(path) != "report":
+            tree = parse(path)
+            assert not any(name.startswith("ladlib.report") for name in imports(at_module_level(tree)))
+            users |= {part(path)} if any(name.startswith("ladlib.report") for name in imports(tree)) else set()
+    assert users <= {"cli", "pipeline", "study", "notebook"}
 
 
 def test_no_module_is_longer_than_300_lines():

@@ -24,7 +24,7 @@ from ladlib.data.images import open_image, sha256
 from ladlib.data.layout import find_dataset, is_image
 from ladlib.errors import UserError
 from ladlib.progress import Progress
-from ladlib.records import Pair, Record
+from ladlib.records import Pair
 from ladlib.runs import write_text
 from ladlib.sanitize import escape_csv
 
@@ -32,50 +32,26 @@ NEAR = 48  # bits in which two images may differ and still count as one
 FLAT = 2.0  # grey levels of standard deviation: below, there is nothing to tell images apart by
 
 
-class TrainingFile(Record):
-    """One pair of a manifest; paths are relative to the dataset's folder."""
-
-    dataset: str
-    category: str
-    defect: str  # "" for a good image
-    label: str
-    reference: str
-    test: str
-    reference_sha256: str  # of the file's bytes
-    test_sha256: str
-
-
-def training_files(pairs: Iterable[Pair], root: Path | str) -> list[TrainingFile]:
-    """A row for each of ``pairs``, once, in their order.
+def training_files(pairs: Iterable[Pair], root: Path | str) -> list[dict[str, str]]:
+    """A row for each of ``pairs``, once, in their order: labels, paths in the dataset's folder, SHA-256 of the bytes.
 
     Raises :class:`UserError` where an image has the bytes or the looks of an image of MVTec LOCO AD
     below ``root``. Without that dataset, :func:`ladlib.sft_data.refuse_loco` checks the names alone.
     """
     rows, hashes = [], {}
     for pair in {(pair.test.dataset, pair.id): pair for pair in pairs}.values():
-        test, (reference_sha256, test_sha256) = pair.test, image_hashes(pair, root)
-        folder = find_dataset(root, test.dataset)
-        hashes |= {folder / pair.reference: reference_sha256, folder / test.image: test_sha256}
-        rows.append(
-            TrainingFile(
-                dataset=test.dataset,
-                category=test.category,
-                defect=test.defect,
-                label=test.label,
-                reference=pair.reference,
-                test=test.image,
-                reference_sha256=reference_sha256,
-                test_sha256=test_sha256,
-            )
-        )
+        digests, folder = image_hashes(pair, root), find_dataset(root, pair.test.dataset)
+        hashes |= {folder / pair.reference: digests[0], folder / pair.test.image: digests[1]}
+        row = {name: getattr(pair.test, name) for name in ("dataset", "category", "defect", "label")}
+        row |= {"reference": pair.reference, "test": pair.test.image}
+        rows.append(row | {"reference_sha256": digests[0], "test_sha256": digests[1]})
     _refuse_test_images(hashes, root)
     return rows
 
 
-def write_manifest(path: Path, rows: Sequence[TrainingFile]) -> None:
+def write_manifest(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """Write ``rows`` as a CSV file."""
-    safe = [{name: escape_csv(value) for name, value in row.model_dump().items()} for row in rows]
-    write_text(path, pd.DataFrame(safe).to_csv(index=False, lineterminator="\n"))
+    write_text(path, pd.DataFrame(rows).map(escape_csv).to_csv(index=False, lineterminator="\n"))
 
 
 def image_hashes(pair: Pair, root: Path | str) -> tuple[str, str]:
@@ -101,10 +77,9 @@ def _refuse_test_images(hashes: dict[Path, str], root: Path | str) -> None:
         # Files of another length cannot have the same bytes: few are ever read.
         if image.stat().st_size in sizes and (path := paths.get(sha256(image))):
             _refuse(path, "has the bytes of", image)
-    looks = _looks(tested, "test set")
-    known, others = list(looks), np.array(list(looks.values()))
-    for path, bits in _looks(list(hashes), "training set").items() if known else ():
-        differing = np.bitwise_count(others ^ bits).sum(axis=1)
+    known, looks = _looks(tested, "test set")
+    for path, bits in zip(*_looks(list(hashes), "training set"), strict=True) if known else ():
+        differing = np.bitwise_count(np.array(looks) ^ bits).sum(axis=1)
         if differing.min() <= NEAR:
             _refuse(path, f"with {differing.min()} of 256 bits differing looks like", known[int(differing.argmin())])
 
@@ -114,14 +89,17 @@ def _refuse(path: Path, how: str, image: Path) -> None:
     raise UserError(f"{training} {how} {test}, an image of the test set.", "Take it out of the training data.")
 
 
-def _looks(paths: Sequence[Path], title: str) -> dict[Path, np.ndarray]:
-    """The perceptual hashes of those images that have one. Raises :class:`UserError` for one that does not decode."""
-    progress, looks = Progress(f"near-duplicate check, {title}", "image", len(paths)), {}
+def _looks(paths: Sequence[Path], title: str) -> tuple[list[Path], list[np.ndarray]]:
+    """Those images that have a perceptual hash, and theirs. UserError for an image that does not decode."""
+    progress, known, looks = Progress(f"near-duplicate check, {title}", "image", len(paths)), [], []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for path, bits in zip(paths, pool.map(lambda path: _look(path, path.stat().st_mtime_ns), paths), strict=True):
-            looks[path] = bits
-            progress.tell(len(looks))
-    return {path: bits for path, bits in looks.items() if bits is not None}
+        changed = [path.stat().st_mtime_ns for path in paths]
+        for number, bits in enumerate(pool.map(_look, paths, changed)):
+            progress.tell(number + 1)
+            if bits is not None:
+                known.append(paths[number])
+                looks.append(bits)
+    return known, looks
 
 
 @lru_cache(maxsize=16384)

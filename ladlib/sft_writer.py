@@ -12,7 +12,6 @@ Every reply is stored under the hash of model, prompt, images and their size, wh
 twice. One that is not in the required form is no conversation: it is left out and counted.
 """
 
-import csv
 import hashlib
 import io
 import json
@@ -22,6 +21,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 from pydantic import ValidationError
 
 from ladlib.config import Profile
@@ -99,12 +99,9 @@ def write_review(file: Path, rows: Sequence[Written]) -> bool:
     """Write a CSV table of ``rows`` with an empty column ``decision``; False where ``file`` exists and stays."""
     if file.exists():
         return False
-    with file.open("w", encoding="utf-8-sig", newline="") as opened:  # Excel recognises UTF-8 by the mark
-        table = csv.writer(opened)
-        table.writerow((*COLUMNS, "test", "reference"))
-        for row in rows:
-            words = (row.question, row.answer, row.pair.test.image, row.pair.reference)
-            table.writerow((row.id, "", *map(escape_csv, words)))
+    cells = [(row.id, "", row.question, row.answer, row.pair.test.image, row.pair.reference) for row in rows]
+    table = pd.DataFrame(cells, columns=[*COLUMNS, "test", "reference"]).map(escape_csv)
+    table.to_csv(file, index=False, encoding="utf-8-sig")  # Excel recognises UTF-8 by the mark
     return True
 
 
@@ -132,26 +129,25 @@ def apply_review(rows: Sequence[Written], file: Path) -> list[Written]:
             if is_wrong:
                 raise UserError(f"{file}, id {key!r}: {problem}.", "Correct the row, or take it out.")
         decisions[key] = decision, words
-    reviewed = []
-    for row in rows:
-        decision, words = decisions.get(row.id, ("", {}))
-        if decision != "reject":
-            changes = {"reviewed": decision} | (words if decision == "edit" else {})
-            reviewed.append(row.model_copy(update=changes))
-    return reviewed
+    updates = [(row, *decisions.get(row.id, ("", {}))) for row in rows]
+    return [
+        row.model_copy(update={"reviewed": decision} | (words if decision == "edit" else {}))
+        for row, decision, words in updates
+        if decision != "reject"
+    ]
 
 
 def _read_review(file: Path) -> list[dict[str, str]]:
-    """The rows that hold anything, whatever the case of the columns' names."""
-    text = read_text(file, "`ladlib data sft` writes it; save it as CSV in UTF-8.").removeprefix("\ufeff")
-    table = csv.DictReader(io.StringIO(text, newline=""), restval="", strict=True)
+    """The rows of the table, whatever the case of the columns' names."""
+    text = read_text(file, "`ladlib data sft` writes it; save it as CSV in UTF-8.")
     try:
-        table.fieldnames = [name.strip().lower() for name in table.fieldnames or []]
-        if not {*COLUMNS} <= {*table.fieldnames}:
-            raise UserError(f"{file} lacks a column.", f"Save it with commas and the columns {', '.join(COLUMNS)}.")
-        return [row for row in table if any(row[name].strip() for name in COLUMNS)]
-    except csv.Error as error:
+        table = pd.read_csv(io.StringIO(text.removeprefix("\ufeff")), dtype=str, keep_default_na=False).fillna("")
+    except ValueError as error:
         raise UserError(f"{file} is no CSV file: {error}.", "Save it as CSV in UTF-8.") from error
+    table.columns = table.columns.str.strip().str.lower()
+    if not {*COLUMNS} <= {*table.columns}:
+        raise UserError(f"{file} lacks a column.", f"Save it with commas and the columns {', '.join(COLUMNS)}.")
+    return table[list(COLUMNS)].to_dict("records")
 
 
 def _without_escape(text: str) -> str:

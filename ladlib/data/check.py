@@ -4,8 +4,7 @@
 """
 
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +16,10 @@ from ladlib.errors import UserError
 from ladlib.records import Record
 
 Severity = Literal["error", "warning", "ok"]  # unusable or incomplete; usable, not as published; as published
-Row = tuple[Severity, str, str, str]  # severity, category, message, hint
+Line = tuple[Severity, str, str]  # severity, message, hint
 
 MOST_NAMES = 20  # of files, in one message
 ENDS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # the last bytes of a PNG and of a JPEG file
-AGAIN = "Copy them again."
 
 
 class Finding(Record):
@@ -48,104 +46,97 @@ def check(root: Path | str, decode: bool = False) -> list[Finding]:
     if not folders:
         names = ", ".join(layout.FOLDERS.values())
         raise UserError(f"{root} holds none of {names}.", "Give the folder that holds them, or one of them.")
-    rows: dict[str, Iterable[Row]] = {}
+    checks: list[tuple[str, str, Iterable[Line]]] = []  # dataset, category
     if any((folder / layout.TOY_MARKER).is_file() for folder in (root, root.parent)):
         message = "these are synthetic toy datasets: in their layouts as published, and smaller on purpose."
-        rows["toy"] = [("warning", "", message, "Every difference from the published ones is in --json.")]
+        checks.append(("toy", "", [("warning", message, "Every difference from the published ones is in --json.")]))
     for name, folder in folders.items():
-        rows[name] = _check_mmad(folder) if name == "mmad" else _check_images(name, folder, decode)
+        if name == "mmad":
+            checks.append((name, "", _check_mmad(folder / "mmad.json", mmad.read_questions)))
+            checks.append((name, "", _check_mmad(folder / "domain_knowledge.json", mmad.read_knowledge)))
+        else:
+            present = {path.name for path in layout.category_folders(folder)}
+            for category in sorted({*layout.published_categories(name), *present}):
+                checks.append((name, category, _check_category(name, folder, category, decode)))
     for name in layout.FOLDERS.keys() - folders if inside else ():
-        rows[name] = [("warning", "", "the dataset is missing.", "Copy it, or run ladlib data download.")]
+        checks.append((name, "", [("warning", "the dataset is missing.", "Copy it, or run ladlib data download.")]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the readers: what they warn of is a finding
         return [
-            Finding(severity=severity, dataset=name, category=category, message=message, hint=hint)
-            for name, lines in rows.items()
-            for severity, category, message, hint in lines
+            Finding(severity=severity, dataset=dataset, category=category, message=message, hint=hint)
+            for dataset, category, lines in checks
+            for severity, message, hint in _with_error(lines)
         ]
 
 
-def _check_images(dataset: str, folder: Path, decode: bool) -> Iterator[Row]:
-    """Expected are the files of the release or of the journal article, in VisA those that its own table names."""
-    categories = layout.published_categories(dataset)
-    editions: dict[str, list[set[str]]] = {}
-    if dataset == "visa":
-        try:
-            table = read_split(folder / "split_csv" / "1cls.csv")
-        except UserError as error:
-            yield "error", "", error.what, error.hint
-            return
-        counts = Counter((row.object, row.split, "good" if row.label == "normal" else "anomalous") for row in table)
-        published = {key: numbers[0] for key, numbers in layout.published(dataset).items()}
-        if differing := [" ".join(key) for key in {*counts, *published} if counts[key] != published.get(key)]:
-            yield "error", "", f"split_csv/1cls.csv has other numbers of rows for {_listed(differing)}.", AGAIN
-        for name in categories:
-            images = {row.image for row in table if row.object == name}
-            editions[name] = [images | {f"{name}/image_anno.csv"}]
-    else:
-        for edition in (0, -1):
-            images = layout.published_images(dataset, edition)
-            for name in categories:
-                files = {file for key, files in images.items() if key[0] == name for file in files}
-                editions.setdefault(name, []).append(files)
-    present = {path.name for path in layout.category_folders(folder)}
-    for name in sorted({*categories, *present}):
-        if name not in categories:
-            yield "warning", name, f"is no category of {dataset}.", "Rename or remove the folder."
-        elif not (folder / name).is_dir():
-            yield "error", name, "the category is missing.", f"Copy it to {folder / name}."
-        else:
-            try:
-                for severity, message, hint in _check_category(dataset, folder, name, editions[name], decode):
-                    yield severity, name, message, hint
-            except UserError as error:
-                yield "error", name, error.what, error.hint
+def _with_error(lines: Iterable[Line]) -> Iterator[Line]:
+    """``lines``, and the :class:`UserError` that ends them as their last."""
+    try:
+        yield from lines
+    except UserError as error:
+        yield "error", error.what, error.hint
 
 
-def _check_category(
-    dataset: str, folder: Path, category: str, editions: list[set[str]], decode: bool
-) -> Iterator[tuple[Severity, str, str]]:
-    images = layout.category_images(folder / category)
-    names = {image.relative_to(folder).as_posix() for image in images}
-    expected = names if names in editions else editions[0]
-    missing = [name for name in expected if not (folder / name).is_file()]
-    if missing:
-        yield "error", f"{len(missing)} of {len(expected)} files are missing: {_listed(missing)}.", "Copy them."
-    if extra := names - expected:
-        yield "warning", f"{len(extra)} images were not published: {_listed(extra)}.", "Remove them."
-    broken = [image.relative_to(folder).as_posix() for image in images if not _opens(image, decode)]
-    if broken:
-        yield "error", f"{len(broken)} images do not open: {_listed(broken)}.", AGAIN
+def _check_category(dataset: str, folder: Path, category: str, decode: bool) -> Iterator[Line]:
+    if category not in layout.published_categories(dataset):
+        yield "warning", f"is no category of {dataset}.", "Rename or remove the folder."
+        return
+    if not (folder / category).is_dir():
+        yield "error", "the category is missing.", f"Copy it to {folder / category}."
+        return
+    names = {image.relative_to(folder).as_posix() for image in layout.category_images(folder / category)}
+    expected = _expected(dataset, folder, category, names)
+    problems: list[tuple[Severity, str, Iterable[str]]] = [
+        ("error", f"of {len(expected)} images are missing", expected - names),
+        ("warning", "images were not published", names - expected),
+        ("error", "images do not open", [name for name in names if not _opens(folder / name, decode)]),
+    ]
+    yield from _listed(problems)
     samples = [sample for sample in READERS[dataset](folder, [folder / category]) if sample.anomaly != "good"]
-    if bare := [sample.image for sample in samples if not sample.masks]:
-        yield "error", f"{len(bare)} images have no masks: {_listed(bare)}.", AGAIN
-    if unknown := [sample.image for sample in samples if sample.masks and sample.defect == UNKNOWN]:
-        yield "warning", f"The defects of {len(unknown)} images are unknown: {_listed(unknown)}.", AGAIN
-    masks = [mask for sample in samples for mask in sample.masks if not _fits(folder / sample.image, folder / mask)]
-    if masks:
-        yield "error", f"{len(masks)} masks are of another size than their images: {_listed(masks)}.", AGAIN
-    if not (missing or extra or broken or bare or unknown or masks):
-        yield "ok", f"{len(expected)} files as released.", ""
+    sizes = [
+        (mask, read_size(folder / mask), read_size(folder / sample.image))
+        for sample in samples
+        for mask in sample.masks
+    ]
+    annotations: list[tuple[Severity, str, Iterable[str]]] = [
+        ("error", "images have no masks", [sample.image for sample in samples if not sample.masks]),
+        (
+            "warning",
+            "images have unknown defects",
+            [one.image for one in samples if one.masks and one.defect == UNKNOWN],
+        ),
+        (
+            "error",
+            "masks are of another size than their images",
+            [mask for mask, size, right in sizes if size != right],
+        ),
+    ]
+    yield from _listed(annotations)
+    if not any(names for _, _, names in problems + annotations):
+        yield "ok", f"{len(expected)} images and their annotations as released.", ""
 
 
-def _check_mmad(folder: Path) -> Iterator[Row]:
-    released = {file.name: file.sha256 for file in read_sources()["mmad"].files}
-    for name, read in (("mmad.json", mmad.read_questions), ("domain_knowledge.json", mmad.read_knowledge)):
-        try:
-            read(folder)
-        except UserError as error:
-            yield "error", "", error.what, error.hint
-        else:
-            if sha256(folder / name) == released[name]:
-                yield "ok", "", f"{name} is the released file.", ""
-            else:
-                yield "warning", "", f"{name} is not the released file.", "Compare it with the release."
+def _expected(dataset: str, folder: Path, category: str, present: set[str]) -> set[str]:
+    """The image names of the release, or the journal article's where ``present`` is exactly those."""
+    if dataset == "visa":  # has a table of its images
+        return {row.image for row in read_split(folder / "split_csv" / "1cls.csv") if row.object == category}
+    article, release = (
+        {
+            name
+            for key, names in layout.published_images(dataset, edition).items()
+            if key[0] == category
+            for name in names
+        }
+        for edition in (-1, 0)
+    )
+    return article if present == article else release
 
 
-def _listed(names: Iterable[str]) -> str:
-    names = sorted(names)
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+def _listed(problems: Iterable[tuple[Severity, str, Iterable[str]]]) -> Iterator[Line]:
+    for severity, what, names in problems:
+        if names := sorted(names):
+            more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+            yield severity, f"{len(names)} {what}: {', '.join(names[:MOST_NAMES])}{more}.", "Copy the dataset again."
 
 
 def _opens(path: Path, decode: bool) -> bool:
@@ -159,9 +150,9 @@ def _opens(path: Path, decode: bool) -> bool:
     return True
 
 
-def _fits(image: Path, mask: Path) -> bool:
-    """Whether the sizes are equal; what does not open has its own line."""
-    try:
-        return read_size(image) == read_size(mask)
-    except UserError:
-        return True
+def _check_mmad(file: Path, read: Callable[[Path], object]) -> Iterator[Line]:
+    read(file.parent)
+    if sha256(file) in {source.sha256 for source in read_sources()["mmad"].files}:
+        yield "ok", f"{file.name} is the released file.", ""
+    else:
+        yield "warning", f"{file.name} is not the released file.", "Compare it with the release."

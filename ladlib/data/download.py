@@ -47,7 +47,6 @@ class Source(Record):
     terms: str
     page: str  # of the publisher
     remark: str
-    layout: tuple[str, ...]  # what the dataset's folder holds, as ``ladlib data check`` wants it
     files: tuple[SourceFile, ...]
 
 
@@ -86,7 +85,8 @@ def download(dataset: str, source: Source, out: Path) -> Path:
                 what = f"{path} has the SHA-256 {digest}, not the published {file.sha256}."
                 raise UserError(what, "Remove it, then run again.")
         elif failures := _fetch(file, path):
-            print(_instructions(dataset, source, out))
+            print(f"Open {source.page}. {source.remark}\nPut {file.name} ({_size(file.size)}) as {path}.")
+            print("Run the same command again: it checks the SHA-256 and does the rest.")
             raise UserError(f"No link gives {file.name} ({failures}).", "Download it by hand as described above.")
         if file.unpacked:
             unpack(path, folder, dataset)
@@ -114,21 +114,6 @@ def _fetch(file: SourceFile, path: Path) -> str:
         except ValueError:  # of pooch, for a wrong checksum
             answers.append(f"{urlsplit(url).hostname}: another file than the published one, by its SHA-256")
     return "; ".join(answers)
-
-
-def _instructions(dataset: str, source: Source, out: Path) -> str:
-    """What to download by hand and where to put it; the folder that results is one ``data check`` accepts."""
-    folder = out / FOLDERS[dataset]
-    paths = [(file, out / file.name if file.unpacked else folder / file.name) for file in source.files]
-    return "\n".join(
-        [
-            f"{source.title} by hand: open {source.page}. {source.remark} Download and put",
-            *(f"  {file.name} ({_size(file.size)}) as {path}" for file, path in paths),
-            "Run the same command again: it checks the SHA-256 and does the rest.",
-            f"The result, for those who have a copy already, is {folder} with",
-            *(f"  {line}" for line in source.layout),
-        ]
-    )
 
 
 def unpack(archive: Path, folder: Path, dataset: str) -> None:

@@ -2,18 +2,15 @@
 
     make_conversations(load_profile("toy"), Path("data"), seed=0)[0].answer    # "B. No."
 
-Both come from the *test* images of MVTec AD and VisA, as in the paper, and never from MVTec LOCO AD.
-Differences from the paper (section 1 of its summary in the README):
+Both come from the *test* images of MVTec AD and VisA, as in the paper, and never from MVTec LOCO AD. Unlike there:
 
-1. The paper's captions and questions were written by Gemini-2.0-Pro-Exp with MMAD's annotations as priors, then
-   reviewed by people, and are not published. Here MMAD's own questions and captions are used unchanged, short and
-   without a chain of thought; ``ladlib data sft`` (:mod:`ladlib.sft_writer`) builds a file in the paper's way, which
-   is trained on where ``data.sft_file`` names it.
+1. MMAD's own questions and captions are used unchanged, short and without a chain of thought. The paper's were written
+   by Gemini-2.0-Pro-Exp with them as priors, and are not published; :mod:`ladlib.sft_writer` builds a file in that way.
 2. Which anomalies the paper took as logical is unknown; ``ladlib/data/logical.csv`` is the choice here.
-3. Good pairs are chosen from the categories of the anomalous ones, in equal numbers where there are enough, so that
-   the category does not reveal the label.
+3. Good pairs are of the categories of the anomalous ones, in equal numbers, so that no category reveals the label.
 """
 
+import contextlib
 import hashlib
 import random
 import re
@@ -182,13 +179,11 @@ def _from_labels(pair: Pair, pairs: Sequence[Pair], rng: random.Random) -> Itera
 
 def _captions(root: Path | str, pairs: Sequence[Pair]) -> Iterator[Conversation]:
     """Captions from the ``.txt`` of an image's name beside it in MMAD, else from what MMAD knows of the defect."""
-    texts, knowledge = {}, {}
-    if folder := _mmad_file(root, ""):
-        for path in sorted(folder.glob("*/*/*/*/*.txt")):
-            if key := mmad.locate(path.relative_to(folder).as_posix()):
-                texts[key] = read_text(path, "Copy it from the release of MMAD.").strip()
-    if _mmad_file(root, "domain_knowledge.json"):
-        knowledge = mmad.read_knowledge(root)
+    folder, texts = _mmad_file(root, ""), {}
+    for path in sorted(folder.glob("*/*/*/*/*.txt")) if folder else ():
+        if key := mmad.locate(path.relative_to(folder).as_posix()):
+            texts[key] = read_text(path, mmad.HINT).strip()
+    knowledge = mmad.read_knowledge(root) if _mmad_file(root, "domain_knowledge.json") else {}
     for pair in pairs:
         sample = pair.test
         about = knowledge.get(KNOWLEDGE[sample.dataset], {}).get(sample.category, {})
@@ -211,11 +206,10 @@ def _shortened(text: str) -> str:
 
 def _mmad_file(root: Path | str, name: str) -> Path | None:
     """The file or folder ``name`` of MMAD, where it is there."""
-    try:
-        path = find_dataset(root, "mmad") / name
-    except UserError:
-        return None
-    return path if path.exists() else None
+    with contextlib.suppress(UserError):
+        if (path := find_dataset(root, "mmad") / name).exists():
+            return path
+    return None
 
 
 # The file of conversations

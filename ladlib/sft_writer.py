@@ -3,10 +3,9 @@
     rows = by_template(make_conversations(load_profile("paper"), Path("data"), seed=0), Path("data"))
     write_sft_file(Path("sft.jsonl"), apply_review(rows, Path("sft.review.csv")))
 
-The paper had Gemini-2.0-Pro-Exp write them with MMAD's annotations as a prior, told to look beyond it and to merge
-both, and had people review them (third-party summary); its wording is unknown, and the prompts here are ours. Other
-differences: the prior is the conversation that the template makes, and the writer sees the pixels that the trained
-model will see, so that it cannot describe more.
+In the paper Gemini-2.0-Pro-Exp wrote them with MMAD's annotations as a prior, told to look beyond it and to merge both,
+and people reviewed them (third-party summary); its prompts are unknown, these are ours. The prior is what the template
+makes, and the writer sees the pixels that the trained model will see, so that it cannot describe more.
 
 Every reply is stored under the hash of model, prompt, images and their size, whatever it says; none is asked for
 twice. One that is not in the required form is no conversation: it is left out and counted.

@@ -35,10 +35,8 @@ def find_dataset(root: Path | str, dataset: str) -> Path:
     if not root.is_dir():
         raise UserError(f"There is no folder {root}.", "Give the folder that holds the datasets with --data.")
     inside = root / FOLDERS[dataset]
-    if inside.is_dir():
-        return inside
-    if is_dataset(root, dataset):
-        return root
+    if inside.is_dir() or is_dataset(root, dataset):
+        return inside if inside.is_dir() else root
     raise UserError(f"{root} holds no {dataset} dataset.", f"Unpack it as {inside}, or give the dataset's own folder.")
 
 

@@ -14,18 +14,17 @@
                    <category>/test/{logical,structural}_anomalies/000.png
                    <category>/ground_truth/{logical,structural}_anomalies/000/000.png [001.png ...]
 
-MVTec LOCO AD's folders say only logical or structural. The defects are in the masks: one mask per defect, whose pixel
-value is looked up in ``defects_config.json``. A flattened copy is in circulation, one ``ground_truth/<kind>/000.png``
-per image and every defect set to 255, which is also a genuine value: the defects of such images are "unknown".
+MVTec LOCO AD's folders say only logical or structural; its defects are in the masks, one per defect, whose pixel value
+is looked up in ``defects_config.json``. In a flattened copy that is in circulation, one ``ground_truth/<kind>/000.png``
+per image, every defect is 255, which is also a genuine value: the defects of such images are "unknown".
 
-Which defects of MVTec AD and VisA count as logical is not published. ``logical.csv``, keyed by dataset, category and
-defect, is this project's choice: parts that are missing, extra, misplaced or out of function, and not just damaged.
+Which defects of MVTec AD and VisA count as logical is not published: ``logical.csv`` is this project's choice, parts
+that are missing, extra, misplaced or out of function, and not just damaged.
 """
 
 import csv
 import io
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -59,24 +58,18 @@ def read_dataset(root: Path | str, dataset: Dataset, categories: Sequence[str] =
     for category in categories:
         if category not in known:
             raise UserError(f"{folder} has no category {category!r}.", f"Use one of {', '.join(known)}.")
-    samples = [sample for sample in samples if sample.category in (categories or known)]
-    _refuse_incomplete(samples, folder)
-    return sorted(samples, key=lambda sample: sample.image)
-
-
-def _refuse_incomplete(samples: list[Sample], folder: Path) -> None:
-    """Without normals there is nothing to pair with; without a test split, or with two images of one id, no answer."""
-    splits, images = defaultdict(set), {}
+    images: dict[str, Sample] = {}
     for sample in samples:
-        splits[sample.category].add(sample.split)
-        if sample.id in images:
-            both = f"{images[sample.id]} and {sample.image}"
-            raise UserError(f"{folder} holds {both}: two images of one name.", "Take one of them out.")
-        images[sample.id] = sample.image
-    for category, present in sorted(splits.items()):
-        for split in {"train", "test"} - present:
+        if (other := images.setdefault(sample.id, sample)) is not sample:
+            what = f"{folder} holds {other.image} and {sample.image}: two images of one name."
+            raise UserError(what, "Take one of them out.")
+    for category in categories or known:
+        # Without normals there is nothing to pair with; without a test split, no answer.
+        for split in {"train", "test"} - {sample.split for sample in samples if sample.category == category}:
             what = f"{folder / category} is half copied: it has no {split} images."
             raise UserError(what, f"Copy its {split} images too, or remove the folder.")
+    samples = [sample for sample in samples if sample.category in (categories or known)]
+    return sorted(samples, key=lambda sample: sample.image)
 
 
 def _sample(
@@ -128,8 +121,14 @@ def _read_mvtec_loco(folder: Path, categories: Iterable[Path]) -> Iterator[Sampl
                 raise UserError(f"{kind} is no folder of MVTec LOCO AD.", f"Use {', '.join(kinds)}.")
             if masks and masks[0].parent.name == kind.name:
                 flattened += 1
-            else:
-                defects = {_defect(mask, value, names) for mask in masks for value in mask_values(mask)}
+                yield _sample(folder, "mvtec_loco", "test", image, kinds[kind.name], UNKNOWN, masks)
+                continue
+            for mask in masks:
+                for value in mask_values(mask):
+                    if value not in names:
+                        what = f"{mask} has the pixel value {value}, which defects_config.json does not name."
+                        raise UserError(what, HINT)
+                    defects.add(names[value])
             defect = " + ".join(sorted(defects)) or UNKNOWN
             yield _sample(folder, "mvtec_loco", "test", image, kinds[kind.name], defect, masks)
         if flattened:
@@ -177,12 +176,6 @@ def read_defects(category: Path) -> dict[int, str]:
     if len(names) != len(defects) or len(set(names.values())) != len(defects):
         raise UserError(f"{path} names a defect or a pixel value twice.", HINT)
     return names
-
-
-def _defect(mask: Path, value: int, names: dict[int, str]) -> str:
-    if value not in names:
-        raise UserError(f"{mask} has the pixel value {value}, which defects_config.json does not name.", HINT)
-    return names[value]
 
 
 def mask_values(mask: Path) -> list[int]:

@@ -98,45 +98,30 @@ def write_visa(
     line_end: str = "\r\n",
 ) -> Path:
     """An object of VisA with its rows of ``1cls.csv``; ``labels`` are those of its anomalous images."""
-    split, annotation = [], []
-    for number in range(train + test):
-        image = f"{name}/Data/Images/Normal/{number:04d}.JPG"
+    normals = [f"{name}/Data/Images/Normal/{number:04d}.JPG" for number in range(train + test)]
+    split = [f"{name},{'test' if number >= train else 'train'},normal,{image}," for number, image in enumerate(normals)]
+    annotation = [f"{image},normal," for image in normals]
+    for number, image in enumerate(normals):
         write_image(folder / image, value=number)
-        split.append(f"{name},{'train' if number < train else 'test'},normal,{image},")
-        annotation.append(f"{image},normal,")
     for number, label in enumerate(labels):
-        image = f"{name}/Data/Images/Anomaly/{number:03d}.JPG"
-        mask = f"{name}/Data/Masks/Anomaly/{number:03d}.png"
-        write_image(folder / image, value=number)
-        write_mask(folder / mask, 1)
-        split.append(f"{name},test,anomaly,{image},{mask}")
-        annotation.append(f'{image},"{label}",{mask}' if "," in label else f"{image},{label},{mask}")
-    _write_csv(folder / "split_csv" / "1cls.csv", ["object,split,label,image,mask", *split], line_end)
-    _write_csv(folder / name / "image_anno.csv", ["image,label,mask", *annotation], line_end)
+        image, mask = (f"{name}/Data/{kind}/Anomaly/{number:03d}" for kind in ("Images", "Masks"))
+        write_image(folder / f"{image}.JPG", value=number)
+        write_mask(folder / f"{mask}.png", 1)
+        split.append(f"{name},test,anomaly,{image}.JPG,{mask}.png")
+        annotation.append(f'{image}.JPG,"{label}",{mask}.png')
+    (folder / "split_csv").mkdir(parents=True, exist_ok=True)
+    for file, lines in (
+        (folder / "split_csv" / "1cls.csv", ["object,split,label,image,mask", *split]),
+        (folder / name / "image_anno.csv", ["image,label,mask", *annotation]),
+    ):
+        file.write_bytes((line_end.join(lines) + line_end).encode())
     return folder / name
-
-
-def _write_csv(path: Path, lines: Sequence[str], line_end: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes((line_end.join(lines) + line_end).encode())
 
 
 def mmad_entry(answer: str = "A", **turn: object) -> dict:
     """One image's entry of ``mmad.json`` with one question."""
-    question = {
-        "Question": "Is there any defect in the object?",
-        "Answer": answer,
-        "Options": {"A": "Yes.", "B": "No."},
-        "type": "Anomaly Detection",
-        "annotation": True,
-    }
-    return {
-        "image_path": "image/broken_large/000.png",
-        "mask_path": "rbg_mask/broken_large/000_rbg_mask.png",
-        "conversation": [question | turn],
-        "similar_templates": ["MVTec-AD/bottle/train/good/001.png"],
-        "random_templates": ["MVTec-AD/bottle/train/good/007.png"],
-    }
+    question = {"Question": "Is there any defect in the object?", "Answer": answer, "type": "Anomaly Detection"}
+    return {"conversation": [question | {"Options": {"A": "Yes.", "B": "No."}, "annotation": True} | turn]}
 
 
 def write_mmad(folder: Path, entries: object, knowledge: object = None) -> Path:

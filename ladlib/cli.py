@@ -239,7 +239,8 @@ def report(
     from ladlib.verify import verify as check_run
 
     folder = RunFolder(run) if run else _latest_run()
-    refuse_doubles(load_answers(folder))  # what is damaged is said before anything is drawn
+    folder.read()  # what is no run or damaged is said before anything is drawn
+    refuse_doubles(load_answers(folder))
     with locked(folder.root), _images(folder, data) as images:
         write_report(folder, images, check=check_run)
     typer.echo(closing(folder))

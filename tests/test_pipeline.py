@@ -224,6 +224,11 @@ def test_who_answers_as_the_large_model_counts_for_the_stage_that_asks_it_and_tr
     assert depends(tmp_path / "ask.ipynb") != depends(tmp_path / "ask.ipynb", changes)
 
 
+def test_every_module_whose_code_counts_for_reports_alone_is_there():
+    names = [name for name in runner.READING if not (runner.PACKAGE / f"{name}.py").is_file()]
+    assert [name for name in names if not (runner.PACKAGE / name / "__init__.py").is_file()] == []
+
+
 def test_the_code_of_reports_counts_for_the_stage_that_reports_alone(tmp_path, monkeypatch):
     for name in ("models.py", "cli.py", "report/page.py", "toy/tasks.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

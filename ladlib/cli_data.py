@@ -92,8 +92,8 @@ def download(
     source = downloads.read_sources()[name]
     typer.echo(downloads.licence_text(source))
     if not accept_licence and not (sys.stdin.isatty() and typer.confirm("Do you accept this licence?")):
-        what = f"The licence of {source.title} was not accepted, nothing was fetched."
-        raise UserError(what, f"Read {source.licence_url}, then add --accept-licence.")
+        what = f"The licence of {source['title']} was not accepted, nothing was fetched."
+        raise UserError(what, f"Read {source['licence_url']}, then add --accept-licence.")
     folder = downloads.download(name, source, out)
     typer.echo(f"Ready: {folder}\nCheck it: ladlib data check {shlex.quote(str(folder))}")
 

@@ -24,7 +24,7 @@ from ladlib.data.images import open_image, sha256
 from ladlib.data.layout import find_dataset, is_image
 from ladlib.errors import UserError
 from ladlib.progress import Progress
-from ladlib.records import Pair
+from ladlib.records import Pair, Record
 from ladlib.runs import write_text
 from ladlib.sanitize import escape_csv
 
@@ -32,8 +32,21 @@ NEAR = 48  # bits in which two images may differ and still count as one
 FLAT = 2.0  # grey levels of standard deviation: below, there is nothing to tell images apart by
 
 
-def training_files(pairs: Iterable[Pair], root: Path | str) -> list[dict[str, str]]:
-    """A row for each of ``pairs``, once, in their order: labels, paths in the dataset's folder, SHA-256 of the bytes.
+class TrainingFile(Record):
+    """One pair of a manifest; paths are relative to the dataset's folder. Part of a training's fingerprint."""
+
+    dataset: str
+    category: str
+    defect: str  # "" for a good image
+    label: str
+    reference: str
+    test: str
+    reference_sha256: str  # of the file's bytes
+    test_sha256: str
+
+
+def training_files(pairs: Iterable[Pair], root: Path | str) -> list[TrainingFile]:
+    """A row for each of ``pairs``, once, in their order.
 
     Raises :class:`UserError` where an image has the bytes or the looks of an image of MVTec LOCO AD
     below ``root``. Without that dataset, :func:`ladlib.sft_data.refuse_loco` checks the names alone.
@@ -44,14 +57,16 @@ def training_files(pairs: Iterable[Pair], root: Path | str) -> list[dict[str, st
         hashes |= {folder / pair.reference: digests[0], folder / pair.test.image: digests[1]}
         row = {name: getattr(pair.test, name) for name in ("dataset", "category", "defect", "label")}
         row |= {"reference": pair.reference, "test": pair.test.image}
-        rows.append(row | {"reference_sha256": digests[0], "test_sha256": digests[1]})
+        rows.append(TrainingFile(**row, reference_sha256=digests[0], test_sha256=digests[1]))
     _refuse_test_images(hashes, root)
     return rows
 
 
-def write_manifest(path: Path, rows: Sequence[dict[str, str]]) -> None:
+def write_manifest(path: Path, rows: Sequence[TrainingFile]) -> None:
     """Write ``rows`` as a CSV file."""
-    write_text(path, pd.DataFrame(rows).map(escape_csv).to_csv(index=False, lineterminator="\n"))
+    write_text(
+        path, pd.DataFrame([row.model_dump() for row in rows]).map(escape_csv).to_csv(index=False, lineterminator="\n")
+    )
 
 
 def image_hashes(pair: Pair, root: Path | str) -> tuple[str, str]:

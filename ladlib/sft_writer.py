@@ -158,19 +158,16 @@ def _without_escape(text: str) -> str:
 
 
 class Reply(Record):
-    """A line of the file of replies."""
+    """What is read of a line of the file of replies, which also says how it was asked and how long that took."""
+
+    model_config = Record.model_config | {"extra": "ignore"}
 
     key: str  # hash of model, prompt, images and their size
     id: str  # of the pair; for people
     model: str
-    prompt_sha256: str
-    images_sha256: tuple[str, str]
     text: str
     finish: Finish
     refused: bool
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
 
 
 def write(

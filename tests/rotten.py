@@ -83,25 +83,15 @@ def sixteen_bit_colour() -> bytes:
     return png(2, 3, rows, depth=16)
 
 
-def palette() -> Image.Image:
-    return picture().quantize(8)
-
-
-def turned(orientation: int) -> bytes:
-    """``COLOURS`` as a camera stores it that was held so; EXIF tells how to turn it back."""
-    stored = {
-        1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }[orientation]  # fmt: skip
+def turned() -> bytes:
+    """``COLOURS`` as a camera stores it that was held on its side; EXIF tells how to turn it back."""
     exif = Image.Exif()
-    exif[0x0112] = orientation
-    image = picture() if stored is None else picture().transpose(stored)
-    return encoded(image, "PNG", exif=exif)
+    exif[0x0112] = 6
+    return encoded(picture().transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
 
 
-def animated(form: str) -> bytes:
-    return encoded(picture(), form, save_all=True, append_images=[Image.new("RGB", (32, 48), "blue")], lossless=True)
+def animated() -> bytes:
+    return encoded(picture(), "GIF", save_all=True, append_images=[Image.new("RGB", (32, 48), "blue")])
 
 
 def transparent() -> bytes:
@@ -127,16 +117,12 @@ ODD_IMAGES = [
     ("cmyk jpeg", "a.jpg", encoded(picture().convert("CMYK"), "JPEG", quality=100), COLOURS, 6),
     ("sixteen-bit colour", "a.png", sixteen_bit_colour(), COLOURS, 0),
     ("sixteen-bit grey png", "a.png", encoded(grey(257, np.uint16), "PNG"), GREY, 0),
-    ("big-endian sixteen-bit pgm", "a.pgm", encoded(grey(257, np.uint16), "PPM"), GREY, 0),
-    ("palette png", "a.png", encoded(palette(), "PNG"), COLOURS, 1),
-    ("palette gif", "a.gif", encoded(palette(), "GIF"), COLOURS, 1),
-    ("animated gif", "a.gif", animated("GIF"), COLOURS, 1),
-    ("animated png", "a.png", animated("PNG"), COLOURS, 0),
+    ("palette png", "a.png", encoded(picture().quantize(8), "PNG"), COLOURS, 1),
+    ("animated gif", "a.gif", animated(), COLOURS, 1),
     ("transparency", "a.png", transparent(), WHITE_CORNER, 0),
     ("bytes after the end", "a.png", encoded(picture(), "PNG") + b"\x00trailing" * 9, COLOURS, 0),
     ("a colour profile that is none", "a.png", encoded(picture(), "PNG", icc_profile=b"rotten"), COLOURS, 0),
-    ("one pixel", "a.png", encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG"), np.array([[(1, 2, 3)]]), 0),
-    *[(f"turned as EXIF {how}", "a.png", turned(how), COLOURS, 0) for how in range(1, 9)],
+    ("turned as EXIF says", "a.png", turned(), COLOURS, 0),
     ("a name in another script", "缺少_é_\u202e.png", encoded(picture(), "PNG"), COLOURS, 0),
 ]
 
@@ -171,14 +157,6 @@ def copied(place: str, to: str) -> Callable[[Path], object]:
     return lambda root: (root / to).write_bytes((root / place).read_bytes())
 
 
-def as_folder(place: str) -> Callable[[Path], object]:
-    def spoil(root: Path) -> None:
-        (root / place).unlink()
-        (root / place).mkdir()
-
-    return spoil
-
-
 def gone(place: str) -> Callable[[Path], object]:
     return lambda root: (root / place).unlink()
 
@@ -201,10 +179,8 @@ CUT_MASK = encoded(Image.effect_noise((64, 64), 90), "PNG")[:900]
 LOCO_ROWS = [
     Row("config gone", gone(CONFIG), ("defects_config.json is missing", "Copy")),
     Row("config cut off", put(CONFIG, defects({})[:30]), ("defects_config.json is not JSON", "Copy")),
-    Row("config nested", put(CONFIG, NESTED), ("defects_config.json is nested too deeply", "Copy")),
     Row("config an object", put(CONFIG, "{}"), ("defects_config.json: the file: Input should be a valid list", "Copy")),
     Row("value 0", put(CONFIG, defects({"pixel_value": 0})), ("0.pixel_value", "greater than or equal to 1")),
-    Row("value as text", put(CONFIG, defects({"pixel_value": "255"})), ("0.pixel_value", "valid integer")),
     Row("threshold not a number", put(CONFIG, defects({"saturation_threshold": float("nan")})), ("saturation", "Copy")),
     Row("a value twice", put(CONFIG, defects({}, {"defect_name": "b"})), ("a pixel value twice", "Copy")),
     Row("a name twice", put(CONFIG, defects({}, {"pixel_value": 1})), ("names a defect", "twice", "Copy")),
@@ -226,20 +202,13 @@ def split(old: str, new: str) -> Callable[[Path], object]:
     return changed(SPLIT, (old, new))
 
 
-def utf16(root: Path) -> None:
-    (root / SPLIT).write_bytes((root / SPLIT).read_text().encode("utf-16"))
-
-
 VISA_ROWS = [
     Row("split with semicolons", split(",", ";"), ("1cls.csv has other columns than object,split", "Copy")),
-    Row("split in utf-16", utf16, ("1cls.csv is not UTF-8 text", "Copy")),
     Row("a row too short", split(f"{ROW},", "pcb4,"), ("1cls.csv, line 4: split: ", "Copy")),
     Row("an unknown split", split(ROW, "pcb4,valid,normal"), ("line 4: split", "Copy")),
     Row("a path up and out", split(IMAGE, "../../etc/0002"), ("line 4: image", "leads outside", "Copy")),
-    Row("a path of another system", split(IMAGE, "C:\\0002"), ("line 4: image", "leads outside", "Copy")),
     Row("an image twice", split("Normal/0002", "Normal/0001"), ("two images of one name", "Take one")),
     Row("a field of a megabyte", split("pcb4,test", "x" * 2**20 + ",test"), ("1cls.csv is not a csv file", "Copy")),
-    Row("labels with semicolons", changed(LABELS, (",", ";")), ("image_anno.csv has other columns", "Copy")),
 ]
 
 JSON = f"{MMAD}/mmad.json"
@@ -254,7 +223,6 @@ def entry(image: str = "a/b/c/d", **turn: object) -> Callable[[Path], object]:
 
 MMAD_ROWS = [
     Row("questions gone", gone(JSON), ("mmad.json is missing", "Copy")),
-    Row("questions nested", put(JSON, '{"a/b/c": ' + NESTED), ("mmad.json is nested too deeply", "Copy")),
     Row("questions a list", put(JSON, "[]"), ("the file: its form: Input should be", "Copy")),
     Row("an image up and out", entry("DS-MVTec/../../../etc/passwd"), ("leads outside", "Copy")),
     Row("options a list", entry(Options=["A"]), ("options: Input should be a valid dict", "Copy")),
@@ -303,17 +271,11 @@ RUN_ROWS = [
     Row("run.json nested", put("run.json", NESTED), ("run.json is damaged", "Move it away")),
     Row("run.json of an unknown profile", put("run.json", '{"profile": "tyo", "seed": 0}'), ("'tyo'", "Use one of")),
     Row("run.json with a value of a value", put("run.json", NAMELESS), ("'name.s'", "spelling")),
-    Row("answers nested", line(ANSWERS, NESTED), ("base-seed0.jsonl, line 1 is nested too deeply", "again")),
     Row("answers no text", line(ANSWERS, b"\xff\xfe"), ("base-seed0.jsonl is not UTF-8 text", "again")),
     Row("an answer of another kind", line(ANSWERS, '{"id": 1}'), ("base-seed0.jsonl", "valid string", "again")),
-    Row("an answer of no label", record(ANSWERS, label="maybe"), ("base-seed0.jsonl: label", "again")),
-    Row(
-        "an answer without a number", record(ANSWERS, p_yes=float("nan")), ("p_yes: Input should be a finite", "again")
-    ),
     Row("an answer up and out", record(ANSWERS, test="../../../etc/passwd"), ("test", "leads outside", "again")),
     Row("an answer twice", doubled(ANSWERS), ("pushpins/test/good/000 twice", "Keep one")),
     Row("log without a step", line(LOG, '{"loss": 1.0}'), ("sft_grpo-seed0.jsonl: 0.step", "again")),
-    Row("log with words", record(LOG, reward="much"), ("sft_grpo-seed0.jsonl: 0.reward", "again")),
     Row("groups without completions", line(GROUPS, '{"step": 1}'), ("rollouts.jsonl: 0.id", "again")),
 ]
 
@@ -330,10 +292,7 @@ PARAMETER_ROWS = [
     ("grpo_steps=few", "is not a whole number"),
     ("grpo_steps=[[[[", "is not a whole number"),
     ("grpo_learning_rate=nan", "is not a number"),
-    ("grpo_learning_rate=1e999", "is not a number"),
-    ("grpo_learning_rate=" + "9" * 400, "is not a number"),
     ("grpo_learning_rate=" + "9" * 5000, "is not a number"),
-    ("grpo_learning_rate=2026-99-99", "is not a number"),
     ("=3", "not of the form name=value"),
     ("grpo_steps", "not of the form name=value"),
     ("\x1b[31m=3", r"\x1b"),
@@ -383,14 +342,8 @@ def edited(place: str, **changes: object) -> Callable[[Path], object]:
 WEIGHTS = "model.safetensors"
 MODEL_ROWS = [
     Row("config cut off", put("config.json", "{"), ("config.json is not JSON", "Copy")),
-    Row("config nested", put("config.json", NESTED), ("config.json is nested too deeply", "Copy")),
-    Row(
-        "config of another model",
-        edited("config.json", model_type="llama"),
-        ("does not belong to a Qwen2.5-VL", "Give"),
-    ),
+    Row("config of another model", edited("config.json", model_type="llama"), ("belong to a Qwen2.5-VL", "Give")),
     Row("weights cut off", lambda root: os.truncate(root / WEIGHTS, 9000), ("are damaged", "Copy")),
-    Row("weights gone", gone(WEIGHTS), ("cannot be read", "safetensors", "Copy")),
     Row("weights pickled", lambda root: (root / WEIGHTS).rename(root / "pytorch_model.bin"), ("safetensors", "Copy")),
     Row("tokenizer cut off", put("tokenizer.json", "{"), ("are damaged", "Copy")),
     Row("an adapter of nothing", put("adapter_config.json", "{}"), ("does not say what", "Copy")),

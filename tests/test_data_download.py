@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from ladlib import cli_data
 from ladlib.cli import app
 from ladlib.data import download as downloads
-from ladlib.data.download import SourceFile, download, read_sources, unpack
+from ladlib.data.download import download, read_sources, unpack
 from ladlib.data.layout import FOLDERS
 from ladlib.errors import UserError
 
@@ -63,10 +63,10 @@ def visa_tar(top=""):
     return file.getvalue()
 
 
-def source_of(content, *urls, unpacked=2_000_000, name="VisA.tar"):
+def source_of(content, *urls, unpacked=2_000_000):
     digest = hashlib.sha256(content).hexdigest()
-    file = SourceFile(name=name, size=len(content), unpacked=unpacked, sha256=digest, urls=urls)
-    return read_sources()["visa"].model_copy(update={"files": (file,)})
+    file = {"name": "VisA.tar", "size": len(content), "unpacked": unpacked, "sha256": digest, "urls": urls}
+    return read_sources()["visa"] | {"files": [file]}
 
 
 def names(folder):
@@ -101,7 +101,7 @@ def test_a_gated_source_says_what_to_download_by_hand_and_keeps_nothing(server, 
         download("visa", source, tmp_path)
     printed = capsys.readouterr().out
     assert names(tmp_path) == []
-    assert f"VisA.tar (0.6 MB) as {tmp_path / 'VisA.tar'}" in printed and source.page in printed
+    assert f"VisA.tar (0.6 MB) as {tmp_path / 'VisA.tar'}" in printed and source["page"] in printed
 
 
 def test_a_file_put_by_hand_is_used_and_refused_with_a_wrong_checksum(server, tmp_path):
@@ -160,6 +160,6 @@ def test_on_a_terminal_the_licence_is_asked_for(tmp_path, monkeypatch):
 def test_every_committed_file_has_a_checksum_a_size_and_a_safe_link():
     assert list(read_sources()) == list(FOLDERS)
     for source in read_sources().values():
-        for file in source.files:
-            assert re.fullmatch(r"[0-9a-f]{64}", file.sha256) and file.size > 0
-            assert file.urls and all(url.startswith("https://") for url in file.urls)
+        for file in source["files"]:
+            assert re.fullmatch(r"[0-9a-f]{64}", file["sha256"]) and file["size"] > 0
+            assert file["urls"] and all(url.startswith("https://") for url in file["urls"])

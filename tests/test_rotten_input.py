@@ -40,11 +40,6 @@ def refused(result, *words):
     assert [word for word in words if word not in line] == [], line
 
 
-def one_line(error, *words):
-    told = str(error.value)
-    assert "\n" not in told and [word for word in words if word not in told] == [], told
-
-
 # Images
 
 
@@ -55,8 +50,7 @@ def test_a_bad_image_is_one_line_that_names_it(tmp_path, row):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         open_image(tmp_path / name)
-    one_line(error, str(tmp_path / name), words)
-    assert error.value.hint
+    assert words in str(error.value) and str(tmp_path / name) in error.value.what and error.value.hint
 
 
 @each(rotten.ODD_IMAGES)
@@ -81,16 +75,6 @@ def test_a_link_to_an_image_is_that_image_and_a_circle_of_links_is_none(tmp_path
     for name in ("circle.png", "x" * 300 + ".png", "", "a\0b.png"):
         with pytest.raises(UserError):
             open_image(tmp_path / name)
-
-
-@each([row for row in rotten.BAD_IMAGES if row[0] in ("zero bytes", "half a jpeg", "a bomb of 20,000 by 20,000")])
-def test_inspect_refuses_a_bad_image_in_one_line(tmp_path, row):
-    _, name, content, words = row
-    bad = tmp_path / "a folder with spaces" / f"é {name}"
-    bad.parent.mkdir()
-    bad.write_bytes(content)
-    Image.new("RGB", (64, 64)).save(tmp_path / "normal.png")
-    refused(command("inspect", tmp_path / "normal.png", bad), str(bad), words)
 
 
 # Datasets
@@ -137,25 +121,6 @@ def test_a_csv_of_another_hand_that_says_the_same_is_read_the_same(whole, data, 
     assert read_dataset(data, "visa") == read_dataset(whole, "visa")
 
 
-def test_names_in_any_script_and_case_are_images_of_their_own(data):
-    place = data / rotten.JUICE / "test/good"
-    for name in ("é.png", "e\u0301.png", "缺少 .png", "A.png", "a.png", "=1+2.png"):
-        shutil.copy(place / "000.png", place / name)
-    named = [one.id for one in read_dataset(data, "mvtec_loco") if one.image.startswith("juice_bottle/test/good")]
-    assert len(named) == len(set(named)) == 2 + 6
-
-
-def test_links_in_a_dataset_are_followed_and_circles_are_not(data):
-    place = data / rotten.JUICE / "test/good"
-    shutil.move(place / "000.png", data / "elsewhere.png")
-    (place / "000.png").symlink_to(data / "elsewhere.png")
-    (place / "round.png").symlink_to("round.png")
-    (data / rotten.JUICE / "test" / "again").symlink_to(data / rotten.LOCO)
-    images = [sample.image for sample in read_dataset(data, "mvtec_loco")]
-    assert "juice_bottle/test/good/000.png" in images
-    assert not [image for image in images if "round" in image or "again" in image]
-
-
 # Runs, profiles, parameters
 
 
@@ -196,12 +161,10 @@ def test_a_parameter_that_is_none_is_one_line_before_anything_runs(tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [("data", "toy", "--profile", "smoke", "--out"), ("reproduce", "--profile", "smoke", "--run"),
-     ("report", "--run"), ("verify",), ("data", "check")],
-    ids=lambda arguments: arguments[0],
-)  # fmt: skip
+COMMANDS = ("data toy --profile smoke --out", "reproduce --profile smoke --run", "report --run", "verify", "data check")
+
+
+@pytest.mark.parametrize("arguments", [text.split() for text in COMMANDS])
 def test_a_file_where_a_folder_is_wanted_is_one_line(tmp_path, arguments):
     (tmp_path / "in the way").write_text("kept")
     refused(command(*arguments, tmp_path / "in the way"), "in the way")
@@ -220,7 +183,7 @@ def test_a_rotten_archive_leaves_nothing_and_is_one_line(tmp_path, row):
     (inside / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         unpack(inside / name, inside / "visa", "visa")
-    one_line(error, words)
+    assert words in str(error.value) and "\n" not in str(error.value)
     assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["a", "b", name])
 
 

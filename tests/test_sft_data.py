@@ -11,7 +11,6 @@ from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
 from ladlib.doctor import examine
 from ladlib.errors import UserError
-from ladlib.report.tables import departures
 from ladlib.sft_data import (
     balanced_pairs,
     held_out,
@@ -169,11 +168,9 @@ def test_stage_1_is_trained_on_the_file_that_the_profile_names_without_the_valid
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda row: row["pair"]["test"].update(category="screw_bag"), "is of MVTec LOCO AD, the test set"),
         (lambda row: row["pair"]["test"].update(image="loco/screw_bag/0.png"), "is of MVTec LOCO AD, the test set"),
         (lambda row: row["pair"]["test"].update(image="cable/gone.png"), r"gone\.png, which is not there"),
         (lambda row: row.pop("answer"), r"sft\.jsonl, line 1: answer: .*Build it again"),
-        (lambda row: row.clear() or row.update(a=1), r"sft\.jsonl, line 1: .*Build it again"),
     ],
 )
 def test_a_file_with_a_row_that_cannot_be_used_is_one_line(root, file, spoil, says):
@@ -185,23 +182,11 @@ def test_a_file_with_a_row_that_cannot_be_used_is_one_line(root, file, spoil, sa
         make_conversations(on_file(file), root, 0)
 
 
-@pytest.mark.parametrize(
-    ("content", "says"), [(None, "nowhere.*is missing"), (b"", "holds no conversation"), (b"\xff\xfe", "not UTF-8")]
-)
-def test_a_file_that_is_absent_empty_or_no_text_is_one_line(root, content, says):
-    if content is not None:
-        (root / "nowhere.jsonl").write_bytes(content)
-    with pytest.raises(UserError, match=says):
-        make_conversations(on_file(root / "nowhere.jsonl"), root, 0)
-
-
-def test_a_profile_names_the_file_relative_to_itself_and_doctor_key_and_departures_see_it(file):
+def test_a_profile_names_the_file_relative_to_itself_and_doctor_misses_it(file):
     text = (files("ladlib") / "profiles" / "smoke.yaml").read_text()
     mine = file.with_name("mine.yaml")
     mine.write_text(text.replace("  sft_samples:", "  sft_file: sft.jsonl\n  sft_samples:"))
-    profile = load_profile(str(mine))
-    assert profile.data.sft_file == str(file)
-    assert "from sft.jsonl;" in " ".join(departures(profile)["ours"]), "its name and not where it lies"
-    assert {one.verdict for one in examine(str(mine)).checks if one.subject == "SFT file"} == {"ok"}
-    file.unlink()
-    assert {one.verdict for one in examine(str(mine)).checks if one.subject == "SFT file"} == {"missing"}
+    assert load_profile(str(mine)).data.sft_file == str(file)
+    for verdict in ("ok", "missing"):
+        assert {check.verdict for check in examine(str(mine)).checks if check.subject == "SFT file"} == {verdict}
+        file.unlink(missing_ok=True)

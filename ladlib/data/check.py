@@ -152,7 +152,7 @@ def _opens(path: Path, decode: bool) -> bool:
 
 def _check_mmad(file: Path, read: Callable[[Path], object]) -> Iterator[Line]:
     read(file.parent)
-    if sha256(file) in {source.sha256 for source in read_sources()["mmad"].files}:
+    if sha256(file) in {source["sha256"] for source in read_sources()["mmad"]["files"]}:
         yield "ok", f"{file.name} is the released file.", ""
     else:
         yield "warning", f"{file.name} is not the released file.", "Compare it with the release."

@@ -21,91 +21,70 @@ import yaml
 from ladlib.data.images import sha256
 from ladlib.data.layout import FOLDERS, is_dataset, subfolders
 from ladlib.errors import UserError
-from ladlib.records import Record
 
 RETRIES = 3  # of each link, after a broken connection or a wrong checksum
 TIMEOUT = 60  # seconds without a byte
 BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, OSError)
 
 
-class SourceFile(Record):
-    """One file that a dataset is made of. Sizes in bytes."""
-
-    name: str
-    size: int
-    unpacked: int = 0  # what an archive holds; 0 where the file itself is wanted
-    sha256: str
-    urls: tuple[str, ...]  # tried in this order
-
-
-class Source(Record):
-    """Where a dataset comes from, and on which terms."""
-
-    title: str
-    licence: str
-    licence_url: str
-    terms: str
-    page: str  # of the publisher
-    remark: str
-    files: tuple[SourceFile, ...]
-
-
 @cache
-def read_sources() -> dict[str, Source]:
-    """The committed sources by dataset, in the order of ``FOLDERS``."""
-    values = yaml.safe_load((resources.files("ladlib.data") / "sources.yaml").read_text(encoding="utf-8"))
-    return {name: Source.model_validate(values[name]) for name in FOLDERS}
+def read_sources() -> dict[str, dict]:
+    """The committed ``sources.yaml`` by dataset, in the order of ``FOLDERS``."""
+    sources = yaml.safe_load((resources.files("ladlib.data") / "sources.yaml").read_text(encoding="utf-8"))
+    return {name: sources[name] for name in FOLDERS}
 
 
-def licence_text(source: Source) -> str:
+def licence_text(source: dict) -> str:
     """The licence in three lines, to be shown before anything is fetched."""
-    return f"{source.title} is under {source.licence}, {source.licence_url}\n{source.terms}\nPublisher: {source.page}"
+    return "{title} is under {licence}, {licence_url}\n{terms}\nPublisher: {page}".format_map(source)
 
 
-def download(dataset: str, source: Source, out: Path) -> Path:
+def download(dataset: str, source: dict, out: Path) -> Path:
     """Bring ``dataset`` to ``out / FOLDERS[dataset]``, which is returned; a file that lies there already is used.
 
     Raises :class:`UserError` where the disk is too small, no link gives the file (after printing what to download by
     hand), a checksum is wrong, or an archive is broken or unsafe.
     """
     folder = out / FOLDERS[dataset]
-    for file in source.files:
-        path = out / file.name if file.unpacked else folder / file.name
-        if (folder if file.unpacked else path).exists():
-            print(f"{folder if file.unpacked else path} exists already.")
+    for file in source["files"]:
+        is_archive = file["unpacked"] > 0
+        path = (out if is_archive else folder) / file["name"]
+        target = folder if is_archive else path
+        if target.exists():
+            print(f"{target} exists already.")
             continue
-        needed = file.unpacked + (0 if path.exists() else file.size)
+        needed = file["unpacked"] + (0 if path.exists() else file["size"])
         existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
         if (free := shutil.disk_usage(existing).free) < needed:
-            what = f"{source.title} needs {_size(needed)}, and {out} has {_size(free)} free."
+            what = f"{source['title']} needs {_size(needed)}, and {out} has {_size(free)} free."
             raise UserError(what, "Make room, or give a folder on another disk with --out.")
         if path.is_file():
             print(f"{path.name}: checking the SHA-256")
-            if (digest := sha256(path)) != file.sha256:
-                what = f"{path} has the SHA-256 {digest}, not the published {file.sha256}."
+            if (digest := sha256(path)) != file["sha256"]:
+                what = f"{path} has the SHA-256 {digest}, not the published {file['sha256']}."
                 raise UserError(what, "Remove it, then run again.")
         elif failures := _fetch(file, path):
-            print(f"Open {source.page}. {source.remark}\nPut {file.name} ({_size(file.size)}) as {path}.")
+            print(f"Open {source['page']}. {source['remark']}\nPut {path.name} ({_size(file['size'])}) as {path}.")
             print("Run the same command again: it checks the SHA-256 and does the rest.")
-            raise UserError(f"No link gives {file.name} ({failures}).", "Download it by hand as described above.")
-        if file.unpacked:
+            raise UserError(f"No link gives {path.name} ({failures}).", "Download it by hand as described above.")
+        if is_archive:
             unpack(path, folder, dataset)
             print(f"{path} ({_size(path.stat().st_size)}) is no longer needed.")
     return folder
 
 
-def _fetch(file: SourceFile, path: Path) -> str:
+def _fetch(file: dict, path: Path) -> str:
     """Bring ``file`` to ``path`` from the first link that gives it; "" or what each link answered."""
     import pooch
 
     answers = []
-    for url in file.urls:
+    for url in file["urls"]:
         pooch.get_logger().setLevel("WARNING")
         downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=TIMEOUT)
-        registry, urls = {path.name: f"sha256:{file.sha256}"}, {path.name: url}
+        registry, urls = {path.name: f"sha256:{file['sha256']}"}, {path.name: url}
         store = pooch.create(path.parent, base_url="", registry=registry, urls=urls, retry_if_failed=RETRIES)
         try:
-            print(f"{path.name} ({_size(file.size)}) from {urlsplit(url).hostname}", flush=True)
+            print(f"{path.name} ({_size(file['size'])}) from {urlsplit(url).hostname}", flush=True)
             store.fetch(path.name, downloader=downloader)
             return ""
         except OSError as error:  # as all of requests' errors are

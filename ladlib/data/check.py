@@ -58,7 +58,7 @@ def check(root: Path | str, decode: bool = False) -> list[Finding]:
             present = {path.name for path in layout.category_folders(folder)}
             for category in sorted({*layout.published_categories(name), *present}):
                 checks.append((name, category, _check_category(name, folder, category, decode)))
-    for name in layout.FOLDERS.keys() - folders if inside else ():
+    for name in [name for name in layout.FOLDERS if inside and name not in inside]:
         checks.append((name, "", [("warning", "the dataset is missing.", "Copy it, or run ladlib data download.")]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the readers: what they warn of is a finding

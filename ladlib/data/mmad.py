@@ -8,8 +8,8 @@
                          "Options": {"A": "Yes.", "B": "No."}, "type": "Anomaly Detection"}],
        "similar_templates": ["MVTec-AD/bottle/train/good/001.png"], "random_templates": ["..."]}}
 
-``domain_knowledge.json`` is dataset -> object -> defect -> text. The forms accepted are those of the evaluators in
-jam-cc/MMAD, which take any key that begins with "conversation" and treat missing templates as none.
+``domain_knowledge.json`` is dataset -> object -> defect -> text. As the evaluators in jam-cc/MMAD, this takes any key
+that begins with "conversation"; templates are not read, the reference image is chosen by :mod:`ladlib.data.pairing`.
 """
 
 import warnings

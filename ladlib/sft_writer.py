@@ -137,16 +137,17 @@ def apply_review(rows: Sequence[Written], file: Path) -> list[Written]:
 
 
 def _read_review(file: Path) -> list[dict[str, str]]:
-    """The rows of the table, whatever the case of the columns' names."""
+    """The rows that hold anything, whatever the case of the columns' names."""
     text = read_text(file, "`ladlib data sft` writes it; save it as CSV in UTF-8.")
     try:
-        table = pd.read_csv(io.StringIO(text.removeprefix("\ufeff")), dtype=str, keep_default_na=False).fillna("")
+        table = pd.read_csv(io.StringIO(text.removeprefix("\ufeff")), dtype=str, keep_default_na=False, index_col=False)
     except ValueError as error:
         raise UserError(f"{file} is no CSV file: {error}.", "Save it as CSV in UTF-8.") from error
     table.columns = table.columns.str.strip().str.lower()
     if not {*COLUMNS} <= {*table.columns}:
         raise UserError(f"{file} lacks a column.", f"Save it with commas and the columns {', '.join(COLUMNS)}.")
-    return table[list(COLUMNS)].to_dict("records")
+    rows = table[list(COLUMNS)].fillna("").to_dict("records")
+    return [row for row in rows if any(text.strip() for text in row.values())]
 
 
 def _without_escape(text: str) -> str:

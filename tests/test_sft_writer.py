@@ -254,6 +254,7 @@ def test_a_review_leaves_out_the_rejected_and_replaces_the_edited(data, tmp_path
         (first.id, "reject", first.question, first.answer),
         (second.id, "edit", "What is\r\nnew?", 'A "comma", and a line\nend'),
         (third.id, "Accept", third.question.replace("\n", "\r\n"), third.answer),
+        ("", "", "", ""),  # as spreadsheets leave behind
     )
     result = sft(data, tmp_path / "sft.jsonl", "--review", review)
     assert "Review: 1 accepted, 1 edited, " in result.output and f"{len(others)} not reviewed" in result.output

@@ -29,8 +29,8 @@ help:
 # install nor an older lock passes for fresh. The base interpreter is used, since the one on PATH may be
 # .venv's own, which is about to be removed.
 env:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "ladlib needs Python 3.11 or newer, and $(PYTHON) is not. Name one: make env PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || { \
+	  echo "ladlib needs Python 3.11.5 or newer, and $(PYTHON) is not. Name one: make env PYTHON=python3.12" >&2; exit 2; }
 	@set -e; base="$$($(PYTHON) -c 'import sys; print(sys._base_executable)')"; \
 	index="$(TORCH_INDEX)"; [ -n "$$index" ] || index="$$(cat .venv/.torch_index 2>/dev/null || true)"; \
 	want="$$({ cat requirements.lock pyproject.toml; "$$base" -V; pwd; echo "$$index"; } | cksum)"; \

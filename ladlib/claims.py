@@ -4,7 +4,7 @@ A claim about real data is not testable on a toy run, one about the toy not on r
 decide is the same everywhere. Nothing is left out because it does not hold. Values are points (x 100), or p.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -16,19 +16,17 @@ import yaml
 
 import ladlib
 from ladlib import published
-from ladlib.metrics import SUBSETS, is_right, is_right_leniently
+from ladlib.metrics import SUBSETS
 from ladlib.parsing import parse
 from ladlib.published import BASE, LARGE, TRAINED
 from ladlib.records import Record
-from ladlib.results import Key, RunResults
-from ladlib.statistics import Estimate, Score, bootstrap_difference, bootstrap_p, bootstrap_score
+from ladlib.results import RunResults
+from ladlib.statistics import by_image, category_scores, difference, seeds_of
 from ladlib.toy.truth import summary
 
 ARM = "sft_grpo"
 COLUMNS = ["id", "of", "basis", "claim", "expected", "measured", "low", "high", "over", "status"]
 HEADINGS = {"basis": "on", "low": "interval", "over": "interval over"}
-RULES: dict[str, Score] = {"strict": "balanced_accuracy", "lenient": "balanced_accuracy", "likelihood": "auroc"}
-UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 UNTESTED = "not testable here"
 
 
@@ -68,13 +66,6 @@ class Expected(Record):
         )
 
 
-class Place(Record):
-    """The notebook cell that shows it."""
-
-    notebook: str
-    cell: str
-
-
 class Claim(Record):
     """One entry of the file, whose head says what the fields mean."""
 
@@ -85,7 +76,7 @@ class Claim(Record):
     basis: Literal["real data", "published figures", "toy study"]
     quantity: str
     expected: Expected
-    shown: Place
+    shown: dict[str, str]  # the notebook and the cell to look at
 
 
 def path() -> Path:
@@ -136,63 +127,6 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
     return shown.fillna({"over": "–"}).rename(columns=HEADINGS)
 
 
-# Two arms on the same good + logical images
-
-
-def by_image(results: RunResults) -> dict[Key, pd.DataFrame]:
-    """The good + logical answers of every arm and seed, a row an image (category, anomalous, and a column a rule)."""
-    rows = results.answers[results.answers["anomaly"].isin(SUBSETS["logical"])]
-    frame = pd.DataFrame(
-        {
-            "arm": rows["arm"], "seed": rows["seed"], "image": rows["dataset"] + "/" + rows["id"],
-            "category": rows["category"], "anomalous": rows["label"] == "yes",
-            "strict": is_right(rows), "lenient": is_right_leniently(rows), "likelihood": rows["p_yes"],
-        }
-    )  # fmt: skip
-    groups = frame.drop_duplicates(["arm", "seed", "image"], keep="last").groupby(["arm", "seed"], sort=False)
-    return {(arm, int(seed)): group.set_index("image").sort_index() for (arm, seed), group in groups}
-
-
-def seeds_of(answers: Mapping[Key, pd.DataFrame], arm: str) -> list[pd.DataFrame]:
-    """The answers of an arm, a frame per seed; [] where it has not been run."""
-    return [answers[key] for key in sorted(answers) if key[0] == arm]
-
-
-def difference(
-    rule: str, first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], p: bool = False
-) -> tuple[Estimate, float, int]:
-    """``second`` minus ``first`` in points, averaged over the seeds of each; its p-value if asked; the common images.
-
-    NaN where these are all good or all anomalous, or P(anomalous) of one is unknown.
-    """
-    images = _common([*first, *second])
-    anomalous = first[0].loc[images, "anomalous"].to_numpy()
-    values = [np.array([seed.loc[images, rule] for seed in arm], dtype=float) for arm in (first, second)]
-    if len(set(anomalous)) < 2 or any(np.isnan(of).any() for of in values):
-        return UNKNOWN, np.nan, len(images)
-    estimate = _points(bootstrap_difference(RULES[rule], anomalous, *values))
-    return estimate, bootstrap_p(RULES[rule], anomalous, *values) if p else np.nan, len(images)
-
-
-def category_scores(seeds: Sequence[pd.DataFrame]) -> dict[str, Estimate]:
-    """Balanced accuracy by category under the strict rule, in points, averaged over seeds; those with both kinds."""
-    images = _common(seeds)
-    first, scores = seeds[0].loc[images], {}
-    for category, rows in first.groupby("category"):
-        if rows["anomalous"].nunique() == 2:
-            right = [seed.loc[rows.index, "strict"] for seed in seeds]
-            scores[category] = _points(bootstrap_score("balanced_accuracy", rows["anomalous"], right))
-    return scores
-
-
-def _common(seeds: Sequence[pd.DataFrame]) -> list[str]:
-    return sorted(set.intersection(*(set(seed.index) for seed in seeds)))
-
-
-def _points(estimate: Estimate) -> Estimate:
-    return Estimate(*(100 * value for value in estimate))
-
-
 # What claims about the toy are measured by, greedy, on good + logical images of toy MVTec LOCO AD
 
 
@@ -200,7 +134,7 @@ class Toy:
     """What a toy run has stored, arranged for these quantities."""
 
     def __init__(self, results: RunResults) -> None:
-        self.answers = by_image(results)
+        self.answers = by_image(results.answers)
         self.scores = results.metrics.query("subset == 'logical' and category == 'pooled'")
         self.rationales = {
             key: summary([row for row in rows if row["anomaly"] in SUBSETS["logical"]])

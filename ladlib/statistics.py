@@ -6,7 +6,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -14,8 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from ladlib.metrics import SUBSETS, is_right, is_right_leniently
+
 Score = Literal["balanced_accuracy", "auroc"]
 Parts = tuple[np.ndarray, np.ndarray]  # of the anomalous images, of the good ones
+
+RULES: dict[str, Score] = {"strict": "balanced_accuracy", "lenient": "balanced_accuracy", "likelihood": "auroc"}
 
 
 class Estimate(NamedTuple):
@@ -172,3 +176,60 @@ def _parts(measure: str, images: pd.DataFrame) -> Parts:
     if measure == "balanced_accuracy":
         return tuple((side["called"] == side["anomalous"]).to_numpy() / 2 for side in sides)
     return tuple(side["well_formed"].to_numpy() * len(side) / len(images) for side in sides)
+
+
+# Two arms on the same good + logical images
+
+
+def by_image(answers: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
+    """The good + logical answers of every arm and seed, a row an image (category, anomalous, and a column a rule)."""
+    rows = answers[answers["anomaly"].isin(SUBSETS["logical"])]
+    frame = pd.DataFrame(
+        {
+            "arm": rows["arm"], "seed": rows["seed"], "image": rows["dataset"] + "/" + rows["id"],
+            "category": rows["category"], "anomalous": rows["label"] == "yes",
+            "strict": is_right(rows), "lenient": is_right_leniently(rows), "likelihood": rows["p_yes"],
+        }
+    )  # fmt: skip
+    groups = frame.drop_duplicates(["arm", "seed", "image"], keep="last").groupby(["arm", "seed"], sort=False)
+    return {(arm, int(seed)): group.set_index("image").sort_index() for (arm, seed), group in groups}
+
+
+def seeds_of(answers: Mapping[tuple[str, int], pd.DataFrame], arm: str) -> list[pd.DataFrame]:
+    """The answers of an arm, a frame per seed; [] where it has not been run."""
+    return [answers[key] for key in sorted(answers) if key[0] == arm]
+
+
+def difference(
+    rule: str, first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], p: bool = False
+) -> tuple[Estimate, float, int]:
+    """``second`` minus ``first`` in points, averaged over the seeds of each; its p-value if asked; the common images.
+
+    NaN where these are all good or all anomalous, or P(anomalous) of one is unknown.
+    """
+    images = _common([*first, *second])
+    anomalous = first[0].loc[images, "anomalous"].to_numpy()
+    values = [np.array([seed.loc[images, rule] for seed in arm], dtype=float) for arm in (first, second)]
+    if len(set(anomalous)) < 2 or any(np.isnan(of).any() for of in values):
+        return Estimate(np.nan, np.nan, np.nan), np.nan, len(images)
+    estimate = _points(bootstrap_difference(RULES[rule], anomalous, *values))
+    return estimate, bootstrap_p(RULES[rule], anomalous, *values) if p else np.nan, len(images)
+
+
+def category_scores(seeds: Sequence[pd.DataFrame]) -> dict[str, Estimate]:
+    """Balanced accuracy by category under the strict rule, in points, averaged over seeds; those with both kinds."""
+    images = _common(seeds)
+    first, scores = seeds[0].loc[images], {}
+    for category, rows in first.groupby("category"):
+        if rows["anomalous"].nunique() == 2:
+            right = [seed.loc[rows.index, "strict"] for seed in seeds]
+            scores[category] = _points(bootstrap_score("balanced_accuracy", rows["anomalous"], right))
+    return scores
+
+
+def _common(seeds: Sequence[pd.DataFrame]) -> list[str]:
+    return sorted(set.intersection(*(set(seed.index) for seed in seeds)))
+
+
+def _points(estimate: Estimate) -> Estimate:
+    return Estimate(*(100 * value for value in estimate))

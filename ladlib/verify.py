@@ -60,16 +60,19 @@ def verify(run: RunFolder, released: RunFolder | None = None) -> list[Check]:
     Raises :class:`UserError` where the folder is no run, or a stored file cannot be read.
     """
     results = load_run(run)
-    unknown = results.answers[results.answers["p_yes"].isna() & (results.answers["served"] == "")]
+    answers = results.answers
+    unknown = answers[answers["p_yes"].isna() & (answers["served"] == "")]
     if len(unknown):
         arm, seed, image = unknown.iloc[0][["arm", "seed", "id"]]
         hint = "Move the file away and evaluate again."
         raise UserError(f"{run.generations(arm, seed)}: p_yes of {image} is missing.", hint)
-    whole = [_record(results), _outputs(results), _images(results), _inputs(results.answers), _answers(results.answers),
-             _metrics(results), *_variations(results.variations), *_detections(results), *_checksums(run),
-             _image_files(results)]  # fmt: skip
-    bands = _study(results, released or STUDY) if results.is_toy else ()
-    return [*whole, *bands, *_order(results), *_claims(results)]
+    return [
+        _record(results), _outputs(results), _images(answers), _inputs(answers),
+        _faults("answers", _texts(answers), f"{len(answers)} stored answers are what their texts say"),
+        _metrics(results), *_variations(results.variations), *_detections(results), *_checksums(run),
+        _image_files(results), *(_study(results, released or STUDY) if results.is_toy else ()), *_order(results),
+        *_claims(results),
+    ]  # fmt: skip
 
 
 def skipped(subject: str, reason: str) -> Check:
@@ -123,19 +126,22 @@ def _where(row: object) -> str:
     return f"{row.arm}-seed{row.seed}{changed} {row.id}"
 
 
+def _images(answers: pd.DataFrame) -> Check:
+    keys, images = answers.drop_duplicates(["arm", "seed"]), answers["id"].nunique()
+    whole = f"{images} images, each judged once by each of {len(keys)} arms and seeds"
+    return _faults("images", _not_once(answers, ["arm", "seed"]), whole)
+
+
+def _not_once(rows: pd.DataFrame, keys: list[str]) -> list[str]:
+    """A line for each group of ``keys`` and image that has not one row."""
+    groups = [rows[key].astype(str) for key in keys]
+    counts = pd.crosstab(rows["id"], groups[0].str.cat(groups[1], "-seed").str.cat(groups[2:], " ").str.rstrip())
+    columns = ((group, column[column != 1]) for group, column in counts.items())
+    return [f"{group} {_times(count)} {image}" for group, column in columns for image, count in column.items()]
+
+
 def _times(count: int) -> str:
     return f"judged {count} times" if count else "lacks"
-
-
-def _images(results: RunResults) -> Check:
-    answers = results.answers
-    counts = pd.crosstab(answers["id"], [answers["arm"], answers["seed"]])
-    faults = [
-        f"{arm}-seed{seed} {_times(count)} {image}"
-        for (arm, seed), column in counts.items() for image, count in column[column != 1].items()
-    ]  # fmt: skip
-    whole = f"{len(counts)} images, each judged once by each of {counts.shape[1]} arms and seeds"
-    return _faults("images", faults, whole)
 
 
 def _inputs(answers: pd.DataFrame) -> Check:
@@ -143,11 +149,10 @@ def _inputs(answers: pd.DataFrame) -> Check:
 
     What an endpoint answered stores the hash of the question alone, since the server adds the chat template.
     """
-    truth = ["category", "anomaly", "defect"]
     faults = [
         *_strays(answers, answers["served"] != "", ["prompt_sha256"], "another prompt"),
         *_strays(answers, answers["id"], ["images_sha256", "reference"], "other images"),
-        *_strays(answers, answers["id"], truth, "another truth"), *_labels(answers),
+        *_strays(answers, answers["id"], ["category", "anomaly", "defect"], "another truth"), *_labels(answers),
     ]  # fmt: skip
     return _faults("inputs", faults, "one prompt; the same images and labels in all arms")
 
@@ -168,10 +173,6 @@ def _texts(answers: pd.DataFrame) -> Iterator[str]:
         parsed, kept = parse_answer(row.text), row.answer if isinstance(row.answer, str) else None
         if kept != parsed:
             yield f"{_where(row)} stores {kept or 'no answer'}, its text says {parsed or 'no answer'}"
-
-
-def _answers(answers: pd.DataFrame) -> Check:
-    return _faults("answers", _texts(answers), f"{len(answers)} stored answers are what their texts say")
 
 
 def _metrics(results: RunResults) -> Check:
@@ -204,16 +205,11 @@ def _same(value: float | None, other: object) -> bool:
 
 def _variations(rows: pd.DataFrame) -> Iterator[Check]:
     """Every pair is judged once per changed input of its arm and seed, and the texts say what is stored."""
-    if rows.empty:
-        return
-    counts = rows.groupby(["arm", "seed", "factor", "level", "id"], sort=False).size()
-    gaps = []
-    for (arm, seed), cells in counts.groupby(["arm", "seed"], sort=False):
-        for (*_, factor, level), pairs in cells.unstack(fill_value=0).iterrows():
-            condition = f"{arm}-seed{seed} {factor} {level}".rstrip()
-            gaps += [f"{condition} {_times(count)} {pair}" for pair, count in pairs[pairs != 1].items()]
-    whole = f"{len(rows)} stored answers are what their texts say, each pair once a condition"
-    yield _faults("sensitivity", [*_texts(rows), *_labels(rows), *gaps], whole)
+    if len(rows):
+        parts = [part for _, part in rows.groupby(["arm", "seed"])]
+        gaps = [fault for part in parts for fault in _not_once(part, ["arm", "seed", "factor", "level"])]
+        whole = f"{len(rows)} stored answers are what their texts say, each pair once a condition"
+        yield _faults("sensitivity", [*_texts(rows), *_labels(rows), *gaps], whole)
 
 
 def _detections(results: RunResults) -> Iterator[Check]:
@@ -221,18 +217,19 @@ def _detections(results: RunResults) -> Iterator[Check]:
     rows, seen = results.detections, dict(zip(results.answers["id"], results.answers["images_sha256"], strict=True))
     if rows.empty:
         return
-    answers = np.where(rows["distance"] > rows["threshold"], "yes", "no")
-    faults = [
-        f"{row.id} stores {row.answer}, its distance {row.distance:.4f} says {answer} at {row.threshold:.4f}"
-        for row, answer in zip(rows.itertuples(), answers, strict=True) if row.answer != answer
-    ]  # fmt: skip
-    others = rows[rows["threshold"] != rows.groupby("category")["threshold"].transform("first")]
-    faults += [f"{image} has another threshold than its category" for image in others["id"]]
+    first = rows.groupby("category")["threshold"].transform("first")
+    faults = list(_labels(rows))
+    for row, threshold in zip(rows.itertuples(), first, strict=True):
+        answer = "yes" if row.distance > row.threshold else "no"
+        if row.answer != answer:
+            faults.append(f"{row.id} stores {row.answer}, its distance {row.distance:.4f} says {answer}")
+        if row.threshold != threshold:
+            faults.append(f"{row.id} has another threshold than its category")
+        if row.id in seen and row.image_sha256 != seen[row.id][1]:
+            faults.append(f"{row.id} is another image than the arms saw")
     counts = rows["id"].value_counts().reindex(sorted({*rows["id"], *seen}), fill_value=0)
-    faults += [*_labels(rows), *(f"{image} judged {count} times" for image, count in counts[counts != 1].items())]
-    pairs = zip(rows["id"], rows["image_sha256"], strict=True)
-    others = [image for image, digest in pairs if image in seen and seen[image][1] != digest]
-    faults += [f"{image} is another image than the arms saw" for image in others]
+    faults += [f"{image} judged {count} times" for image, count in counts[counts != 1].items()]
+    faults += [f"{image} was seen by no arm" for image in rows["id"] if image not in seen]
     whole = f"{len(rows)} stored answers follow from distance and threshold, on the images of all arms"
     yield _faults("nearest neighbour", faults, whole)
 
@@ -339,26 +336,22 @@ def _band(name: str, key: str, images: pd.DataFrame, seeds: list[pd.DataFrame]) 
     return within(f"{name} {BANDS[key]}", measure(images)[key], low - tolerance, high + tolerance, basis)
 
 
-def _pooled(results: RunResults, arm: str) -> list[dict]:
-    place = (arm, "logical", "pooled")
-    return [row for row in results.scores if (row["arm"], row["subset"], row["category"]) == place]
-
-
 def _order(results: RunResults) -> Iterator[Check]:
     """``sft_grpo`` above ``base`` in each seed; base may have run once for all seeds."""
-    trained, base = _pooled(results, "sft_grpo"), {row["seed"]: row for row in _pooled(results, "base")}
+    rows = results.metrics.query("subset == 'logical' and category == 'pooled'").set_index(["arm", "seed"])
+    scores = rows["balanced_accuracy"]
     if results.record.profile == "smoke":
         yield skipped("order", "profile smoke learns nothing")
-    elif not trained or not base:
+    elif not {"base", "sft_grpo"} <= {arm for arm, _ in scores.index}:
         yield skipped("order", "base and sft_grpo have not both been run")
-    for row in trained if base and results.record.profile != "smoke" else ():
-        own, other = (of["balanced_accuracy"] for of in (row, base.get(row["seed"], next(iter(base.values())))))
-        subject = f"sft_grpo-seed{row['seed']} above base"
-        if own is None or other is None:
-            yield skipped(subject, "no good or no logical images to score")
-        else:
-            faults = [] if own > other else [f"balanced accuracy {100 * own:.1f} against {100 * other:.1f}"]
-            yield _faults(subject, faults, f"balanced accuracy {100 * own:.1f} against {100 * other:.1f}", "above")
+    else:
+        for seed, own in scores["sft_grpo"].items():
+            subject, base = f"sft_grpo-seed{seed} above base", scores["base"].get(seed, scores["base"].iloc[0])
+            if pd.isna(own) or pd.isna(base):
+                yield skipped(subject, "no good or no logical images to score")
+                continue
+            found = f"balanced accuracy {100 * own:.1f} against {100 * base:.1f}"
+            yield _faults(subject, [] if own > base else [found], found, "above")
 
 
 def _claims(results: RunResults) -> Iterator[Check]:

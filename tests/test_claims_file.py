@@ -29,8 +29,8 @@ QUANTITIES = {
 @pytest.mark.parametrize("one", CLAIMS, ids=lambda one: one.id)
 def test_a_claim_is_measured_by_a_known_quantity_and_shown_in_a_cell_that_is_there(one):
     assert one.quantity in QUANTITIES[one.basis]
-    notebook = nbformat.read(ROOT / "notebooks" / f"{one.shown.notebook}.ipynb", nbformat.NO_CONVERT)
-    assert one.shown.cell in {cell.id for cell in notebook.cells if cell.cell_type == "code"}
+    notebook = nbformat.read(ROOT / "notebooks" / f"{one.shown['notebook']}.ipynb", nbformat.NO_CONVERT)
+    assert one.shown["cell"] in {cell.id for cell in notebook.cells if cell.cell_type == "code"}
 
 
 def test_every_quantity_decides_a_claim_and_every_claim_has_its_own_name():

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ladlib.claims import ARM, RULES, by_image, difference, seeds_of
+from ladlib.claims import ARM
 from ladlib.errors import UserError
 from ladlib.metrics import RULES as RULE_TYPES
 from ladlib.metrics import SUBSETS, is_right, is_right_leniently, measure, outcomes
@@ -17,7 +17,17 @@ from ladlib.records import ARMS, TRIVIAL_ARMS
 from ladlib.report.formats import MISSING, banded, cell_text, readable
 from ladlib.results import NAMES, RunResults, name
 from ladlib.sanitize import strip_control
-from ladlib.statistics import holm, mcnemar, p_text, paired_bootstrap, wilson
+from ladlib.statistics import (
+    RULES,
+    by_image,
+    difference,
+    holm,
+    mcnemar,
+    p_text,
+    paired_bootstrap,
+    seeds_of,
+    wilson,
+)  # fmt: skip
 from ladlib.toy.truth import summary
 
 CALIBRATION = ("auroc", "average_precision", "f1", "f1_max_tuned_on_test", "ece", "mcc")
@@ -256,7 +266,7 @@ def differences(results: RunResults) -> pd.DataFrame:
     label; points. Images that one seed has not answered are left out of that comparison. ``p_holm`` is Holm's
     correction over all rows, which are the family of claims.
     """
-    answers = by_image(results)
+    answers = by_image(results.answers)
     trained = {seed: rows for (arm, seed), rows in sorted(answers.items()) if arm == ARM}
     base = seeds_of(answers, "base")
     compared = [("base", str(seed), base, [rows]) for seed, rows in trained.items() if base]

@@ -201,3 +201,21 @@ class RunRecord(Record):
     stages: tuple[StageRecord, ...] = ()
     departures: tuple[dict[str, str], ...] = ()  # rows of :func:`ladlib.report.tables.departures`
     sha256: str = ""  # of all the other fields
+
+
+class Check(Record):
+    """One line of ``ladlib verify``: ``failed`` makes it fail, ``skipped`` is not examined, ``note`` only informs."""
+
+    verdict: Literal["passed", "failed", "skipped", "note"]
+    subject: str
+    found: str  # the measured value, or why the check was skipped
+    expected: str = ""  # the band, with the tolerance in it
+
+    @property
+    def line(self) -> str:
+        expected = f", expected {self.expected}" if self.expected else ""
+        return f"{self.verdict:<7} {self.subject}: {self.found}{expected}"
+
+    @classmethod
+    def skipped(cls, subject: str, reason: str) -> "Check":
+        return cls(verdict="skipped", subject=subject, found=reason)

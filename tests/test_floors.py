@@ -25,7 +25,7 @@ FLOORS = {
         "launch", "export",
     ),
     4: (
-        "batch", "runner", "pipeline", "study", "cli_data", "verify", "cli", "doctor",
+        "batch", "runner", "pipeline", "study", "cli_data", "bands", "verify", "cli", "doctor",
         "bench", "notebook", "exercises", "__main__",
     ),
 }  # fmt: skip
@@ -33,7 +33,7 @@ FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
     "rewards", "alarms", "metrics", "statistics", "neighbours", "endpoint", "evaluate", "results", "published",
-    "claims", "response", "sft_writer", "report", "notebook", "pipeline", "study", "verify", "cli", "exercises",
+    "claims", "response", "sft_writer", "report", "notebook", "pipeline", "study", "bands", "verify", "cli", "exercises",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 

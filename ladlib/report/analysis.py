@@ -12,7 +12,7 @@ from ladlib.claims import ARM
 from ladlib.errors import UserError
 from ladlib.metrics import RULES as RULE_TYPES
 from ladlib.metrics import SUBSETS, is_right, is_right_leniently, measure, outcomes
-from ladlib.parsing import parse, parse_answer
+from ladlib.parsing import parse_answer
 from ladlib.records import ARMS, TRIVIAL_ARMS
 from ladlib.report.formats import MISSING, banded, cell_text, readable
 from ladlib.results import NAMES, RunResults, name
@@ -118,25 +118,21 @@ def _flips(usual: pd.DataFrame, cell: pd.DataFrame) -> dict:
     both = usual.index.intersection(cell.index, sort=False)
     if both.empty:
         return {}
-    first, second = usual.loc[both], cell.loc[both]
-    pairs = zip(first["text"].map(parse_answer), second["text"].map(parse_answer), strict=True)
-    flips = sum((old or "") != (new or "") for old, new in ((_none(a), _none(b)) for a, b in pairs))
+    first, second = (rows.loc[both].assign(parsed=rows["text"].map(parse_answer).fillna("")) for rows in (usual, cell))
+    flips = int((first["parsed"] != second["parsed"]).sum())
     low, high = wilson(flips, len(both))
     change = float((second["p_yes"] - first["p_yes"]).abs().mean(skipna=False))
     ends = {"flips": flips / len(both), "low": low, "high": high, "change": change}
     return {key: percent(value) for key, value in ends.items()}
 
 
-def _none(answer: object) -> str | None:
-    return answer if isinstance(answer, str) else None
-
-
-def percent(share: float | None, decimals: int = 1) -> float | None:
-    """A share x 100, rounded; None stays None."""
-    return None if share is None else round(100 * share, decimals)
+def percent(share: float | None) -> float | None:
+    """A share x 100, rounded to one decimal; None stays None."""
+    return None if share is None else round(100 * share, 1)
 
 
 def sensitivity_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """:func:`sensitivity` as text."""
     spans = [f"{row.low:.1f}–{row.high:.1f}" if pd.notna(row.low) else MISSING for row in frame.itertuples()]
     shown = frame.assign(low=spans).drop(columns="high").astype({"seed": str, "pairs": str})
     return readable(shown, {"low": "flips, 95 %", "change": "mean change of P", "accuracy": "Acc"})
@@ -144,15 +140,11 @@ def sensitivity_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 def forms(answers: pd.DataFrame) -> pd.DataFrame:
     """Per arm: how many answers are well formed, unparsed or cut off, the lenient accuracy (shares)."""
-    marked = pd.DataFrame(
-        {
-            "arm": _arms(answers), "well formed": [parse(text).well_formed for text in answers["text"]],
-            "unparsed": [parse_answer(text) is None for text in answers["text"]],
-            "cut off": answers["finish"] == "length", "accuracy": is_right(answers),
-            "accuracy, first yes or no anywhere": is_right_leniently(answers),
-        }
-    )  # fmt: skip
-    arms = marked.groupby("arm", sort=False)
+    counted = outcomes(answers)
+    marked = pd.DataFrame({"well formed": counted["well_formed"], "unparsed": counted["unparsed"]})
+    marked = marked.assign(**{"cut off": answers["finish"] == "length", "accuracy": is_right(answers)})
+    marked["accuracy, first yes or no anywhere"] = is_right_leniently(answers)
+    arms = marked.groupby(answers["arm"].map(lambda arm: NAMES.get(arm, arm)).rename("arm"), sort=False)
     frame = arms.mean().round(3)
     frame.insert(0, "images", arms.size())
     return frame
@@ -188,15 +180,6 @@ def changes(answers: pd.DataFrame, steps: Sequence[tuple[str, str]]) -> pd.DataF
         )  # fmt: skip
     texts = {"McNemar p": map(p_text, p_values), "p, Holm": map(p_text, holm(p_values))}
     return pd.DataFrame(rows).assign(**{key: list(values) for key, values in texts.items()})
-
-
-def _arms(answers: pd.DataFrame) -> pd.Series:
-    if answers.empty:
-        raise UserError("There are no generations to show.", "Run notebook 04_evaluation first.")
-    return answers["arm"].map(lambda arm: NAMES.get(arm, arm))
-
-
-# The arms of a study over its seeds; a band is the lowest and the highest seed
 
 
 def seeds(results: RunResults) -> pd.DataFrame:
@@ -285,6 +268,7 @@ def differences(results: RunResults) -> pd.DataFrame:
 
 
 def differences_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """:func:`differences` as text."""
     spans = [MISSING if pd.isna(row.low) else f"{row.low:+.1f} to {row.high:+.1f}" for row in frame.itertuples()]
     signed = [MISSING if pd.isna(value) else f"{value:+.1f}" for value in frame["difference"]]
     p = {key: [MISSING if pd.isna(value) else p_text(value) for value in frame[key]] for key in ("p", "p_holm")}

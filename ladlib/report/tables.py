@@ -39,13 +39,7 @@ HEADINGS = COMPARISON | {
     "average_precision": "average precision", "f1_max_tuned_on_test": "F1-max, tuned on test", "ece": "ECE",
     "mcc": "MCC", "ours": "here", "sibling": "sibling projects", "parameter": "changed by", "rule": "kind of rule",
 }  # fmt: skip
-TERMINAL = {
-    "balanced_accuracy": "bal",
-    "specificity": "spec",
-    "format": "form",
-    "accuracy_all": "Acc all",
-    "f1_all": "F1 all",
-}
+TERMINAL = dict(balanced_accuracy="bal", specificity="spec", format="form", accuracy_all="Acc all", f1_all="F1 all")
 NOTEBOOK = ("method", "accuracy", "interval", "f1", "balanced_accuracy", "recall", "specificity", "auroc", "unparsed")
 TITLES = {"run": "{}", "trivial": "{}, baselines", "published": "{}"}
 SHARES = ["accuracy", "f1", "balanced_accuracy", "recall", "specificity", "auroc"]
@@ -80,7 +74,7 @@ def comparison(results: RunResults) -> pd.DataFrame:
     Columns: block (run, trivial, published) and the keys of ``COMPARISON``.
     """
     label = results.profile.label
-    present = {row["arm"] for row in results.scores}
+    present = set(results.metrics["arm"])
     rows = [_arm_row(results, arm) | {"block": "run"} for arm in ARMS if arm in present or arm in EXPECTED]
     rows += [_arm_row(results, arm) | {"block": "trivial"} for arm in TRIVIAL_ARMS]
     rows = [row | {"label": label} for row in rows]
@@ -105,41 +99,28 @@ def _withheld_rows(results: RunResults) -> Iterator[dict]:
         for factor, (title, what) in WITHHELD.items():
             rows = answers[answers["factor"] == factor]
             label = f"{results.profile.label}; {what}, {rows['id'].nunique()} of the test pairs"
-            row = _scored_row(score(rows), arm, f"{results.title(arm)}, {title}")
+            row = _scored_row(pd.DataFrame(score(rows)), f"{results.title(arm)}, {title}")
             yield row | {"label": label, "accuracy_all": None, "f1_all": None}
 
 
 def _arm_row(results: RunResults, arm: str) -> dict:
-    return _scored_row(results.scores, arm, results.title(arm))
+    return _scored_row(results.metrics[results.metrics["arm"] == arm], results.title(arm))
 
 
-def _scored_row(scores: list[dict], arm: str, title: str) -> dict:
-    logical = _pooled(scores, arm, "logical")
-    if not logical:
+def _scored_row(rows: pd.DataFrame, title: str) -> dict:
+    """Of the metrics of one arm, averaged over its seeds."""
+    pooled = rows[rows["category"] == "pooled"]
+    if "logical" not in set(pooled["subset"]):
         return {"method": f"{title}: not yet"}
-    whole = _pooled(scores, arm, "all")
+    numbers = pooled.drop(columns=["arm", "category", "seed"]).set_index("subset").astype(float)
+    means = numbers.groupby("subset").agg(lambda column: column.mean(skipna=False))
+    logical, whole = means.loc["logical"], means.loc["all"]
     low, high = wilson(round(logical["accuracy"] * logical["n"]), round(logical["n"]))
-    return {
-        "method": title,
-        **{key: analysis.percent(logical[key]) for key in SHARES},
-        "interval": f"{100 * low:.1f}–{100 * high:.1f}",
-        "unparsed": analysis.percent(logical["unparsed"] / logical["n"]),
-        "format": analysis.percent(logical["format_rate"]),
-        "accuracy_all": analysis.percent(whole.get("accuracy")),
-        "f1_all": analysis.percent(whole.get("f1")),
-        "images": round(logical["n"]),
-        "seeds": logical["seeds"],
-    }  # fmt: skip
-
-
-def _pooled(scores: list[dict], arm: str, subset: str) -> dict:
-    """The pooled row of an arm, averaged over its seeds; {} where the arm has no such row."""
-    rows = [row for row in scores if (row["arm"], row["subset"], row["category"]) == (arm, subset, "pooled")]
-    if not rows:
-        return {}
-    frame = pd.DataFrame(rows).drop(columns=["arm", "subset", "category", "seed"]).astype(float)
-    means = {key: None if pd.isna(value) else float(value) for key, value in frame.mean(skipna=False).items()}
-    return means | {"seeds": len(rows)}
+    shares = {key: logical[key] for key in SHARES} | {"format": logical["format_rate"]}
+    shares |= {"unparsed": logical["unparsed"] / logical["n"], "accuracy_all": whole["accuracy"], "f1_all": whole["f1"]}
+    row = {key: None if pd.isna(share) else round(100 * share, 1) for key, share in shares.items()}
+    row |= {"method": title, "interval": f"{100 * low:.1f}–{100 * high:.1f}"}
+    return row | {"images": round(logical["n"]), "seeds": int((pooled["subset"] == "logical").sum())}
 
 
 def categories(results: RunResults) -> pd.DataFrame:
@@ -171,23 +152,14 @@ def departures(profile: Profile) -> pd.DataFrame:
         "sft_length": _length(profile.sft.steps, profile.sft.epochs),
         "grpo_length": _length(profile.grpo.steps, profile.grpo.epochs),
     }
-    texts = frame["ours"]
-    ours = [text.format(**sections, **words) for text in texts]
-    return frame.assign(ours=ours, parameter=[", ".join(_parameters(text)) for text in texts])
-
-
-def _parameters(text: str) -> list[str]:
-    """The fields of a profile that a row of ``departures.csv`` is filled from."""
-    named = [name for _, name, _, _ in Formatter().parse(text) if name]
-    fields = [field for name in named for field in PARAMETERS.get(name, [name])]
-    return list(dict.fromkeys(field.split("[")[0] for field in fields))
+    named = [[name.split("[")[0] for _, name, _, _ in Formatter().parse(text) if name] for text in frame["ours"]]
+    fields = [dict.fromkeys(field for name in names for field in PARAMETERS.get(name, [name])) for names in named]
+    ours = [text.format(**sections, **words) for text in frame["ours"]]
+    return frame.assign(ours=ours, parameter=[", ".join(names) for names in fields])
 
 
 def _length(steps: int, epochs: float) -> str:
     return f"{steps} steps" if steps else f"{epochs:g} epochs"
-
-
-# As text, on a terminal, in a notebook
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
@@ -231,27 +203,22 @@ def _display_blocks(frame: pd.DataFrame) -> Styler:
 
 def comparison_text(run: RunFolder, width: int = 0) -> str:
     """The comparison for a terminal of ``width`` columns; 0: as wide as this one, else 120."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from rich import box, console, table, text
 
     keys = [key for key in COMPARISON if key not in ("interval", "images", "seeds", "label")]
-    table = Table(box=SIMPLE_HEAD, collapse_padding=True, title_justify="left")
-    table.title = f"{run.root}: x 100 on good + logical images; positive is anomalous"
+    printed = table.Table(box=box.SIMPLE_HEAD, collapse_padding=True, title_justify="left")
+    printed.title = f"{run.root}: x 100 on good + logical images; positive is anomalous"
     for key in keys:
-        table.add_column(TERMINAL.get(key, COMPARISON[key]), justify="left" if key == "method" else "right")
+        printed.add_column(TERMINAL.get(key, COMPARISON[key]), justify="left" if key == "method" else "right")
     for title, rows in blocks(comparison(load_run(run))[["block", "label", *keys]]):
-        table.add_section()
-        table.add_row(Text(title, style="bold"))
+        printed.add_section()
+        printed.add_row(text.Text(title, style="bold"))
         for row in rows.drop(columns="label").to_numpy().tolist():
-            table.add_row(*(Text(cell) for cell in ("  " + row[0], *row[1:])))
-    text = StringIO()
-    Console(file=text, width=width or shutil.get_terminal_size(fallback=(120, 24)).columns).print(table)
-    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
-
-
-# As files
+            printed.add_row(*(text.Text(cell) for cell in ("  " + row[0], *row[1:])))
+    screen = StringIO()
+    columns = width or shutil.get_terminal_size(fallback=(120, 24)).columns
+    console.Console(file=screen, width=columns).print(printed)
+    return "".join(f"{line.rstrip()}\n" for line in screen.getvalue().splitlines())
 
 
 def of_run(results: RunResults) -> dict[str, pd.DataFrame]:
@@ -277,9 +244,6 @@ def write_all(results: RunResults, folder: Path, frames: Mapping[str, pd.DataFra
     write_text(folder / "metrics.json", f"[\n{rows}\n]\n")
     for name, frame in (of_run(results) if frames is None else frames).items():
         formats.write(frame, readable(frame), folder / "tables", name, UNPRINTED.get(name, ()))
-
-
-# Of one stage, for its notebook
 
 
 def counts(samples: Iterable[Sample]) -> pd.DataFrame:

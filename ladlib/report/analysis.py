@@ -17,17 +17,7 @@ from ladlib.records import ARMS, TRIVIAL_ARMS
 from ladlib.report.formats import MISSING, banded, cell_text, readable
 from ladlib.results import NAMES, RunResults, name
 from ladlib.sanitize import strip_control
-from ladlib.statistics import (
-    RULES,
-    by_image,
-    difference,
-    holm,
-    mcnemar,
-    p_text,
-    paired_bootstrap,
-    seeds_of,
-    wilson,
-)  # fmt: skip
+from ladlib.statistics import RULES, by_image, difference, holm, mcnemar, p_text, paired_bootstrap, seeds_of, wilson
 from ladlib.toy.truth import summary
 
 CALIBRATION = ("auroc", "average_precision", "f1", "f1_max_tuned_on_test", "ece", "mcc")

@@ -68,7 +68,6 @@ class RunResults:
     record: RunRecord
     profile: Profile
     answers: pd.DataFrame  # a row a Generation, arms in their usual order
-    scores: list[dict]  # the rows of metrics.json
     logs: dict[Key, list[dict]]
     rollouts: dict[Key, list[dict]]
     detections: pd.DataFrame  # of the nearest-neighbour detector
@@ -83,6 +82,12 @@ class RunResults:
     def keys(self) -> list[Key]:
         """The arms and seeds that have answered."""
         return list(self.answers[["arm", "seed"]].drop_duplicates().itertuples(index=False, name=None))
+
+    @cached_property
+    def scores(self) -> list[dict]:
+        """The rows of metrics.json, computed from the answers when they are first asked for."""
+        rows = metrics.score(self.answers) + metrics.score_trivial(self.answers)
+        return rows + metrics.score_detections(self.detections)
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -111,17 +116,16 @@ class RunResults:
 
 
 def load_run(folder: RunFolder | Path | str) -> RunResults:
-    """Read a run folder and score it.
+    """Read a run folder.
 
     Raises :class:`UserError` where there is no ``run.json``, no answer, or a line of another kind.
     """
     run = folder if isinstance(folder, RunFolder) else RunFolder(folder)
     record, answers = run.read(), load_answers(run)
     detections = to_frame(read_records(run.neighbours, Detection), Detection)
-    rows = metrics.score(answers) + metrics.score_trivial(answers) + metrics.score_detections(detections)
     logs, rollouts = _logs(run, _Step, rollouts=False), _logs(run, _Rollout, rollouts=True)
     variations = to_frame(_all_records(run.root / "sensitivity", Variation), Variation)
-    return RunResults(run, record, profile_of(record), answers, rows, logs, rollouts, detections, variations)
+    return RunResults(run, record, profile_of(record), answers, logs, rollouts, detections, variations)
 
 
 def load_study() -> RunResults | None:

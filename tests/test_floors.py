@@ -33,7 +33,8 @@ FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
 LIGHT_ABOVE = {
     "rewards", "alarms", "metrics", "statistics", "neighbours", "endpoint", "evaluate", "results", "published",
-    "claims", "response", "sft_writer", "report", "notebook", "pipeline", "study", "bands", "verify", "cli", "exercises",
+    "claims", "response", "sft_writer", "report", "notebook", "pipeline", "study", "bands",
+    "verify", "cli", "exercises",
 }  # fmt: skip  # beside floors 0 and 1
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 

@@ -234,14 +234,17 @@ def report(
 ) -> None:
     """Write metrics, tables, figures and report.html again from a run's stored answers. Loads no model."""
     from ladlib.pipeline import closing
-    from ladlib.report.page import write_report
+    from ladlib.report.page import write_report, write_study
     from ladlib.results import load_answers, refuse_doubles
     from ladlib.verify import verify as check_run
 
-    folder = RunFolder(run) if run else _latest_run()
+    folder = _own_copy(RunFolder(run)) if run else _latest_run()
     folder.read()  # what is no run or damaged is said before anything is drawn
-    refuse_doubles(load_answers(folder))
+    answers = load_answers(folder)
+    refuse_doubles(answers)
     with locked(folder.root), _images(folder, data) as images:
+        if answers.groupby("arm")["seed"].nunique().max() > 1:
+            write_study(folder)
         write_report(folder, images, check=check_run)
     typer.echo(closing(folder))
 
@@ -277,15 +280,21 @@ def _images(run: RunFolder, data: str) -> Iterator[Path | None]:
 def _latest_run() -> RunFolder:
     """The run worked on last below results/runs, or a copy of the released one where there is none."""
     runs = find_root(Path.cwd()) / RUNS
-    released, copy = RELEASED / "toy", runs / "released-toy"
-    found = [path for path in runs.glob("*/run.json") if path.parent != copy]
+    found = [path for path in runs.glob("*/run.json") if not path.parent.name.startswith("released-")]
     if found:
         return RunFolder(max(found, key=lambda path: path.stat().st_mtime).parent)
-    if not released.is_dir():
+    if not (RELEASED / "toy").is_dir():
         raise UserError(f"There is no run in {runs}.", "Run `ladlib reproduce` first, or give one with --run.")
+    return _own_copy(RunFolder(RELEASED / "toy"))
+
+
+def _own_copy(run: RunFolder) -> RunFolder:
+    """``run``, or a new copy of it below results/runs where it is a released one, which nothing changes."""
+    if run.root.resolve().parent != RELEASED.resolve():
+        return run
+    copy = find_root(Path.cwd()) / RUNS / f"released-{run.root.name}"
     shutil.rmtree(copy, ignore_errors=True)  # an older release may lie there
-    shutil.copytree(released, copy)
-    return RunFolder(copy)
+    return RunFolder(shutil.copytree(run.root, copy))
 
 
 def _latest_model(profile: str) -> str:

@@ -6,7 +6,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -116,11 +116,19 @@ class RunResults:
 
 
 def load_run(folder: RunFolder | Path | str) -> RunResults:
-    """Read a run folder.
+    """Read a run folder; the same object as long as its files are the same, so change none of its frames.
 
     Raises :class:`UserError` where there is no ``run.json``, no answer, or a line of another kind.
     """
-    run = folder if isinstance(folder, RunFolder) else RunFolder(folder)
+    root = Path(folder.root if isinstance(folder, RunFolder) else folder)
+    folders = ("generations", "sensitivity", "baselines", "logs", "rationales", "samples")
+    files = [root / "run.json", *(file for name in folders for file in sorted((root / name).glob("*")))]
+    return _load(root, tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()))
+
+
+@lru_cache(maxsize=2)
+def _load(root: Path, _stamp: tuple) -> RunResults:
+    run = RunFolder(root)
     record, answers = run.read(), load_answers(run)
     detections = to_frame(read_records(run.neighbours, Detection), Detection)
     logs, rollouts = _logs(run, _Step, rollouts=False), _logs(run, _Rollout, rollouts=True)

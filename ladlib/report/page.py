@@ -129,11 +129,11 @@ def explore(answers: pd.DataFrame, data: Path, room: int) -> dict:
     sources = [_sources(row, data) for row in answers[~number.duplicated()].itertuples()]
     scenes = {name: cards.scenes(data, name) for name in set(answers["dataset"])}
     rows = answers.assign(pair=number, is_pictured=number.map(lambda one: sources[one][0] is not None))
-    rows["marks"] = [_marks(row, scenes[row.dataset]) for row in rows.itertuples()]
-    step, words = 1, _words(rows)
-    while len(htmlsafe_json_dumps(words)) > room / 2 and step < len(sources):
+    step, shown = 1, rows.assign(marks="")
+    while len(htmlsafe_json_dumps(_words(shown))) > room / 2 and step < len(sources):
         step *= 2
-        words = _words(rows[number % step == 0])
+        shown = shown[shown["pair"] % step == 0]
+    words = _words(shown.assign(marks=[_marks(row, scenes[row.dataset]) for row in shown.itertuples()]))
     urls: dict[tuple[Path, ...], str] = {}
     room -= len(htmlsafe_json_dumps(words))
     for source in dict.fromkeys(one for three in sources[::step] for one in three if one):

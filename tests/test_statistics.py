@@ -230,7 +230,7 @@ def test_holms_correction_of_a_hand_worked_family():
 
 def test_holms_correction_rejects_what_holms_steps_reject():
     rng = np.random.default_rng(5)
-    for _ in range(20):  # statsmodels collects garbage at every call
+    for _ in range(4):  # statsmodels collects garbage at every call
         p = rng.random(rng.integers(1, 9)) ** 3
         steps = np.sort(p) <= 0.05 / np.arange(p.size, 0, -1)
         kept = p.size if steps.all() else int(np.argmin(steps))  # the first step that fails ends them all

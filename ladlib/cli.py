@@ -3,11 +3,8 @@
 import errno
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
@@ -242,7 +239,7 @@ def report(
     folder.read()  # what is no run or damaged is said before anything is drawn
     answers = load_answers(folder)
     refuse_doubles(answers)
-    with locked(folder.root), _images(folder, data) as images:
+    with locked(folder.root), cli_data.images_of(folder, data) as images:
         if answers.groupby("arm")["seed"].nunique().max() > 1:
             write_study(folder)
         write_report(folder, images, check=check_run)
@@ -258,23 +255,6 @@ def export(
     from ladlib.export import export as write
 
     typer.echo(f"Written: {write(source, out)}")
-
-
-@contextmanager
-def _images(run: RunFolder, data: str) -> Iterator[Path | None]:
-    """Where the judged images are: in ``data``, or drawn for as long as they are needed where a toy run lacks them."""
-    from ladlib.results import profile_of
-    from ladlib.toy.datasets import write_loco
-
-    record = run.read()
-    sizes = profile_of(record).toy
-    if data and not Path(data).is_dir():
-        raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")
-    with TemporaryDirectory() as folder:
-        if not data and sizes and not record.parameters.get("data") and not run.data.exists():
-            write_loco(Path(folder), sizes)
-            data = folder
-        yield Path(data) if data else None
 
 
 def _latest_run() -> RunFolder:

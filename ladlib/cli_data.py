@@ -6,12 +6,16 @@ Options that other commands have too are defined here.
 import json
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
 
 from ladlib.errors import UserError
+from ladlib.runs import RunFolder
 
 
 def examples(*commands: str) -> str:
@@ -151,3 +155,20 @@ def sft(
     table = out.with_suffix(".review.csv")
     if write_review(table, rows):
         typer.echo(f"To review: {table}: fill its column decision in any spreadsheet, then add --review {table}")
+
+
+@contextmanager
+def images_of(run: RunFolder, data: str) -> Iterator[Path | None]:
+    """Where the judged images are: in ``data``, or drawn for as long as they are needed where a toy run lacks them."""
+    from ladlib.results import profile_of
+    from ladlib.toy.datasets import write_loco
+
+    record = run.read()
+    sizes = profile_of(record).toy
+    if data and not Path(data).is_dir():
+        raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")
+    with TemporaryDirectory() as folder:
+        if not data and sizes and not record.parameters.get("data") and not run.data.exists():
+            write_loco(Path(folder), sizes)
+            data = folder
+        yield Path(data) if data else None

@@ -240,17 +240,18 @@ def threshold(answers: pd.DataFrame) -> Explorer:
     by_arm = dict(list(answers[answers["p_yes"].notna()].groupby("arm", sort=False)))
     arm = menu("Model", list(by_arm)[::-1])
     value = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.01, description="Threshold", tooltip="On P(anomalous)")
-    return Explorer("Threshold on P(anomalous)", lambda arm, value: _scored(by_arm[arm], value), arm=arm, value=value)
+    return Explorer("Threshold on P(anomalous)", lambda arm, value: _scored(by_arm, arm, value), arm=arm, value=value)
 
 
-def _scored(answers: pd.DataFrame, value: float) -> str:
-    scores = measure(outcomes(answers).assign(called=answers["p_yes"] >= value))
+def _scored(by_arm: dict[str, pd.DataFrame], arm: str, value: float) -> str:
+    scores = measure(outcomes(by_arm[arm]).assign(called=by_arm[arm]["p_yes"] >= value))
     tn, fp, fn, tp = (f"{name.upper()} <b>{scores[name]}</b>" for name in ("tn", "fp", "fn", "tp"))
     matrix = table(["", "called good", "called anomalous"], [["good", tn, fp], ["anomalous", fn, tp]])
     names = ("accuracy", "f1", "recall", "specificity", "balanced_accuracy")
     shares = [[name, "–" if scores[name] is None else f"{scores[name]:.3f}"] for name in names]
+    rule = f"{arm}, {len(by_arm[arm])} images: called anomalous from P = {value:.2f} on. "
     warning = "A threshold chosen with the labels of these images gives no honest score; F1-max is such a number."
-    return side_by_side(matrix, table(["score", "value"], shares)) + note(warning)
+    return side_by_side(matrix, table(["score", "value"], shares)) + note(rule + warning)
 
 
 def scene_editor(session: Any, arm: str = "sft_grpo") -> Explorer:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ladlib import metrics
 from ladlib.config import RENAMED, Profile, load_profile
-from ladlib.errors import UserError, read_json
+from ladlib.errors import UserError, first_problem, read_json
 from ladlib.records import ARMS, Detection, Generation, RunRecord, Variation
 from ladlib.runs import DAMAGED, STUDY, RunFolder, read_jsonl, stored
 
@@ -181,7 +181,8 @@ def read_records(file: Path, kind: type[Kind] = Generation) -> list[Kind]:
     try:
         return [kind.model_validate(row) for row in read_jsonl(file)]
     except ValidationError as error:
-        raise UserError(f"{file}: {_first(error)}.", "Move the file away and evaluate again.") from error
+        problem = first_problem(error, "the line")
+        raise UserError(f"{file}: {problem}.", "Move the file away and evaluate again.") from error
 
 
 def read_metrics(run: RunFolder) -> list[dict]:
@@ -206,13 +207,8 @@ def _checked(file: Path, kind: type[BaseModel]) -> list[dict]:
     try:
         TypeAdapter(list[kind]).validate_python(rows)
     except ValidationError as error:
-        raise UserError(f"{file}: {_first(error)}.", DAMAGED) from error
+        raise UserError(f"{file}: {first_problem(error, 'the line')}.", DAMAGED) from error
     return rows
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def _files(folder: Path, rollouts: bool) -> dict[Key, Path]:

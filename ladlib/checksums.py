@@ -28,7 +28,7 @@ def write(run: RunFolder, *paths: Path) -> None:
     sums = {name: digest for name, digest in read(run).items() if paths and not names & _with_parents(name)}
     for name in _stored(run):
         if not paths or names & _with_parents(name):
-            sums[name] = _sha256(run.root / name)
+            sums[name] = sha256(run.root / name)
     write_text(run.root / FILE, "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
 
 
@@ -60,11 +60,12 @@ def missing(run: RunFolder) -> list[str]:
 def _fault(run: RunFolder, name: str, digest: str) -> str:
     if not (run.root / name).is_file():
         return f"{name} is missing"
-    return "" if _sha256(run.root / name) == digest else f"{name} was changed after it was made"
+    return "" if sha256(run.root / name) == digest else f"{name} was changed after it was made"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+def sha256(path: Path | str) -> str:
+    """The SHA-256 of the file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

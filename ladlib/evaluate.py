@@ -22,8 +22,9 @@ from pathlib import Path
 import yaml
 
 from ladlib import launch, prompts
+from ladlib.checksums import sha256
 from ladlib.config import Profile, load_profile
-from ladlib.data.images import sha256, view, view_size
+from ladlib.data.images import view, view_size
 from ladlib.errors import UserError
 from ladlib.generations import Answers, Task, matches, plan
 from ladlib.parsing import parse_answer

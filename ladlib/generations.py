@@ -19,9 +19,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from ladlib import prompts
+from ladlib.checksums import sha256
 from ladlib.config import Profile
 from ladlib.data import find_dataset, read_dataset
-from ladlib.data.images import sha256, view
+from ladlib.data.images import view
 from ladlib.data.pairing import pair, ranked, training_normals
 from ladlib.errors import UserError, read_json
 from ladlib.parsing import parse_answer

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ladlib.data.images import open_image, sha256
+from ladlib.checksums import sha256
+from ladlib.data.images import open_image
 from ladlib.data.layout import find_dataset, is_image
 from ladlib.errors import UserError
 from ladlib.progress import Progress

@@ -25,8 +25,8 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.utils.logging import disable_progress_bar
 
+from ladlib.checksums import sha256
 from ladlib.config import Data, Model
-from ladlib.data.images import sha256
 from ladlib.errors import UserError, read_json
 from ladlib.families import STOP_TOKENS, VISION_TOKENS, check_family, revision_of
 from ladlib.records import Finish

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ladlib.checksums import sha256
 from ladlib.config import Profile
 from ladlib.data import find_dataset, read_dataset
-from ladlib.data.images import sha256, view
+from ladlib.data.images import view
 from ladlib.data.pairing import pair, training_normals
 from ladlib.errors import UserError
 from ladlib.generations import subsample

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from ladlib import batch, doctor
 from ladlib.batch import OPTIONS, Scalar
+from ladlib.checksums import sha256
 from ladlib.config import PROFILES, Profile, load_profile
-from ladlib.data.images import sha256
 from ladlib.data.layout import FOLDERS, is_dataset
 from ladlib.errors import UserError
 from ladlib.machine import hardware

@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from ladlib import bands, checksums, claims
+from ladlib.checksums import sha256
 from ladlib.data import find_dataset
-from ladlib.data.images import sha256
 from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
 from ladlib.records import Check, label_of

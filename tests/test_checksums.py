@@ -10,8 +10,8 @@ from made_up import made_up, write_generations
 from typer.testing import CliRunner
 
 from ladlib import checksums
+from ladlib.checksums import sha256
 from ladlib.cli import app
-from ladlib.data.images import sha256
 from ladlib.errors import UserError
 from ladlib.records import RunRecord
 from ladlib.report.page import write_report

@@ -19,8 +19,9 @@ from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from ladlib import prompts
+from ladlib.checksums import sha256
 from ladlib.config import Data, load_profile
-from ladlib.data.images import fit, open_image, sha256, view
+from ladlib.data.images import fit, open_image, view
 from ladlib.generate import render_prompt
 from ladlib.likelihood import beginnings, up_to_answer
 from ladlib.models import generation_config, load_processor, make_processor

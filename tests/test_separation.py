@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import ladlib
+from ladlib.checksums import sha256
 from ladlib.config import Toy
 from ladlib.data import FOLDERS, read_dataset
-from ladlib.data.images import sha256
 from ladlib.toy import backdrops, loco
 from ladlib.toy import products as training
 from ladlib.toy.datasets import write_datasets

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ladlib.checksums import sha256
 from ladlib.config import Toy
 from ladlib.data import FOLDERS, read_dataset
 from ladlib.data.check import check
-from ladlib.data.images import sha256
 from ladlib.data.mmad import locate, read_knowledge, read_questions
 from ladlib.errors import UserError
 from ladlib.toy import backdrops, loco

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from ladlib.checksums import sha256
 from ladlib.data import layout, mmad
 from ladlib.data.download import read_sources
-from ladlib.data.images import open_image, read_size, sha256
+from ladlib.data.images import open_image, read_size
 from ladlib.data.readers import READERS, UNKNOWN, read_split
 from ladlib.errors import UserError
 from ladlib.records import Record

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from ladlib.data.images import sha256
+from ladlib.checksums import sha256
 from ladlib.data.layout import FOLDERS, is_dataset, subfolders
 from ladlib.errors import UserError
 

@@ -6,7 +6,6 @@ The size that results is one that Qwen2.5-VL's own processor leaves unchanged, s
 server see the same pixels.
 """
 
-import hashlib
 import math
 import struct
 from collections.abc import Callable
@@ -125,9 +124,3 @@ def fitted_size(width: int, height: int, min_pixels: int, max_pixels: int) -> tu
 def tokens(size: tuple[int, int]) -> int:
     """Visual tokens of an image of (width, height): one per 28 by 28 pixels."""
     return size[0] // FACTOR * (size[1] // FACTOR)
-
-
-def sha256(path: Path | str) -> str:
-    """The SHA-256 of the file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

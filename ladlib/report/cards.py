@@ -16,8 +16,9 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ladlib.checksums import sha256
 from ladlib.data import find_dataset
-from ladlib.data.images import open_image, sha256
+from ladlib.data.images import open_image
 from ladlib.errors import UserError
 from ladlib.parsing import parse, parse_answer
 from ladlib.records import Anomaly, Answer, Conversation, Generation, Pair

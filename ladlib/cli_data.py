@@ -119,7 +119,6 @@ def sft(
     ] = "template",
     endpoint: Annotated[str, Option(help="Address of an OpenAI-compatible server, up to /v1.")] = "",
     model: Annotated[str, Option(help="Name that the model is served under.")] = "",
-    ask_again: Annotated[bool, Option("--ask-again", help="Ask again for replies in another form.")] = False,
     review: Review = None,
 ) -> None:
     """Build the conversations of stage 1 from MMAD's annotations; train on them with data.sft_file in a profile.
@@ -132,7 +131,7 @@ def sft(
     from ladlib.sft_writer import apply_review, by_template, write, write_review
 
     changed = {name: value for name, value in {"endpoint.url": endpoint, "endpoint.model": model}.items() if value}
-    if writer == "template" and (changed or ask_again):
+    if writer == "template" and changed:
         raise UserError("The template asks no endpoint.", "Add --writer endpoint, or leave its options out.")
     settings = load_profile(profile, **changed, **{"data.sft_file": None})
     refuse_other(out)  # before anything is paid for
@@ -141,19 +140,17 @@ def sft(
     made = make_conversations(settings, data, seed)
     if writer == "endpoint":
         replies = out.parent / "sft-replies.jsonl"  # of all files in this folder: another name pays nothing again
-        rows = write(settings, data, made, replies, again=ask_again)
+        rows = write(settings, data, made, replies)
     else:
-        rows = by_template(made, data)
+        rows = by_template(made)
     rows = write_sft_file(out, apply_review(rows, review) if review else rows)
     images = len({(row.pair.test.dataset, row.pair.id) for row in rows})
     typer.echo(f"Written: {out}: {len(rows)} of {len(made)} conversations, about {images} images")
-    if review:
-        words = {"accept": "accepted", "edit": "edited", "": "not reviewed"}
-        counts = (f"{sum(row.reviewed == key for row in rows)} {word}" for key, word in words.items())
-        typer.echo(f"Review: {', '.join(counts)}")
-        return
     table = out.with_suffix(".review.csv")
-    if write_review(table, rows):
+    if review:
+        typer.echo(f"Reviewed: {sum(row.reviewed != '' for row in rows)}")
+    elif not table.exists():
+        write_review(table, rows)
         typer.echo(f"To review: {table}: fill its column decision in any spreadsheet, then add --review {table}")
 
 

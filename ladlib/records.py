@@ -94,21 +94,11 @@ class Conversation(Record):
     answer: str
 
 
-class Prior(Record):
-    """What the annotations alone say: the question and the answer made from them by rule."""
-
-    question: str
-    answer: str
-
-
 class Written(Conversation):
     """A conversation with where it comes from: a line of a file that ``ladlib data sft`` builds."""
 
     id: str  # of the pair and the words as they were written, before any review
     writer: str  # "template", or the model behind an endpoint
-    prior: Prior
-    prompt_sha256: str  # of the words sent to the endpoint; "" by template
-    images_sha256: tuple[str, str]  # reference, test: of the files' bytes
     reviewed: Literal["", "accept", "edit"] = ""  # what a person decided; "" = nothing yet
 
 

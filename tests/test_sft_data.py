@@ -142,7 +142,7 @@ def test_no_stage_is_trained_on_the_validation_split(root):
 @pytest.fixture
 def file(root):
     write_mmad(root / "mmad", {MISSING.replace("000", f"00{number}"): mmad_entry("A") for number in range(3)})
-    rows = by_template(make_conversations(PROFILE, root, 5), root)
+    rows = by_template(make_conversations(PROFILE, root, 5))
     write_sft_file(root / "sft.jsonl", rows)
     return root / "sft.jsonl"
 

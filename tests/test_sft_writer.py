@@ -1,7 +1,6 @@
 """The file of conversations for stage 1: by template, by a server that stalls and babbles, and after a review."""
 
 import csv
-import hashlib
 import json
 import re
 import signal
@@ -24,7 +23,7 @@ from ladlib.runs import read_jsonl
 from ladlib.sft_data import make_conversations, read_sft_file
 from ladlib.sft_writer import read_reply
 
-CAPTION = "<caption>Two cores, one is cut </caption>"
+CAPTION = "<answer>Two cores, one is cut </answer>"
 QUESTION = "<question>How many cores?</question>\n<answer>Two, one is cut.</answer>"
 
 
@@ -87,11 +86,7 @@ def test_the_template_writes_the_same_bytes_again_and_other_ones_for_another_see
     first, again, other = ((tmp_path / name).read_bytes() for name in "abc")
     assert first == again != other
     rows = read_sft_file(tmp_path / "a")
-    assert [(one.pair, one.question, one.answer) for one in rows] == [
-        (one.pair, one.question, one.answer) for one in made
-    ]
-    assert {(one.writer, one.prompt_sha256, one.reviewed) for one in rows} == {("template", "", "")}
-    assert all(one.prior.answer == one.answer and len(one.images_sha256[1]) == 64 for one in rows)
+    assert [row.model_dump(exclude={"id", "writer", "reviewed"}) for row in rows] == [one.model_dump() for one in made]
 
 
 @pytest.mark.parametrize(
@@ -99,9 +94,7 @@ def test_the_template_writes_the_same_bytes_again_and_other_ones_for_another_see
     [
         (["--writer", "endpoint"], ["--endpoint URL"]),
         (["--model", "m"], ["--writer endpoint"]),
-        (["--writer", "endpoint", "--endpoint", "localhost:8000", "--model", "m"], ["endpoint.url"]),
         (["--review", "nowhere.csv"], ["nowhere.csv"]),
-        (["--profile", "tyo"], ["'tyo'"]),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(data, tmp_path, options, words):
@@ -118,30 +111,21 @@ def test_another_file_is_not_written_over(data, tmp_path):
 # By endpoint
 
 
-def test_the_endpoint_sees_both_images_and_the_prior_and_is_told_to_look_beyond_it(data, tmp_path, server):
+def test_the_endpoint_sees_both_images_and_the_annotation_and_is_asked_once(data, tmp_path, server):
+    troubles = ("stall", "429", "500", "cut", "malformed", "")
+    server.trouble = lambda number, attempt: troubles[number % len(troubles)] if attempt == 1 else ""
     result = asked(data, tmp_path / "sft.jsonl", server)
     assert result.exit_code == 0, result.output
-    rows = read_sft_file(tmp_path / "sft.jsonl")
-    assert len(rows) == len(server.bodies) == len(make_conversations(load_profile("smoke"), data, 0))
-    sent = {hashlib.sha256(words_of(body).encode()).hexdigest(): words_of(body) for body in server.bodies}
-    for one in rows:
-        text = sent[one.prompt_sha256]
-        assert one.prior.answer in text and (one.kind == "Caption" or one.prior.question in text)
-        assert "Look beyond it" in text and "merge what you see with what is known" in text
-        assert one.writer == "m" and one.question.startswith("The first image shows a normal product.")
-        assert one.answer == ("Two cores, one is cut" if one.kind == "Caption" else "Two, one is cut.")
+    rows, count = read_sft_file(tmp_path / "sft.jsonl"), sum(server.asked.values())
+    assert set(server.given.values()) == {1}
+    assert len(rows) == len(server.given) == len(make_conversations(load_profile("smoke"), data, 0))
+    for row in rows:
+        assert row.writer == "m" and row.question.startswith("The first image shows a normal product.")
+        assert row.answer == ("Two cores, one is cut" if row.kind == "Caption" else "Two, one is cut.")
     for body in server.bodies:
         assert [part["type"] for part in body["messages"][0]["content"]] == ["image_url", "image_url", "text"]
+        assert "Look beyond it" in words_of(body) and ("=Caption" in words_of(body) or "A. Yes." in words_of(body))
         assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0, 1024) and "logprobs" not in body
-
-
-def test_whatever_goes_wrong_on_the_way_each_is_written_once_and_a_second_build_asks_nobody(data, tmp_path, server):
-    troubles = ("stall", "429", "429 with a time", "500", "cut", "malformed", "no choices", "hang up", "")
-    server.trouble = lambda number, attempt: troubles[number % len(troubles)] if attempt == 1 else ""
-    first = asked(data, tmp_path / "sft.jsonl", server)
-    assert first.exit_code == 0, first.output
-    assert set(server.given.values()) == {1} and len(server.given) == len(read_sft_file(tmp_path / "sft.jsonl"))
-    count = sum(server.asked.values())
     assert asked(data, tmp_path / "other.jsonl", server).exit_code == 0
     assert sum(server.asked.values()) == count
     assert (tmp_path / "other.jsonl").read_bytes() == (tmp_path / "sft.jsonl").read_bytes()
@@ -166,27 +150,22 @@ def test_a_killed_build_continues_and_asks_only_for_what_is_missing(data, tmp_pa
     server.trouble = lambda number, attempt: ""
     kept, before = len(read_jsonl(replies)), sum(server.asked.values())
     result = asked(data, tmp_path / "sft.jsonl", server)
-    assert result.exit_code == 0 and f"{kept} of" in result.output and "were written before" in result.output
+    assert result.exit_code == 0, result.output
     rows = read_sft_file(tmp_path / "sft.jsonl")
     assert sum(server.asked.values()) - before == len(rows) - kept
     assert len(read_jsonl(replies)) == len(rows)
 
 
-def test_a_reply_in_another_form_is_left_out_kept_and_asked_for_again_only_on_request(
-    data, tmp_path, server, monkeypatch
-):
+def test_a_reply_in_another_form_is_left_out_and_kept(data, tmp_path, server, monkeypatch):
     babble = lambda number, body, server: choice({"content": "Sure! " * (number == 1) + fitting(body)})  # noqa: E731
     monkeypatch.setattr(chat_server, "completion", babble)
     server.trouble = lambda number, attempt: "refusal" if (number, attempt) == (2, 1) else ""
     result = asked(data, tmp_path / "sft.jsonl", server)
-    assert "2 replies are not in the required form (0 truncated, 1 refusals)" in result.output
-    count, asked_before = len(read_sft_file(tmp_path / "sft.jsonl")), sum(server.asked.values())
-    assert asked_before == count + 2
+    assert "2 replies are not in the required form" in result.output
+    count = sum(server.asked.values())
+    assert count == len(read_sft_file(tmp_path / "sft.jsonl")) + 2
     asked(data, tmp_path / "sft.jsonl", server)
-    assert sum(server.asked.values()) == asked_before
-    monkeypatch.setattr(chat_server, "completion", lambda number, body, server: choice({"content": fitting(body)}))
-    assert asked(data, tmp_path / "sft.jsonl", server, "--ask-again").exit_code == 0
-    assert len(read_sft_file(tmp_path / "sft.jsonl")) == count + 2 and sum(server.asked.values()) == asked_before + 2
+    assert sum(server.asked.values()) == count
 
 
 def test_no_file_is_written_without_answers_and_a_damaged_file_of_replies_is_named_with_its_line(
@@ -196,7 +175,7 @@ def test_no_file_is_written_without_answers_and_a_damaged_file_of_replies_is_nam
     assert refused(asked(data, tmp_path / "sft.jsonl", server), "HTTP 401")
     assert not (tmp_path / "sft.jsonl").exists()
     (tmp_path / "sft-replies.jsonl").write_text("{}\n")
-    assert refused(asked(data, tmp_path / "sft.jsonl", server), "sft-replies.jsonl, line 1", "Take the line out")
+    assert refused(asked(data, tmp_path / "sft.jsonl", server), "sft-replies.jsonl", "Take the line out")
 
 
 @pytest.mark.parametrize(
@@ -207,10 +186,11 @@ def test_no_file_is_written_without_answers_and_a_damaged_file_of_replies_is_nam
         (QUESTION, True, None),
         (f"Sure! {CAPTION}", True, None),
         (CAPTION + CAPTION, True, None),
-        ("<caption> </caption>", True, None),
-        ("<caption>the <|im_end|> end</caption>", True, None),
-        ("<caption>so <think>hm</think> it is</caption>", True, None),
-        ("<caption>a gap < 5 mm</caption>", True, "a gap < 5 mm"),
+        (CAPTION, False, None),
+        ("<answer> </answer>", True, None),
+        ("<answer>the <|im_end|> end</answer>", True, None),
+        ("<answer>so <think>hm</think> it is</answer>", True, None),
+        ("<answer>a gap < 5 mm</answer>", True, "a gap < 5 mm"),
     ],
 )
 def test_a_reply_is_read_only_in_the_required_form(text, caption, read):
@@ -221,9 +201,12 @@ def test_a_reply_is_read_only_in_the_required_form(text, caption, read):
 # The review
 
 
+COLUMNS = ("id", "decision", "question", "answer", "test", "reference")
+
+
 def write_review(path, *rows):
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("id", "decision", "question", "answer"), *rows])
+        csv.writer(file).writerows([COLUMNS, *rows])
     return path
 
 
@@ -232,18 +215,14 @@ def test_the_table_to_review_changes_nothing_until_a_spreadsheet_fills_its_colum
     table = tmp_path / "sft.review.csv"
     assert f"--review {table}" in first and table.read_bytes().startswith(b"\xef\xbb\xbf")
     before = read_sft_file(tmp_path / "sft.jsonl")
-    result = sft(data, tmp_path / "sft.jsonl", "--review", table)
-    assert f"0 accepted, 0 edited, {len(before)} not reviewed" in result.output
+    assert "Reviewed: 0" in sft(data, tmp_path / "sft.jsonl", "--review", table).output
     assert read_sft_file(tmp_path / "sft.jsonl") == before
     with table.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert not [one for one in rows if one["question"].startswith("=") or one["answer"].startswith("=")]
-    with table.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(one | {"decision": "accept"} for one in rows)
-    assert f"{len(before)} accepted" in sft(data, tmp_path / "sft.jsonl", "--review", table).output
-    assert [one.answer for one in read_sft_file(tmp_path / "sft.jsonl")] == [one.answer for one in before]
+    assert not [row for row in rows if row["question"].startswith("=") or row["answer"].startswith("=")]
+    write_review(table, *[(row | {"decision": "edit"}).values() for row in rows])
+    assert f"Reviewed: {len(before)}" in sft(data, tmp_path / "sft.jsonl", "--review", table).output
+    assert [row.answer for row in read_sft_file(tmp_path / "sft.jsonl")] == [row.answer for row in before]
 
 
 def test_a_review_leaves_out_the_rejected_and_replaces_the_edited(data, tmp_path):
@@ -251,40 +230,38 @@ def test_a_review_leaves_out_the_rejected_and_replaces_the_edited(data, tmp_path
     first, second, third, *others = read_sft_file(tmp_path / "sft.jsonl")
     review = write_review(
         tmp_path / "review.csv",
-        (first.id, "reject", first.question, first.answer),
-        (second.id, "edit", "What is\r\nnew?", 'A "comma", and a line\nend'),
-        (third.id, "Accept", third.question.replace("\n", "\r\n"), third.answer),
-        ("", "", "", ""),  # as spreadsheets leave behind
+        (first.id, "reject", first.question, first.answer, "", ""),
+        (second.id, "edit", "What is\r\nnew?", 'A "comma", and a line\nend', "", ""),
+        (third.id, "accept", third.question, third.answer, "", ""),
+        ("", "", "", "", "", ""),  # as spreadsheets leave behind
     )
-    result = sft(data, tmp_path / "sft.jsonl", "--review", review)
-    assert "Review: 1 accepted, 1 edited, " in result.output and f"{len(others)} not reviewed" in result.output
+    assert "Reviewed: 2" in sft(data, tmp_path / "sft.jsonl", "--review", review).output
     edited, accepted, *left = read_sft_file(tmp_path / "sft.jsonl")
     assert (edited.question, edited.answer) == ("What is\nnew?", 'A "comma", and a line\nend')
-    assert (edited.id, edited.reviewed) == (second.id, "edit") and edited.prior == second.prior
+    assert (edited.id, edited.reviewed) == (second.id, "edit")
     assert accepted == third.model_copy(update={"reviewed": "accept"}) and left == others
 
 
 @pytest.mark.parametrize(
-    ("rows", "says"),
+    ("row", "says"),
     [
-        (lambda one: [("0123", "accept", one.question, one.answer)], "id '0123': there is no such conversation"),
-        (lambda one: [(one.id, "maybe", one.question, one.answer)], ": 'maybe' is no decision"),
-        (lambda one: [(one.id, "edit", one.question, " ")], "edited to no words"),
-        (lambda one: [(one.id, "accept", one.question, "other")], "accepted with other words"),
-        (lambda one: [(one.id, "accept")], "accepted with other words"),
-        (lambda one: [(one.id, "edit", "two\nlines", "and\nthree\nmore")] * 2, "it has a second decision"),
+        (("0123", "accept", "q", "a", "", ""), "there is no conversation '0123'"),
+        (("{id}", "maybe", "q", "a", "", ""), "line 2: decision: Input should be "),
+        (("{id}", "edit", "q", " ", "", ""), "edited to no words"),
+        (("{id}", "accept"), "line 2: question: "),
     ],
 )
-def test_a_row_that_cannot_be_applied_is_named_with_its_line_and_the_file_stays(data, tmp_path, rows, says):
+def test_a_row_that_cannot_be_applied_is_one_line_and_the_file_stays(data, tmp_path, row, says):
     sft(data, tmp_path / "sft.jsonl")
     before = (tmp_path / "sft.jsonl").read_bytes()
-    review = write_review(tmp_path / "review.csv", *rows(read_sft_file(tmp_path / "sft.jsonl")[0]))
+    first = read_sft_file(tmp_path / "sft.jsonl")[0].id
+    review = write_review(tmp_path / "review.csv", [cell.format(id=first) for cell in row])
     result = sft(data, tmp_path / "sft.jsonl", "--review", review)
-    assert refused(result, "review.csv, ") and re.search(says, result.stderr)
+    assert refused(result, "review.csv") and re.search(says, result.stderr)
     assert (tmp_path / "sft.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"id;decision;question;answer\n", b"\xff\xfe", b'id,"x'])
+@pytest.mark.parametrize("content", [b"", b"id;decision;question;answer\n", b"\xff\xfe"])
 def test_a_file_that_is_no_review_is_one_line(data, tmp_path, content):
     (tmp_path / "review.csv").write_bytes(content)
     assert refused(sft(data, tmp_path / "sft.jsonl", "--review", tmp_path / "review.csv"), "review.csv")

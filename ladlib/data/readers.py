@@ -216,7 +216,7 @@ def _read_visa(folder: Path, categories: Iterable[Path]) -> Iterator[Sample]:
     rows = read_split(folder / "split_csv" / "1cls.csv")
     for category in categories:
         file = category / "image_anno.csv"
-        labels = {row.image: row.label for row in (_read_rows(file, VisaLabel) if file.is_file() else ())}
+        labels = {row.image: row.label for row in (read_rows(file, VisaLabel, HINT) if file.is_file() else ())}
         for row in rows:
             image, mask = folder / row.image, folder / row.mask
             if row.object != category.name or not image.is_file():
@@ -231,20 +231,20 @@ def _read_visa(folder: Path, categories: Iterable[Path]) -> Iterator[Sample]:
 
 def read_split(path: Path) -> list[VisaRow]:
     """The rows of ``1cls.csv`` in file order, 10,821 in the published one."""
-    return _read_rows(path, VisaRow)
+    return read_rows(path, VisaRow, HINT)
 
 
-def _read_rows(path: Path, kind: type[Row]) -> list[Row]:
+def read_rows(path: Path, kind: type[Row], hint: str) -> list[Row]:
     """The rows of a CSV file; any line ends, with or without a byte order mark. UserError names the line."""
-    table = csv.DictReader(io.StringIO(read_text(path, HINT).removeprefix("\ufeff")))
+    table = csv.DictReader(io.StringIO(read_text(path, hint).removeprefix("\ufeff")))
     try:
         if table.fieldnames != list(kind.model_fields):
-            raise UserError(f"{path} has other columns than {','.join(kind.model_fields)}.", HINT)
+            raise UserError(f"{path} has other columns than {','.join(kind.model_fields)}.", hint)
         return [kind.model_validate(row) for row in table]
     except ValidationError as error:
-        raise UserError(f"{path}, line {table.line_num}: {first_problem(error)}.", HINT) from error
+        raise UserError(f"{path}, line {table.line_num}: {first_problem(error)}.", hint) from error
     except csv.Error as error:
-        raise UserError(f"{path} is not a csv file.", HINT) from error
+        raise UserError(f"{path} is not a csv file.", hint) from error
 
 
 READERS: dict[Dataset, Callable[[Path, Iterable[Path]], Iterator[Sample]]] = {

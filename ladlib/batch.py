@@ -1,8 +1,8 @@
 """A notebook in batch: its parameters, checked by name and type before anything runs, and papermill.
 
 papermill only warns about a misspelt name and passes any type on, so both are checked here against the literals of
-the cell tagged ``parameters``. The kernel is the Python that runs this code. The running cell, the time passed and
-about what is left stand in one line: rewritten on a terminal, printed now and then elsewhere.
+the cell tagged ``parameters``. The kernel is the Python that runs this code. The running cell and the last count that
+it printed stand in one line: rewritten on a terminal, printed now and then elsewhere.
 """
 
 import ast
@@ -17,19 +17,24 @@ from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from ladlib.errors import UserError, read_json
-from ladlib.runner import StageFailed, clock
+from ladlib.progress import clock
+from ladlib.runner import StageFailed
 from ladlib.runs import BATCH
 from ladlib.sanitize import strip_control
 
 RESTORE = "Restore it from the repository."
 Scalar = str | int | float | bool
 OPTIONS = ("profile", "data", "run", "seed")  # given as options of the command line, not with -p
-NOUNS = {bool: "true or false", int: "a whole number", float: "a number"}
-COUNTED = re.compile(r"(?:\b(?:step|batch|pair|image)s? |\| *)(\d+)/(\d+)")  # "step 12/60" in what a cell prints
+TYPES = {  # of a parameter: what its values are called, and how one is read
+    str: ("text", str),
+    int: ("a whole number", int),
+    float: ("a number", float),
+    bool: ("true or false", lambda text: {"true": True, "false": False}[text.lower()]),
+}
+COUNT = re.compile(r"^.* \d+/\d+ .*left$", re.MULTILINE)  # a line of ladlib.progress in what a cell prints
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PLAIN_EVERY = 30.0  # seconds between two lines about a cell that prints
 MAX_LINES = 12  # of a failing cell and of its message
@@ -60,115 +65,78 @@ def declared(notebook: Path) -> dict[str, Scalar]:
     if not tagged:
         raise UserError(f"{notebook} has no cell tagged 'parameters'.", "Tag its first code cell so.")
     try:
-        lines = ast.parse(tagged[0]).body
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise UserError(f"{notebook}: the parameters cell is not valid Python: {error}.", RESTORE) from error
-    return dict(_assignment(line, notebook) for line in lines)
-
-
-def _assignment(line: ast.stmt, notebook: Path) -> tuple[str, Scalar]:
-    match line:
-        case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            try:
-                return name, ast.literal_eval(value)
-            except ValueError:
-                pass
-    raise UserError(
-        f"{notebook}: the parameters cell holds {ast.unparse(line)!r}.", "Only `name = literal` may stand there."
-    )
+        return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(tagged[0]).body}
+    except (SyntaxError, ValueError, AttributeError, RecursionError) as error:
+        hint = "Only `name = literal` may stand there."
+        raise UserError(f"{notebook}: the parameters cell is wrong: {error}.", hint) from error
 
 
 def check(given: Iterable[str], notebooks: Mapping[str, Path]) -> dict[str, dict[str, Scalar]]:
     """Each notebook's parameters: its defaults, replaced by those of ``given`` (``name=value``) that it declares.
 
-    Values are read as YAML scalars and must be of the default's type; an int passes for a float. Text is taken as it
-    is. Raises :class:`UserError` for a name that no notebook declares, and for a wrong type.
+    Values must be of the default's type; an int passes for a float. Raises :class:`UserError` for a name that no
+    notebook declares, and for a wrong type.
     """
     values = {stage: declared(path) for stage, path in notebooks.items()}
-    known = {name for parameters in values.values() for name in parameters}
+    known = sorted({name for parameters in values.values() for name in parameters if name not in OPTIONS})
     for pair in given:
         name, equals, text = (part.strip() for part in pair.partition("="))
         if not equals or not name:
             raise UserError(f"-p {pair!r} is not of the form name=value.", "For example: -p grpo_steps=20")
-        _refuse_unknown(name, known)
+        if name in OPTIONS:
+            raise UserError(f"-p {name}=… is an option of its own.", f"Give --{name} instead.")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3) or known
+            raise UserError(f"No notebook has a parameter {name!r}.", f"Did you mean {' or '.join(close)}?")
         for parameters in values.values():
             if name in parameters:
                 parameters[name] = convert(name, text, parameters[name])
     return values
 
 
-def _refuse_unknown(name: str, known: set[str]) -> None:
-    if name in OPTIONS:
-        raise UserError(f"-p {name}=… is an option of its own.", f"Give --{name} instead.")
-    if name not in known:
-        free = sorted(known - set(OPTIONS))
-        close = difflib.get_close_matches(name, free, n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"Use one of {', '.join(free)}."
-        raise UserError(f"No notebook has a parameter {name!r}.", hint)
-
-
 def convert(name: str, text: str, default: Scalar) -> Scalar:
     """``text`` as a value of the type of ``default``. Raises :class:`UserError` where it is none."""
-    wanted = type(default)
-    value = text if wanted is str else _scalar(text, wanted)
-    if type(value) is not wanted:
-        raise UserError(f"Parameter {name}={text!r} is not {NOUNS[wanted]}.", f"Its default is {default!r}.")
-    return value
-
-
-def _scalar(text: str, wanted: type) -> object:
-    """``text`` as YAML reads a word without quotes: nothing else of YAML, no lists and no tags."""
-    loader = yaml.SafeLoader("")
+    noun, read = TYPES[type(default)]
     try:
-        value = loader.construct_object(yaml.ScalarNode(loader.resolve(yaml.ScalarNode, text, (True, False)), text))
-        if wanted is not float or isinstance(value, bool | None):
+        value = read(text)
+        if not isinstance(value, float) or math.isfinite(value):
             return value
-        number = float(value)  # YAML 1.1 reads 1e-4 as text for want of a dot; a learning rate is written so
-        return number if math.isfinite(number) else text
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError):
-        return text
+    except (ValueError, KeyError):
+        pass
+    raise UserError(f"Parameter {name}={text!r} is not {noun}.", f"Its default is {default!r}.")
 
 
 class Progress:
-    """Reports the running cell of a stage with ``total`` code cells; ``expected`` is its usual time in seconds.
+    """Reports the running cell of a stage with ``total`` code cells.
 
     ``start_cell`` fits nbclient's hook ``on_cell_start``; ``write`` takes what the cell prints.
     """
 
-    def __init__(self, console: Console, stage: str, total: int, expected: float | None, verbose: bool = False) -> None:
-        self.console, self.stage, self.total, self.expected, self.verbose = console, stage, total, expected, verbose
-        self.cell, self.counted = 0, (0, 0)
-        self.started = self.cell_started = self.reported = time.monotonic()
+    def __init__(self, console: Console, stage: str, total: int, verbose: bool = False) -> None:
+        self.console, self.stage, self.total, self.verbose = console, stage, total, verbose
+        self.cell, self.count = 0, ""
+        self.started = self.reported = time.monotonic()
         self.status = console.status("")
 
     def start_cell(self, cell: dict, cell_index: int) -> None:
         if cell["cell_type"] == "code" and cell["source"].strip():
-            self.cell, self.counted, self.cell_started = self.cell + 1, (0, 0), time.monotonic()
+            self.cell, self.count = self.cell + 1, ""
             self._report()
 
     def write(self, text: str) -> None:
-        if counts := COUNTED.findall(text):
-            self.counted = int(counts[-1][0]), int(counts[-1][1])
+        plain = strip_control(COLOUR.sub("", text.rstrip()).replace("\r", "\n").expandtabs(4))
+        self.count = ([self.count] + COUNT.findall(plain))[-1]
         if time.monotonic() - self.reported > (1 if self.console.is_terminal else PLAIN_EVERY):
             self._report()
-        if self.verbose and text.strip():
-            plain = COLOUR.sub("", text.rstrip()).replace("\r", "\n").expandtabs(4)
-            self.console.print(strip_control(plain), markup=False, highlight=False)
+        if self.verbose and plain.strip():
+            self.console.print(plain, markup=False, highlight=False)
 
     def flush(self) -> None:
         """Part of what a file offers; nothing is held back here."""
 
-    def seconds_left(self) -> float | None:
-        """Of the counted work of the running cell, and at least until the stage's usual end; None where unknown."""
-        now, (done, total) = time.monotonic(), self.counted
-        counted = (now - self.cell_started) * (total - done) / done if 0 < done <= total else 0.0
-        usual = self.expected - (now - self.started) if self.expected else 0.0
-        return max(counted, usual, 0.0) or None
-
     def _report(self) -> None:
-        left = self.seconds_left()
         line = f"[{self.stage}] cell {self.cell}/{self.total} · {clock(time.monotonic() - self.started)}"
-        line += f" · about {clock(left)} left" if left else ""
+        line += f" · {self.count}" if self.count else ""
         self.reported = time.monotonic()
         if self.console.is_terminal:
             self.status.update(line.replace("[", r"\["))
@@ -177,8 +145,8 @@ class Progress:
 
 
 def execute(
-    notebook: Path, copy: Path, parameters: Mapping[str, Scalar], console: Console, expected: float | None = None,
-    verbose: bool = False, minutes: float | None = None,
+    notebook: Path, copy: Path, parameters: Mapping[str, Scalar], console: Console, verbose: bool = False,
+    minutes: float | None = None,
 ) -> None:  # fmt: skip
     """Run ``notebook`` with ``parameters``; ``copy`` is saved after every cell, and kept on failure.
 
@@ -192,7 +160,7 @@ def execute(
     copy.parent.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning in every kernel
     total = sum(cell["cell_type"] == "code" and bool(cell["source"].strip()) for cell in cells(notebook))
-    progress = Progress(console, notebook.stem, total + 1, expected, verbose)  # papermill adds a cell: the parameters
+    progress = Progress(console, notebook.stem, total + 1, verbose)  # papermill adds a cell: the parameters
     end = time.monotonic() + 60 * minutes if minutes else None
     try:
         with progress.status if console.is_terminal else nullcontext():
@@ -204,12 +172,18 @@ def execute(
             )  # fmt: skip
     except CellTimeoutError as error:
         reason = f"It took longer than the limit of {minutes:g} minutes. Give it more with --time-limit."
-        raise StageFailed(_screen(copy, progress, "", reason)) from error
+        raise _failed(copy, progress, reason) from error
     except (PapermillExecutionError, DeadKernelError, OSError) as error:
-        _check_disk(copy, error)
+        if any(words in str(error) for words in NO_SPACE) or shutil.disk_usage(copy.parent).free < FULL:
+            hint = "Make room and run the same command again: what is done is kept."
+            raise UserError(f"The disk of {copy.parent} is full.", hint) from error
         if isinstance(error, OSError):
             raise
-        raise _failure(copy, progress, error) from error
+        if isinstance(error, DeadKernelError):
+            raise _failed(copy, progress, KILLED) from error
+        if error.ename == "UserError":
+            raise UserError(error.evalue, f"[{progress.stage}, cell {progress.cell}]") from error
+        raise _failed(copy, progress, _reason(error), error.source) from error
 
 
 def _kernel_manager() -> type:
@@ -224,30 +198,17 @@ def _kernel_manager() -> type:
     return type("ThisPython", (AsyncKernelManager,), {"kernel_spec": property(lambda self: spec)})
 
 
-def _failure(copy: Path, progress: Progress, error: Exception) -> Exception:
-    """The error that a user sees for one of papermill's; a dead kernel's has no name."""
-    if not hasattr(error, "ename"):
-        return StageFailed(_screen(copy, progress, "", KILLED))
-    if error.ename == "UserError":
-        return UserError(error.evalue, f"[{progress.stage}, cell {progress.cell}]")
+def _reason(error: Exception) -> str:
+    """The message of papermill's ``error`` and the innermost place in its traceback."""
     message = "\n".join(f"{error.ename}: {error.evalue}".splitlines()[:MAX_LINES])
     places = re.findall(r"^File (\S.*?:\d+)", COLOUR.sub("", "\n".join(error.traceback)), flags=re.MULTILINE)
-    innermost = f"\n  at {places[-1]}" if places else ""
-    return StageFailed(_screen(copy, progress, error.source, message + innermost))
+    return message + (f"\n  at {places[-1]}" if places else "")
 
 
-def _screen(copy: Path, progress: Progress, source: str, reason: str) -> str:
+def _failed(copy: Path, progress: Progress, reason: str, source: str = "") -> StageFailed:
     code = "".join(f"    {line}\n" for line in source.strip().splitlines()[:MAX_LINES])
-    return (
+    return StageFailed(
         f"{progress.stage} failed in cell {progress.cell} of {progress.total}.\n\n{code}{reason}\n\n"
         f"Executed copy with the whole traceback: {copy}\n"
         "Once corrected, run the same command again: finished stages are skipped."
     )
-
-
-def _check_disk(path: Path, error: BaseException) -> None:
-    """Raise :class:`UserError` where ``error`` came of a full disk, as its words or the disk of ``path`` say."""
-    folder = next(folder for folder in path.absolute().parents if folder.exists())
-    if any(words in str(error) for words in NO_SPACE) or shutil.disk_usage(folder).free < FULL:
-        hint = "Make room and run the same command again: what is done is kept."
-        raise UserError(f"The disk of {folder} is full.", hint) from error

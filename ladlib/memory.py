@@ -149,16 +149,15 @@ def memory_lines(profile: Profile, devices: Sequence[int] = DEVICES) -> list[str
             " with grpo.beta 0, or with model.lora_rank 64."]  # fmt: skip
 
 
-def plan_lines(profile: Profile, conversations: int = 0, pairs: int = 0) -> dict[str, str]:
-    """What each stage does, by the number of its notebook, with counts as in the profile where 0."""
+def plan_lines(profile: Profile) -> dict[str, str]:
+    """What each stage does, by the number of its notebook."""
     sft, grpo, count = profile.sft, profile.grpo, evaluated_images(profile)
     tokens = f"at most {prompt_tokens(profile)} + {profile.model.max_new_tokens} tokens each"
     again = len(variants()) * profile.evaluate.variants
     return {
         "01": "reads the datasets and shows them",
-        "02": f"{conversations or profile.data.sft_samples} conversations, {sft_steps(profile, 1, conversations)} "
-        f"steps of {sft.batch_size}",
-        "03": f"{pairs or profile.data.grpo_pairs} pairs, {grpo_steps(profile, pairs)} steps of "
+        "02": f"{profile.data.sft_samples} conversations, {sft_steps(profile)} steps of {sft.batch_size}",
+        "03": f"{profile.data.grpo_pairs} pairs, {grpo_steps(profile)} steps of "
         f"{grpo.prompts_per_step * grpo.group_size} completions, {tokens}",
         "04": f"{EVALUATED_MODELS} models answer to {count} pairs, {tokens}; the last one to {again} with a change",
         "05": (f"the large model answers to {count} pairs; " if profile.evaluate.large else "")

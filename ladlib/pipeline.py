@@ -7,7 +7,6 @@ that they name, the profile, the weights it starts from, and the names and sizes
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -23,14 +22,11 @@ from ladlib.checksums import sha256
 from ladlib.config import PROFILES, Profile, load_profile
 from ladlib.data.layout import FOLDERS, is_dataset
 from ladlib.errors import UserError
-from ladlib.machine import hardware
-from ladlib.memory import memory_lines, plan_lines
+from ladlib.memory import GIB, memory_lines, plan_lines
 from ladlib.notebook import UNSET
-from ladlib.runner import PACKAGE, Runner, Stage, clock, digest
+from ladlib.runner import PACKAGE, Runner, Stage, digest
 from ladlib.runs import RUNS, RunFolder, check_seed, find_root, from_root, locked
-from ladlib.sft_data import balanced_pairs, make_conversations
 
-GIB = 2**30
 ONLY_LARGE = {"endpoint": True, "evaluate": {"large"}, "model": {"large"}}  # what no stage but the last depends on
 FIELDS = {
     "model": "model.base", "eval_limit": "evaluate.limit", "sensitivity_pairs": "evaluate.variants",
@@ -83,25 +79,25 @@ def reproduce(
     folder = RunFolder((Path(run) if run else find_root(Path.cwd()) / RUNS / settings.name).resolve())
     if folder.run_json.exists():
         folder.check(settings.name, seed)
+    elif not dry_run:
+        _check_disk(settings.name, folder.root)
     console = console or Console()
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     places = {"profile": profile if profile in PROFILES else _absolute(profile), "data": _absolute(data)}
     places |= {"run": str(folder.root), "seed": seed}
-    shown = {"console": console, "verbose": verbose, "minutes": minutes}
+    options = {"console": console, "verbose": verbose, "minutes": minutes}
     with nullcontext() if dry_run else locked(folder.root):
         planned: list[Stage] = []
         for stage in stages:
             given = {name: places.get(name, value) for name, value in values[stage.name].items()}
-            planned.append(_planned(stage, files[stage.name], given, folder, settings, planned, shown))
+            planned.append(_planned(stage, files[stage.name], given, folder, settings, planned, options))
         runner = Runner(planned, folder, settings.name, seed, say, again=bool(start or only or force))
         chosen = planned[selected]
         if missing := [stage.name for stage in planned[: selected.start] if not runner.finished(stage)]:
             raise UserError(f"{missing[0]} has not been run in {folder.root}.", "Leave out --from and --only.")
         if dry_run:
-            say("\n".join(_plan(runner, chosen, effective(profile, values), data)))
+            say("\n".join(_plan(runner, chosen, effective(profile, values))))
             return folder
-        if lack := check_room(settings.name, folder.root, begun=folder.run_json.exists()):
-            say(f"warning: {lack}")
         runner.finish(chosen)
     if planned[-1] in chosen:
         say(closing(folder))
@@ -130,24 +126,14 @@ def effective(profile: str, values: Mapping[str, Mapping[str, Scalar]]) -> Profi
     return load_profile(profile, **{name: value for name, value in changed.items() if name})
 
 
-def check_room(profile: str, folder: Path, begun: bool) -> str:
-    """What the machine lacks of the needs of ``profile`` in profiles/cost.yaml; "" where it lacks nothing.
-
-    Raises :class:`UserError` where a run that has not ``begun`` would not fit on the disk of ``folder``.
-    """
+def _check_disk(profile: str, folder: Path) -> None:
+    """Raise :class:`UserError` where a whole run (profiles/cost.yaml) does not fit on the disk of ``folder``."""
     cost = doctor.load_cost(profile)
-    if cost is None:
-        return ""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free, memory = shutil.disk_usage(existing).free / GIB, float(hardware()["memory_gib"])
-    if free < cost.disk_gib and not begun:
-        raise UserError(
-            f"A run of profile {profile} takes {cost.disk_gib:g} GiB, and the disk of {folder} has {free:.1f} GiB"
-            " left.", "Make room, or give a folder on another disk with --run.",
-        )  # fmt: skip
-    if memory < cost.memory_gib * doctor.SLACK:  # part of a machine's memory never shows
-        return f"profile {profile} needs {cost.memory_gib:g} GiB of memory, this machine has {memory:g}"
-    return ""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / GIB
+    if cost and free < cost.disk_gib:
+        what = f"A run of profile {profile} takes {cost.disk_gib:g} GiB, and the disk of {folder} has {free:.1f} left."
+        raise UserError(what, "Make room, or give a folder on another disk with --run.")
 
 
 def depends_on(notebook: Path, given: Mapping[str, Scalar], profile: Profile, reports: bool = False) -> dict:
@@ -155,13 +141,12 @@ def depends_on(notebook: Path, given: Mapping[str, Scalar], profile: Profile, re
 
     The endpoint and the large model count where the stage ``reports``. Of files that are named the contents count.
     """
-    sources = (cell["source"] for cell in batch.cells(notebook) if cell["cell_type"] == "code")
     named = {name: from_root(value) for name, value in given.items() if isinstance(value, str) and value}
     named |= {"data.sft_file": Path(profile.data.sft_file or "")}
     omitted = {"data": {"sft_file"}} | ({} if reports else ONLY_LARGE)
     models = [profile.model.base, *([profile.model.large] if reports else [])]
     return {
-        "notebook": "\n".join(line for source in sources for line in source.splitlines() if line[:1] not in "%!"),
+        "notebook": "\n".join(cell["source"] for cell in batch.cells(notebook) if cell["cell_type"] == "code"),
         "parameters": {name: given[name] for name in given if name not in ("run", "data", "profile")},
         "files": {name: sha256(path) for name, path in named.items() if name not in OPTIONS and path.is_file()},
         "profile": profile.model_dump(exclude=omitted),
@@ -179,46 +164,32 @@ def weights_sha256(name: str) -> str:
 
 def _planned(
     stage: Stage, notebook: Path, given: Mapping[str, Scalar], folder: RunFolder, profile: Profile,
-    earlier: Iterable[Stage], shown: Mapping[str, object],
+    earlier: Iterable[Stage], options: Mapping[str, object],
 ) -> Stage:  # fmt: skip
     """``stage`` with all that the runner needs."""
-    copy, cost = folder.notebooks / notebook.name, doctor.load_cost(profile.name)
-    options = {"notebook": notebook, "copy": copy, "parameters": given} | shown
-    options["expected"] = cost.seconds.get(stage.name) if cost else None
-    outputs = (*(path.format(seed=given["seed"]) for path in stage.outputs), f"notebooks/{copy.name}")
-    after, values = tuple(one.name for one in earlier), depends_on(notebook, given, profile, stage.reports)
-    made = {"outputs": outputs, "work": batch.execute, "options": options, "after": after, "values": values}
-    return replace(stage, is_notebook=True, **made)
+    copy = folder.notebooks / notebook.name
+    return replace(
+        stage,
+        is_notebook=True,
+        outputs=(*(path.format(seed=given["seed"]) for path in stage.outputs), f"notebooks/{copy.name}"),
+        work=batch.execute,
+        options={"notebook": notebook, "copy": copy, "parameters": given, **options},
+        after=tuple(other.name for other in earlier),
+        values=depends_on(notebook, given, profile, stage.reports),
+    )
 
 
-def _plan(runner: Runner, chosen: Iterable[Stage], profile: Profile, data: str) -> Iterator[str]:
-    """The lines of a dry run: each stage and what it does, then memory."""
-    conversations, pairs, source = _counts(profile, data or str(runner.folder.data), runner.seed)
+def _plan(runner: Runner, chosen: Iterable[Stage], profile: Profile) -> Iterator[str]:
+    """The lines of a dry run: each stage and what it does by the profile's counts, then memory."""
     yield f"Profile {profile.name!r}: {profile.label}. Dry run: nothing is run, loaded or written."
-    yield f"Run folder {runner.folder.root}; counts from {source}."
-    does, changed = plan_lines(profile, conversations, pairs), ""  # the first stage that would run
+    yield f"Run folder {runner.folder.root}"
+    runs, work = False, plan_lines(profile)
     for stage in chosen:
-        skipped, seconds = runner.unchanged(stage), stage.options["expected"]
-        verdict = "unchanged, would be skipped" if skipped else "would run"
-        if skipped and changed:
-            verdict = f"would run where {changed} changes its outputs"
-        changed = changed or ("" if skipped else stage.name)
-        took = f"; took {clock(seconds)} where it was measured" if seconds else ""
-        yield f"[{stage.name}] {verdict}: {does.get(stage.name.split('_')[0], '')}{took}"
+        runs = runs or not runner.unchanged(stage)  # a stage that runs changes what later ones depend on
+        verdict = "would run" if runs else "unchanged, would be skipped"
+        yield f"[{stage.name}] {verdict}: {work.get(stage.name[:2], '')}"
     if lines := memory_lines(profile):
         yield from ("", *lines)
-
-
-def _counts(profile: Profile, data: str, seed: int) -> tuple[int, int, str]:
-    """Conversations, pairs (0 where not known), and where the numbers are from."""
-    if not Path(data).is_dir():
-        lacking = "its datasets are not drawn yet" if profile.toy else "no datasets are given"
-        return 0, 0, f"the profile, since {lacking}"
-    try:
-        conversations, pairs = make_conversations(profile, Path(data), seed), balanced_pairs(profile, Path(data), seed)
-    except UserError as error:
-        return 0, 0, f"the profile, since {error.what}"
-    return len(conversations), len(pairs), f"the datasets in {data}"
 
 
 def _choose(stages: tuple[Stage, ...], start: str, only: str) -> slice:
@@ -248,8 +219,8 @@ def _check_data(settings: Profile, data: str) -> None:
 def _fingerprint(data: Path) -> str:
     """Names and sizes of the files of the datasets below ``data``: contents would take minutes to read."""
     folders = [data / name for name in FOLDERS.values() if (data / name).is_dir()] or [data]
-    names = sorted(Path(parent, name) for folder in folders for parent, _, files in os.walk(folder) for name in files)
-    sizes = "".join(f"{path.relative_to(data).as_posix()}\0{path.stat().st_size}\n" for path in names)
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    sizes = "".join(f"{path.relative_to(data).as_posix()}\0{path.stat().st_size}\n" for path in files)
     return hashlib.sha256(sizes.encode(errors="surrogateescape")).hexdigest()
 
 

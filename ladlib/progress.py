@@ -26,14 +26,19 @@ class Progress:
             return
         self.told = elapsed
         fresh = done - self.begun
-        left = _clock(elapsed / fresh * (self.total - done)) if fresh else "?"
+        left = clock(elapsed / fresh * (self.total - done)) if fresh else "?"
         parts = [self.title, f"{self.unit} {done}/{self.total}", *([note] if note else []), f"about {left} left"]
         line = " · ".join(parts)
         end = "" if terminal and done < self.total else "\n"
         print(f"\r\x1b[K{line}" if terminal else line, end=end, flush=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """``0:41``, ``12:05`` or ``3:00:10``.
+
+    >>> clock(41.3), clock(3661)
+    ('0:41', '1:01:01')
+    """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

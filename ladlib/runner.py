@@ -3,7 +3,7 @@
 A stage has a key: the SHA-256 of what it depends on. It is skipped while its key is the recorded one and its outputs
 exist; one that was interrupted resumes where its key is the same, and starts from nothing otherwise. Parts of the key:
 the stage's own values, the code of the package, and the outputs of the stages before. Code that only reads what a run
-stored (floors 3 and 4) counts for a stage that reports. Versions of other packages do not count.
+stored, or puts things together, counts for a stage that reports. Versions of other packages do not count.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ from functools import lru_cache
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from statistics import fmean
 
 from ladlib import checksums
 from ladlib.machine import hardware
+from ladlib.progress import clock
 from ladlib.records import StageRecord
 from ladlib.runs import RunFolder, now, write_text
 
 PACKAGE = Path(__file__).parent
 NO_CODE = ("assets", "profiles", "notebooks")
-READING = (
-    "verify", "report", "doctor", "bench", "exercises", "batch", "runner", "pipeline", "study", "notebook", "cli",
-    "cli_data", "__init__", "__main__",
-)  # fmt: skip  # the modules of floors 3 and 4
+TOP_FLOOR = (
+    "report", "bands", "verify", "doctor", "bench", "exercises", "batch", "runner", "pipeline", "study", "notebook",
+    "cli", "cli_data", "__init__", "__main__",
+)  # fmt: skip  # imported by no module below: without effect on what a stage trains or answers
 
 
 class StageFailed(Exception):
@@ -49,7 +49,7 @@ class Stage:
     options: Mapping[str, object] = field(default_factory=dict)  # its arguments
     after: tuple[str, ...] = ()  # names of the stages whose outputs it needs
     values: object = None  # JSON: what it depends on beside code and the outputs of earlier stages
-    reports: bool = False  # the code of all floors counts
+    reports: bool = False  # the code of TOP_FLOOR counts
     is_notebook: bool = False
 
 
@@ -65,10 +65,9 @@ class Runner:
         jobs: int = 1, again: bool = False,
     ) -> None:  # fmt: skip
         self.stages, self.folder, self.profile, self.seed = tuple(stages), folder, profile, seed
-        self.say, self.jobs, self.again, self.begun = say, jobs, again, time.monotonic()
+        self.say, self.jobs, self.again, self.done = say, jobs, again, 0
         self.pending: list[Stage] = []
-        self.running: dict[Stage, tuple[BaseProcess, str, str, float]] = {}  # process, key, start as text and clock
-        self.seconds: dict[str, float] = {}  # of each stage that is done
+        self.running: dict[Stage, tuple[BaseProcess, str, float]] = {}  # process, its start as text and as clock
         self.failed: dict[str, str] = {}  # stage -> the failed stage that is to blame
         self._digests: dict[str, str] = {}
 
@@ -104,10 +103,6 @@ class Runner:
         parts = stage.values, code_sha256(stage.reports), {name: self._digest(name) for name in stage.after}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def log(self, stage: Stage) -> Path:
-        """Where a function prints to."""
-        return self.folder.root / "logs" / f"{stage.name}.txt"
-
     def _digest(self, name: str) -> str:
         """Of what a stage wrote but its executed notebook; of nothing where it has not run."""
         if name not in self._digests:
@@ -126,29 +121,29 @@ class Runner:
         elif len(self.running) < self.jobs and not busy & set(stage.after):
             self.pending.remove(stage)
             if record := self.unchanged(stage):
-                self.seconds[stage.name] = record.seconds
+                self.done += 1
                 self.say(f"[{stage.name}] unchanged, skipped (took {clock(record.seconds)})")
             else:
-                self._start(stage, self.key(stage))
+                self._start(stage)
 
-    def _start(self, stage: Stage, key: str) -> None:
-        started, begun = now(), time.monotonic()
-        self._prepare(stage, key)
+    def _start(self, stage: Stage) -> None:
+        begun = now(), time.monotonic()
+        self._prepare(stage)
         if stage.is_notebook:
             stage.work(**stage.options)
-            self._record(stage, key, started, begun)
-            self.say(f"[{stage.name}] done in {clock(self.seconds[stage.name])}")
+            self._record(stage, *begun)
             return
-        write_text(self.log(stage), "")
-        arguments = stage.work, dict(stage.options), self.log(stage), max(1, hardware()["cores"] // self.jobs)
+        log = self._log(stage)
+        write_text(log, "")
+        arguments = stage.work, dict(stage.options), log, max(1, hardware()["cores"] // self.jobs)
         process = multiprocessing.get_context("spawn").Process(target=perform, args=arguments, name=stage.name)
         process.start()
-        self.running[stage] = process, key, started, begun
+        self.running[stage] = process, *begun
         self.say(f"[{stage.name}] started")
 
-    def _prepare(self, stage: Stage, key: str) -> None:
+    def _prepare(self, stage: Stage) -> None:
         """Clear what another key made. What an interrupted run of the same key left is resumed."""
-        marker = self._marker(stage)
+        marker, key = self._marker(stage), self.key(stage)
         if self.again or not marker.is_file() or marker.read_text(encoding="utf-8") != key:
             for path in (self.folder.root / path for path in stage.outputs):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -157,43 +152,37 @@ class Runner:
         write_text(marker, key)
 
     def _end(self, stage: Stage) -> None:
-        process, *origin = self.running.pop(stage)
+        process, *begun = self.running.pop(stage)
         process.join()
         outputs = [self.folder.root / path for path in stage.outputs]
-        missing = [path.name for path in outputs if not path.exists()]
+        missing = ", ".join(path.name for path in outputs if not path.exists())
         if process.exitcode or missing:
             self.failed[stage.name] = stage.name
-            reason = self._reason(stage, process.exitcode) or f"it did not write {', '.join(missing)}"
-            self.say(f"[{stage.name}] failed: {reason} ({self.log(stage)})")
-            return
-        self._record(stage, *origin)
-        checksums.write(self.folder, *outputs)
-        self.say(f"[{stage.name}] done in {clock(self.seconds[stage.name])} · {self._progress()}")
+            reason = self._reason(stage, process.exitcode) if process.exitcode else f"it did not write {missing}"
+            self.say(f"[{stage.name}] failed: {reason} ({self._log(stage)})")
+        else:
+            checksums.write(self.folder, *outputs)
+            self._record(stage, *begun)
 
-    def _record(self, stage: Stage, key: str, started: str, begun: float) -> None:
-        self.seconds[stage.name] = seconds = round(time.monotonic() - begun, 2)
+    def _record(self, stage: Stage, started: str, begun: float) -> None:
+        seconds = round(time.monotonic() - begun, 2)
         outputs = tuple(path for path in stage.outputs if (self.folder.root / path).exists())
-        self.folder.add_stage(
-            StageRecord(name=stage.name, started=started, seconds=seconds, inputs_sha256=key, outputs=outputs)
-        )
+        fields = {"started": started, "seconds": seconds, "inputs_sha256": self.key(stage), "outputs": outputs}
+        self.folder.add_stage(StageRecord(name=stage.name, **fields))
         self._digests.pop(stage.name, None)
         self._marker(stage).unlink()
+        self.done += 1
+        self.say(f"[{stage.name}] done in {clock(seconds)} · {self.done} of {len(self.stages)} stages")
 
     def _reason(self, stage: Stage, code: int) -> str:
         if code < 0:
             return f"its process was ended by signal {-code}" + (", perhaps for want of memory" if code == -9 else "")
-        printed = self.log(stage).read_text(encoding="utf-8", errors="replace").split("\n")
-        return next((line for line in reversed(printed) if line.strip()), f"exit code {code}") if code else ""
+        printed = self._log(stage).read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line for line in reversed(printed) if line.strip()), f"exit code {code}")
 
-    def _progress(self) -> str:
-        """How far it is; what is left takes the mean of the stages with the same work, else of all."""
-        works = {stage.name: stage.work for stage in self.stages}
-        left = 0.0
-        for stage in (*self.pending, *self.running):
-            alike = [seconds for name, seconds in self.seconds.items() if works.get(name) is stage.work]
-            left += fmean(alike or self.seconds.values()) / self.jobs
-        elapsed = clock(time.monotonic() - self.begun)
-        return f"{len(self.seconds)} of {len(self.stages)} stages · {elapsed} elapsed · about {clock(left)} left"
+    def _log(self, stage: Stage) -> Path:
+        """Where a function prints to."""
+        return self.folder.root / "logs" / f"{stage.name}.txt"
 
     def _marker(self, stage: Stage) -> Path:
         """Holds the key of a stage from its start until it has finished."""
@@ -222,26 +211,13 @@ def digest(root: Path, paths: Iterable[Path]) -> str:
     files = {file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()}
     total = hashlib.sha256()
     for file in sorted(files):
-        total.update(f"{file.relative_to(root).as_posix()}\0".encode())
-        with file.open("rb") as opened:
-            total.update(hashlib.file_digest(opened, "sha256").digest())
+        total.update(f"{file.relative_to(root).as_posix()}\0{checksums.sha256(file)}".encode())
     return total.hexdigest()
 
 
 @lru_cache
 def code_sha256(reports: bool) -> str:
-    """Hash of the package's modules with the tables and templates beside them; without ``reports`` of floors 0 to 2."""
+    """Hash of the modules with the tables and templates beside them, of the top floor only if ``reports``."""
     parts = {path: path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.*")}
-    omitted = NO_CODE if reports else (*NO_CODE, *READING)
+    omitted = NO_CODE if reports else (*NO_CODE, *TOP_FLOOR)
     return digest(PACKAGE, [path for path, part in parts.items() if part not in omitted and path.suffix != ".pyc"])
-
-
-def clock(seconds: float) -> str:
-    """``0:41``, ``12:05`` or ``3:00:10``.
-
-    >>> clock(41.3), clock(3661)
-    ('0:41', '1:01:01')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -99,11 +99,11 @@ def test_prompts_have_the_text_tokens_that_were_counted_with_qwens_tokenizer(ima
         assert text == PROMPT_TEXT and image[name]["prompt_tokens"] <= prompt_tokens(load_profile(name))
 
 
-def test_stages_are_listed_with_the_profiles_counts_or_those_of_the_datasets():
+def test_stages_are_listed_with_the_profiles_counts():
     lines = plan_lines(PAPER)
     assert set(lines) == {stage.name.split("_")[0] for stage in STAGES}
     assert lines["02"] == "3000 conversations, 564 steps of 16"
-    assert plan_lines(PAPER, conversations=80, pairs=32)["03"].startswith("32 pairs, 4 steps of 128 completions")
+    assert lines["03"].startswith("1000 pairs, 124 steps of 128 completions")
     assert "3 models answer to 1568 pairs, at most 1121 + 512 tokens each" in lines["04"]
     assert "to 0 with a change" in plan_lines(PAPER.replace({"evaluate.variants": 0}))["04"]
     assert evaluated_images(PAPER.replace({"evaluate.limit": 2})) == 5 * 3 * 2

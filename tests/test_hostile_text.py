@@ -102,7 +102,7 @@ def test_a_notebook_shows_it_as_text(text):
 @each
 def test_a_cell_that_prints_it_is_shown_as_text(text):
     out = io.StringIO()
-    progress = Progress(Console(file=out, width=200), "03_grpo", 1, None, verbose=True)
+    progress = Progress(Console(file=out, width=200), "03_grpo", 1, verbose=True)
     progress.write(f"\x1b[32mfirst\x1b[0m\n{text[:1000]}\tend\n")
     assert out.getvalue().startswith("first\n") and not STEERING & {*out.getvalue()}
 

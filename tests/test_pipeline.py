@@ -51,12 +51,12 @@ def test_a_first_run_executes_all_stages_and_the_second_skips_all(project):
     assert ran(first) == ["01", "02", "03"]
     assert "[02_two] cell 4/4 · 0:0" in first
     record = RunFolder(project.root / "run").read()
-    assert [stage.outputs[0] for stage in record.stages] == ["one.txt", "two-0.txt", "three"]
-    assert all((project.root / "run" / "notebooks" / f"{stage.name}.ipynb").is_file() for stage in STAGES)
-    before = RunFolder(project.root / "run").run_json.read_bytes()
+    outputs = [("one.txt", "notebooks/01_one.ipynb"), ("two-0.txt", "notebooks/02_two.ipynb"),
+               ("three", "notebooks/03_three.ipynb")]  # fmt: skip
+    assert [stage.outputs for stage in record.stages] == outputs
     again = project()
     assert ran(again) == [] and again.count("unchanged, skipped") == 3 and "the comparison" in again
-    assert RunFolder(project.root / "run").run_json.read_bytes() == before
+    assert RunFolder(project.root / "run").read() == record
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,7 @@ def test_what_changed_or_is_asked_for_runs_again_and_nothing_else(quick, change,
 
 
 def test_a_dry_run_prints_what_would_run_and_writes_nothing(quick):
-    plan = quick(dry_run=True)
-    assert [line.split("]")[0][1:] for line in plan.splitlines() if "would run" in line] == [s.name for s in STAGES]
-    assert not (quick.root / "run").exists() and ran(plan) == []
+    assert quick(dry_run=True).count("] would run") == 3 and not (quick.root / "run").exists()
     quick()
     before = sorted(path.stat().st_mtime_ns for path in quick.root.rglob("*"))
     assert quick(dry_run=True).count("unchanged, would be skipped") == 3
@@ -90,15 +88,7 @@ def test_a_dry_run_prints_what_would_run_and_writes_nothing(quick):
     assert sorted(path.stat().st_mtime_ns for path in quick.root.rglob("*")) == before
     write_notebooks(quick.root / "books", two='Path(run, f"two-{seed}.txt").write_text("other")')
     plan = quick(dry_run=True)
-    assert "[01_one] unchanged" in plan and "[02_two] would run:" in plan
-    assert "[03_three] would run where 02_two changes its outputs" in plan
-
-
-def test_from_needs_the_stages_before_it(quick):
-    with pytest.raises(UserError, match="01_one has not been run"):
-        quick(start="03")
-    with pytest.raises(UserError, match="no stage '9'"):
-        quick(only="9")
+    assert "[01_one] unchanged" in plan and "[02_two] would run:" in plan and "[03_three] would run:" in plan
 
 
 def test_a_failing_cell_is_shown_on_one_screen_its_copy_is_kept_and_the_run_resumes_there(project):
@@ -124,21 +114,27 @@ def test_a_user_error_inside_a_notebook_stays_one_line(project):
 
 
 @pytest.mark.parametrize(
-    ("parameter", "told"),
+    ("options", "message"),
     [
-        ("setps=3", "Did you mean steps"),
-        ("steps=three", "not a whole number"),
-        ("steps=1.5", "not a whole number"),
-        ("steps=true", "not a whole number"),
-        ("rate=fast", "not a number"),
-        ("steps", "not of the form name=value"),
-        ("seed=1", "--seed instead"),
+        ({"parameters": ["setps=3"]}, "Did you mean steps"),
+        ({"parameters": ["steps=three"]}, "not a whole number"),
+        ({"parameters": ["steps=1.5"]}, "not a whole number"),
+        ({"parameters": ["steps=true"]}, "not a whole number"),
+        ({"parameters": ["rate=fast"]}, "not a number"),
+        ({"parameters": ["steps"]}, "not of the form name=value"),
+        ({"parameters": ["seed=1"]}, "--seed instead"),
+        ({"start": "03"}, "01_one has not been run"),
+        ({"only": "9"}, "no stage '9'"),
+        ({"data": "nowhere"}, "There is no folder"),
+        ({"data": "."}, "holds none of"),
+        ({"profile": "paper"}, "needs datasets"),
     ],
 )
-def test_a_wrong_parameter_is_refused_before_anything_runs(quick, parameter, told):
-    with pytest.raises(UserError, match=told):
-        quick(parameter)
-    assert not (quick.root / "run").exists()
+def test_what_cannot_run_is_refused_before_anything_runs(quick, monkeypatch, options, message):
+    monkeypatch.chdir(quick.root)
+    with pytest.raises(UserError, match=message):
+        quick(**options)
+    assert not (quick.root / "run" / "run.json").exists()
 
 
 def test_an_int_passes_for_a_float_and_stays_a_float(tmp_path):
@@ -149,9 +145,10 @@ def test_an_int_passes_for_a_float_and_stays_a_float(tmp_path):
 
 
 def test_a_parameters_cell_may_hold_literals_only(tmp_path):
-    write_notebook(tmp_path / "a.ipynb", "steps = 3 * 4")
-    with pytest.raises(UserError, match="steps = 3 "):
-        declared(tmp_path / "a.ipynb")
+    for line in ("steps = 3 * 4", "print(3)", "steps =", "run.steps = 3"):
+        write_notebook(tmp_path / "a.ipynb", line)
+        with pytest.raises(UserError, match="Only `name = literal`"):
+            declared(tmp_path / "a.ipynb")
 
 
 def test_a_folder_of_another_profile_or_seed_is_refused(quick):
@@ -160,16 +157,6 @@ def test_a_folder_of_another_profile_or_seed_is_refused(quick):
         quick(profile="toy")
     with pytest.raises(UserError, match="Give another folder with --run"):
         quick(seed=1)
-
-
-def test_data_must_be_a_folder_with_datasets(quick):
-    with pytest.raises(UserError, match="There is no folder"):
-        quick(data=str(quick.root / "nowhere"))
-    with pytest.raises(UserError, match="holds none of"):
-        quick(data=str(quick.root))
-    with pytest.raises(UserError, match="needs datasets"):
-        quick(profile="paper")
-    assert not (quick.root / "run").exists()
 
 
 def test_a_dataset_that_grew_runs_the_stages_again(quick):
@@ -182,22 +169,24 @@ def test_a_dataset_that_grew_runs_the_stages_again(quick):
     assert ran(quick(data=data))[0] == "01"
 
 
-def test_the_time_left_comes_from_what_a_cell_prints_and_from_what_a_stage_usually_takes():
-    progress = Progress(Console(file=io.StringIO()), "02_sft", 3, expected=600.0)
-    assert 590 < progress.seconds_left() <= 600
-    progress.started -= 595
+def test_the_running_cell_is_reported_with_the_last_count_that_it_printed():
+    out = io.StringIO()
+    progress = Progress(Console(file=out, width=200), "02_sft", 3)
     progress.start_cell({"cell_type": "code", "source": "train()"}, 0)
     progress.start_cell({"cell_type": "markdown", "source": "words"}, 1)
-    progress.cell_started -= 30
-    progress.write("sft · step 10/40 · 1:30 left")
-    assert progress.cell == 1 and 85 < progress.seconds_left() < 95
+    progress.write("sft · step 9/40 · about 1:40 left\nsft · step 10/40 · about 1:30 left\nnothing left\n")
+    progress.reported -= 60
+    progress.write("a warning\n")
+    first, second = out.getvalue().splitlines()
+    assert first.startswith("[02_sft] cell 1/3 · 0:0")
+    assert second.endswith(" · sft · step 10/40 · about 1:30 left") and "cell 1/3" in second
 
 
 def depends(notebook, changes=None, **parameters):
     return depends_on(notebook, parameters, load_profile("smoke", **changes or {}), reports=notebook.stem == "ask")
 
 
-def test_a_file_named_by_a_parameter_counts_with_its_contents(tmp_path):
+def test_files_that_are_named_count_with_their_contents_and_an_sft_file_not_with_its_place(tmp_path):
     write_notebook(tmp_path / "a.ipynb", HEAD, "1")
     stored, seen = tmp_path / "stored.jsonl", []
     for text in (None, "{}\n", "[]\n"):
@@ -205,10 +194,6 @@ def test_a_file_named_by_a_parameter_counts_with_its_contents(tmp_path):
             stored.write_text(text)
         seen.append(depends(tmp_path / "a.ipynb", large_replay=str(stored)))
     assert all(one != other for one, other in combinations(seen, 2))
-
-
-def test_an_sft_file_counts_with_its_contents_and_not_with_its_place(tmp_path):
-    write_notebook(tmp_path / "a.ipynb", HEAD, "1")
     seen = []
     for name, text in (("one", "same"), ("two", "same"), ("two", "other")):
         (tmp_path / name).write_text(text)
@@ -222,11 +207,6 @@ def test_who_answers_as_the_large_model_counts_for_the_stage_that_asks_it_and_tr
         write_notebook(tmp_path / f"{name}.ipynb", HEAD, "1")
     assert depends(tmp_path / "train.ipynb") == depends(tmp_path / "train.ipynb", changes)
     assert depends(tmp_path / "ask.ipynb") != depends(tmp_path / "ask.ipynb", changes)
-
-
-def test_every_module_whose_code_counts_for_reports_alone_is_there():
-    names = [name for name in runner.READING if not (runner.PACKAGE / f"{name}.py").is_file()]
-    assert [name for name in names if not (runner.PACKAGE / name / "__init__.py").is_file()] == []
 
 
 def test_the_code_of_reports_counts_for_the_stage_that_reports_alone(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from ladlib.data.check import check
 from ladlib.data.layout import published, published_categories
 from ladlib.errors import UserError
 
+WHOLE = "all images and their annotations as released."
 PUSHPINS = {248 + number: f"defect_{number}" for number in range(8)}
 
 
@@ -34,7 +35,7 @@ def of(findings, category, severity=None):
 
 def test_a_complete_category_is_ok_and_the_others_are_missing(whole_pushpins):
     findings = check(whole_pushpins, decode=True)
-    assert of(findings, "pushpins") == ["751 images and their annotations as released."]
+    assert of(findings, "pushpins") == [WHOLE]
     missing = {one.category for one in findings if one.message == "the category is missing."}
     assert missing == {"breakfast_box", "juice_bottle", "screw_bag", "splicing_connectors"}
 
@@ -98,7 +99,7 @@ def test_both_known_counts_of_splicing_connectors_are_accepted_and_no_mixture(tm
 
 def test_visa_is_checked_against_its_split_file(tmp_path):
     root = write_visa(tmp_path, "pcb4", labels=["scratch"] * 3)
-    assert of(check(tmp_path), "pcb4") == ["6 images and their annotations as released."]
+    assert of(check(tmp_path), "pcb4") == [WHOLE]
     remove("Data/Images/Normal/0000.JPG", "Data/Masks/Anomaly/002.png", "image_anno.csv")(root)
     assert of(check(tmp_path), "pcb4") == [
         "1 of 6 images are missing: pcb4/Data/Images/Normal/0000.JPG.",
@@ -116,6 +117,12 @@ def test_mmad_files_are_compared_with_the_released_ones_and_absent_datasets_are_
     assert absent == {"mvtec_ad", "visa", "mvtec_loco"}
     (tmp_path / "mmad" / "mmad.json").write_text("[]")
     assert "mmad.json" in of(check(tmp_path), "", "error")[0]
+
+
+def test_a_broken_split_file_is_one_finding(tmp_path):
+    write_visa(tmp_path, "pcb4")
+    (tmp_path / "split_csv" / "1cls.csv").write_text("object;split")
+    assert [finding.severity for finding in check(tmp_path)] == ["error"]
 
 
 def test_a_folder_with_nothing_to_recognise_is_an_error(tmp_path):

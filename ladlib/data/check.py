@@ -4,7 +4,7 @@
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,15 +12,17 @@ from ladlib.checksums import sha256
 from ladlib.data import layout, mmad
 from ladlib.data.download import read_sources
 from ladlib.data.images import open_image, read_size
-from ladlib.data.readers import READERS, UNKNOWN, read_split
+from ladlib.data.readers import READERS, UNKNOWN, VisaRow, read_split
 from ladlib.errors import UserError
 from ladlib.records import Record
 
 Severity = Literal["error", "warning", "ok"]  # unusable or incomplete; usable, not as published; as published
-Line = tuple[Severity, str, str]  # severity, message, hint
+Line = tuple[Severity, str, str, str]  # severity, category, message, hint
 
+KEYS = ("severity", "category", "message", "hint")
 MOST_NAMES = 20  # of files, in one message
 ENDS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # the last bytes of a PNG and of a JPEG file
+TOY = "these are synthetic toy datasets: in their layouts as published, and smaller on purpose."
 
 
 class Finding(Record):
@@ -30,7 +32,7 @@ class Finding(Record):
     dataset: str
     category: str  # "" for the dataset as a whole
     message: str
-    hint: str = ""
+    hint: str
 
 
 def check(root: Path | str, decode: bool = False) -> list[Finding]:
@@ -47,97 +49,76 @@ def check(root: Path | str, decode: bool = False) -> list[Finding]:
     if not folders:
         names = ", ".join(layout.FOLDERS.values())
         raise UserError(f"{root} holds none of {names}.", "Give the folder that holds them, or one of them.")
-    checks: list[tuple[str, str, Iterable[Line]]] = []  # dataset, category
+    findings = []
     if any((folder / layout.TOY_MARKER).is_file() for folder in (root, root.parent)):
-        message = "these are synthetic toy datasets: in their layouts as published, and smaller on purpose."
-        checks.append(("toy", "", [("warning", message, "Every difference from the published ones is in --json.")]))
-    for name, folder in folders.items():
-        if name == "mmad":
-            checks.append((name, "", _check_mmad(folder / "mmad.json", mmad.read_questions)))
-            checks.append((name, "", _check_mmad(folder / "domain_knowledge.json", mmad.read_knowledge)))
-        else:
-            present = {path.name for path in layout.category_folders(folder)}
-            for category in sorted({*layout.published_categories(name), *present}):
-                checks.append((name, category, _check_category(name, folder, category, decode)))
-    for name in [name for name in layout.FOLDERS if inside and name not in inside]:
-        checks.append((name, "", [("warning", "the dataset is missing.", "Copy it, or run ladlib data download.")]))
+        hint = "Every difference from the published ones is in --json."
+        findings.append(Finding(severity="warning", dataset="toy", category="", message=TOY, hint=hint))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the readers: what they warn of is a finding
-        return [
-            Finding(severity=severity, dataset=dataset, category=category, message=message, hint=hint)
-            for dataset, category, lines in checks
-            for severity, message, hint in _with_error(lines)
-        ]
+        for dataset, folder in folders.items():
+            lines = _mmad_lines(folder) if dataset == "mmad" else _dataset_lines(dataset, folder, decode)
+            findings += [Finding(dataset=dataset, **dict(zip(KEYS, line, strict=True))) for line in lines]
+    for dataset in layout.FOLDERS:
+        if inside and dataset not in inside:
+            line = {"message": "the dataset is missing.", "hint": "Copy it, or run ladlib data download."}
+            findings.append(Finding(severity="warning", dataset=dataset, category="", **line))
+    return findings
 
 
-def _with_error(lines: Iterable[Line]) -> Iterator[Line]:
-    """``lines``, and the :class:`UserError` that ends them as their last."""
+def _dataset_lines(dataset: str, folder: Path, decode: bool) -> Iterator[Line]:
     try:
-        yield from lines
+        rows = read_split(folder / "split_csv" / "1cls.csv") if dataset == "visa" else []
     except UserError as error:
-        yield "error", error.what, error.hint
+        yield "error", "", error.what, error.hint
+        return
+    published = layout.published_categories(dataset)
+    present = {path.name for path in layout.category_folders(folder)}
+    for category in sorted({*published, *present}):
+        if category not in published:
+            yield "warning", category, f"is no category of {dataset}.", "Rename or remove the folder."
+        elif category not in present:
+            yield "error", category, "the category is missing.", f"Copy it to {folder / category}."
+        else:
+            yield from _category_lines(dataset, folder, category, rows, decode)
 
 
-def _check_category(dataset: str, folder: Path, category: str, decode: bool) -> Iterator[Line]:
-    if category not in layout.published_categories(dataset):
-        yield "warning", f"is no category of {dataset}.", "Rename or remove the folder."
-        return
-    if not (folder / category).is_dir():
-        yield "error", "the category is missing.", f"Copy it to {folder / category}."
-        return
+def _category_lines(dataset: str, folder: Path, category: str, rows: Sequence[VisaRow], decode: bool) -> list[Line]:
+    lines = []
+    try:
+        for severity, what, names in _problems(dataset, folder, category, rows, decode):
+            if names:
+                more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+                message = f"{len(names)} {what}: {', '.join(sorted(names)[:MOST_NAMES])}{more}."
+                lines.append((severity, category, message, "Copy the dataset again."))
+    except UserError as error:
+        lines.append(("error", category, error.what, error.hint))
+    return lines or [("ok", category, "all images and their annotations as released.", "")]
+
+
+def _problems(
+    dataset: str, folder: Path, category: str, rows: Sequence[VisaRow], decode: bool
+) -> Iterator[tuple[Severity, str, Collection[str]]]:
+    """Each possible problem with the names of the files that have it."""
     names = {image.relative_to(folder).as_posix() for image in layout.category_images(folder / category)}
-    expected = _expected(dataset, folder, category, names)
-    problems: list[tuple[Severity, str, Iterable[str]]] = [
-        ("error", f"of {len(expected)} images are missing", expected - names),
-        ("warning", "images were not published", names - expected),
-        ("error", "images do not open", [name for name in names if not _opens(folder / name, decode)]),
-    ]
-    yield from _listed(problems)
+    expected = {row.image for row in rows if row.object == category}
+    if dataset != "visa":
+        article, release = (_published_images(dataset, category, edition) for edition in (-1, 0))
+        expected = article if names == article else release
+    yield "error", f"of {len(expected)} images are missing", expected - names
+    yield "warning", "images were not published", names - expected
+    yield "error", "images do not open", [name for name in names if not _opens(folder / name, decode)]
     samples = [sample for sample in READERS[dataset](folder, [folder / category]) if sample.anomaly != "good"]
-    sizes = [
-        (mask, read_size(folder / mask), read_size(folder / sample.image))
-        for sample in samples
-        for mask in sample.masks
-    ]
-    annotations: list[tuple[Severity, str, Iterable[str]]] = [
-        ("error", "images have no masks", [sample.image for sample in samples if not sample.masks]),
-        (
-            "warning",
-            "images have unknown defects",
-            [one.image for one in samples if one.masks and one.defect == UNKNOWN],
-        ),
-        (
-            "error",
-            "masks are of another size than their images",
-            [mask for mask, size, right in sizes if size != right],
-        ),
-    ]
-    yield from _listed(annotations)
-    if not any(names for _, _, names in problems + annotations):
-        yield "ok", f"{len(expected)} images and their annotations as released.", ""
+    yield "error", "images have no masks", [sample.image for sample in samples if not sample.masks]
+    unknown = [sample.image for sample in samples if sample.masks and sample.defect == UNKNOWN]
+    yield "warning", "images have unknown defects", unknown
+    pairs = [(mask, sample.image) for sample in samples for mask in sample.masks]
+    unequal = [mask for mask, image in pairs if read_size(folder / mask) != read_size(folder / image)]
+    yield "error", "masks are of another size than their images", unequal
 
 
-def _expected(dataset: str, folder: Path, category: str, present: set[str]) -> set[str]:
-    """The image names of the release, or the journal article's where ``present`` is exactly those."""
-    if dataset == "visa":  # has a table of its images
-        return {row.image for row in read_split(folder / "split_csv" / "1cls.csv") if row.object == category}
-    article, release = (
-        {
-            name
-            for key, names in layout.published_images(dataset, edition).items()
-            if key[0] == category
-            for name in names
-        }
-        for edition in (-1, 0)
-    )
-    return article if present == article else release
-
-
-def _listed(problems: Iterable[tuple[Severity, str, Iterable[str]]]) -> Iterator[Line]:
-    for severity, what, names in problems:
-        if names := sorted(names):
-            more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-            yield severity, f"{len(names)} {what}: {', '.join(names[:MOST_NAMES])}{more}.", "Copy the dataset again."
+def _published_images(dataset: str, category: str, edition: int) -> set[str]:
+    by_key = layout.published_images(dataset, edition)
+    return {name for key, names in by_key.items() if key[0] == category for name in names}
 
 
 def _opens(path: Path, decode: bool) -> bool:
@@ -151,9 +132,14 @@ def _opens(path: Path, decode: bool) -> bool:
     return True
 
 
-def _check_mmad(file: Path, read: Callable[[Path], object]) -> Iterator[Line]:
-    read(file.parent)
-    if sha256(file) in {source["sha256"] for source in read_sources()["mmad"]["files"]}:
-        yield "ok", f"{file.name} is the released file.", ""
-    else:
-        yield "warning", f"{file.name} is not the released file.", "Compare it with the release."
+def _mmad_lines(folder: Path) -> Iterator[Line]:
+    released = {source["sha256"] for source in read_sources()["mmad"]["files"]}
+    for name, read in (("mmad.json", mmad.read_questions), ("domain_knowledge.json", mmad.read_knowledge)):
+        try:
+            read(folder)
+            if sha256(folder / name) in released:
+                yield "ok", "", f"{name} is the released file.", ""
+            else:
+                yield "warning", "", f"{name} is not the released file.", "Compare it with the release."
+        except UserError as error:
+            yield "error", "", error.what, error.hint

@@ -155,10 +155,12 @@ def doctor(profile: Profile = "toy", data: Data = "", as_json: Json = False) -> 
 
     diagnosis = examine(profile, data)
     if as_json:
-        print_json(diagnosis.model_dump() | {"can_run": diagnosis.can_run})
+        print_json(asdict(diagnosis) | {"can_run": diagnosis.can_run})
     else:
         lines = (f"{check.verdict:<7} {check.subject}: {check.found}" for check in diagnosis.checks)
-        typer.echo("\n".join([*lines, *diagnosis.plan, "", diagnosis.summary]))
+        verb = "can" if diagnosis.can_run else "cannot"
+        summary = f"This machine {verb} run profile {diagnosis.profile!r}. {diagnosis.expected}"
+        typer.echo("\n".join([*lines, *diagnosis.plan, "", summary]))
     raise typer.Exit(0 if diagnosis.can_run else 1)
 
 

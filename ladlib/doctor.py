@@ -1,10 +1,30 @@
-"""What a profile needs, compared with what this machine has."""
+"""What a profile needs, compared with what this machine has.
 
+    examine("toy").can_run
+    gpu_memory(load_profile("paper"), devices=8, sharded=True)    # GiB by term
+
+GPU memory is one sum of what training holds, from the profile and the model's sizes, for the longest images and
+completions, under bfloat16 autocast with recomputed activations. It counts sampling and training as if both came at
+once, so a run needs somewhat less. Calculated, not measured on a GPU; checked on a CPU (tests/test_doctor.py).
+
+- *weights* 4 bytes per parameter (2 where only adapters are trained, in float32), and autocast's bfloat16 copy of what
+  is trained; *gradients* 4 and *Adam* 8 per trained parameter; *reference*, a second model, where GRPO has a KL term
+  and no adapters;
+- *activations*: per token the inputs of all layers, and ``ACTIVATION`` bytes per hidden unit for the layer that is
+  recomputed: 38 of the attention, and 12 per inner unit, of which a Qwen2.5-VL-3B has 5.4;
+- *images*: the patches in float32, of all completions of a step; *cache*: their keys and values in all layers;
+- *logits*: TRL's head in tiles with a float32 gradient of the embedding, and while sampling five float32 vectors over
+  the vocabulary per completion.
+"""
+
+import math
 import os
 import platform
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib import metadata, resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,64 +35,67 @@ import yaml
 from ladlib.config import Profile, load_profile
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
-from ladlib.families import revision_of
+from ladlib.families import LARGE, Sizes, sizes_of
 from ladlib.machine import hardware
-from ladlib.memory import CALCULATED, DEVICES, GIB, SHARDING, is_calculated, largest, memory_lines
 from ladlib.records import Record
 from ladlib.sft_data import read_sft_file
 
+GIB = 2**30
 SLACK = 0.9  # a machine sold with 24 GB shows somewhat less than 24 GiB
+FLOAT32, BFLOAT16 = 4, 2  # bytes
+ACTIVATION = 100  # bytes per token and hidden unit of one recomputed layer
+CONTEXT = GIB  # CUDA's context and workspaces
+GAPS = 0.05  # of the sum: torch's allocator rounds up and leaves gaps
+TILE = 4096 * 32_768  # tokens x words of TRL's head (trl/kernels/chunked_logprob.py)
+PROMPT_TEXT = 97  # tokens of the task's prompt beside its images (tests/prompt_tokens.json)
+SFT_TEXT = 220  # a question with four options, and a caption of at most 60 words
+LESS = "Lower max_pixels, micro_batch_size, prompts_per_step or group_size, grpo.beta 0 and LoRA need less."
+TOKEN_PIXELS, PATCHES = 28 * 28, 4  # of an image token
 
-Verdict = Literal["ok", "note", "missing"]
 
-
-class Check(Record):
+@dataclass(frozen=True)
+class Check:
     """One line: ``missing`` keeps the profile from running, ``note`` does not."""
 
-    verdict: Verdict
+    verdict: Literal["ok", "note", "missing"]
     subject: str
     found: str
 
 
-class Cost(Record):
-    """An entry of profiles/cost.yaml; None where nothing was measured."""
-
-    memory_gib: float
-    disk_gib: float
-    basis: str
-    measured_on: str | None = None
-    peak_memory_gib: float | None = None
-    seconds: dict[str, float] = {}  # by stage
-
-
-class Diagnosis(Record):
+@dataclass(frozen=True)
+class Diagnosis:
     """All checks of one profile on this machine."""
 
     profile: str
     checks: tuple[Check, ...]
-    plan: tuple[str, ...] = ()  # memory, where it is calculated
+    plan: tuple[str, ...]  # memory, where it is calculated
     expected: str
 
     @property
     def can_run(self) -> bool:
         return all(check.verdict != "missing" for check in self.checks)
 
-    @property
-    def summary(self) -> str:
-        return f"This machine {'can' if self.can_run else 'cannot'} run profile {self.profile!r}. {self.expected}"
+
+class Cost(Record):
+    """An entry of profiles/cost.yaml."""
+
+    memory_gib: float
+    disk_gib: float
+    basis: str
+    seconds: dict[str, float] = {}  # by stage, where they were measured
 
 
 def examine(name: str, data: str = "") -> Diagnosis:
     """The profile ``name`` with the datasets in ``data``, checked on this machine; loads torch, no model."""
     profile = load_profile(name)
-    cost, gpus = load_cost(profile.name), find_gpus()
-    lines = [
-        *_software(profile), *_machine(cost), *_gpu(profile, gpus), *_weights(profile), *_datasets(profile, data),
-        *_sft_file(profile),
-    ]  # fmt: skip
-    checks = tuple(Check(verdict=verdict, subject=subject, found=found) for verdict, subject, found in lines)
-    plan = tuple(memory_lines(profile, sorted({1, len(gpus)}) if gpus else DEVICES))
-    return Diagnosis(profile=profile.name, checks=checks, plan=("", *plan) if plan else (), expected=_expected(cost))
+    cost = load_cost(profile.name)
+    checks = [*_machine(cost), *_software(profile), *_gpu(profile, find_gpus()), *_files(profile, data)]
+    if cost is None:
+        expected = "What it takes was not measured for a profile of your own."
+    else:
+        time = f"{sum(cost.seconds.values()) / 60:.0f} minutes" if cost.seconds else "not measured"
+        expected = f"Time: {time}. Memory and disk: {cost.basis}."
+    return Diagnosis(profile.name, tuple(checks), tuple(memory_lines(profile)), expected)
 
 
 def load_cost(profile: str) -> Cost | None:
@@ -84,8 +107,6 @@ def load_cost(profile: str) -> Cost | None:
 
 def find_gpus() -> list[tuple[str, float]]:
     """(name, GiB) of each GPU that torch can use."""
-    if find_spec("torch") is None:
-        return []
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -93,102 +114,181 @@ def find_gpus() -> list[tuple[str, float]]:
     return [(device.name, device.total_memory / GIB) for device in devices]
 
 
-def _software(profile: Profile) -> Iterator[tuple[Verdict, str, str]]:
-    enough = sys.version_info >= (3, 11)
-    version = f"{platform.python_version()} at {sys.executable}"
-    yield ("ok", "Python", version) if enough else ("missing", "Python", f"{version}; 3.11 or newer is needed")
-    if find_spec("torch") is None:
-        yield "missing", "torch", "not installed; run `make env`"
-    else:
-        import torch  # takes seconds: only this command wants to know the build
-
-        build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for CPU only"
-        versions = f"transformers {metadata.version('transformers')}, trl {metadata.version('trl')}"
-        yield "ok", "torch", f"{torch.__version__}, {build}; {versions}"
-    if profile.grpo.engine != "transformers" and find_spec("vllm") is None:
-        yield "missing", "vLLM", f"none in this environment, and grpo.engine is {profile.grpo.engine}"
-
-
-def _machine(cost: Cost | None) -> Iterator[tuple[Verdict, str, str]]:
+def _machine(cost: Cost | None) -> Iterator[Check]:
     machine, threads = hardware(), os.environ.get("OMP_NUM_THREADS")
-    yield "ok", "cores", f"{machine['cores']}, {f'OMP_NUM_THREADS={threads}' if threads else 'all of them used'}"
-    free = shutil.disk_usage(Path.cwd()).free / GIB
-    memory, disk = (cost.memory_gib, cost.disk_gib) if cost else (0, 0)
-    for subject, size, needed, slack in (
-        ("memory", float(machine["memory_gib"]), memory, SLACK), ("free disk here", free, disk, 1),
-    ):  # fmt: skip
-        text = f"{size:.1f} GiB" + (f", needed {needed:g} GiB" if needed else "")
-        yield "ok" if size >= needed * slack else "missing", subject, text
+    yield Check("ok", "cores", f"{machine['cores']}, {f'OMP_NUM_THREADS={threads}' if threads else 'all of them used'}")
+    for subject, size, needed in (
+        ("memory", float(machine["memory_gib"]), cost.memory_gib if cost else 0),
+        ("free disk here", shutil.disk_usage(Path.cwd()).free / GIB, cost.disk_gib if cost else 0),
+    ):
+        text = f"{size:.1f} GiB, needed {needed:g} GiB"
+        yield Check("ok" if size >= needed * SLACK else "missing", subject, text)
 
 
-def _gpu(profile: Profile, gpus: Sequence[tuple[str, float]]) -> Iterator[tuple[Verdict, str, str]]:
+def _software(profile: Profile) -> Iterator[Check]:
+    import torch
+
+    build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for CPU only"
+    versions = f"transformers {metadata.version('transformers')}, trl {metadata.version('trl')}"
+    yield Check("ok", "Python", f"{platform.python_version()} at {sys.executable}")
+    yield Check("ok", "torch", f"{torch.__version__}, {build}; {versions}")
+    if profile.grpo.engine != "transformers" and find_spec("vllm") is None:
+        yield Check("missing", "vLLM", f"none in this environment, and grpo.engine is {profile.grpo.engine}")
+
+
+def _gpu(profile: Profile, gpus: Sequence[tuple[str, float]]) -> Iterator[Check]:
     names = ", ".join(f"{name} with {size:.1f} GiB" for name, size in gpus) or "none that torch can use"
     try:
         if not is_calculated(profile):
-            yield "ok", "GPU", f"{names if gpus else 'none'}, and none needed"
+            yield Check("ok", "GPU", f"{names}; none needed")
             return
     except UserError as error:
-        yield "note", "GPU", f"{names}; what is needed is not known: {error.what}"
+        yield Check("note", "GPU", f"{names}; what is needed is not known: {error.what}")
         return
     count, sizes = profile.parallel.processes or max(1, len(gpus)), sorted((size for _, size in gpus), reverse=True)
     sharded = count > 1 and profile.parallel.method != "ddp"
-    needed = largest(profile, count, sharded)
-    text = f"{count} with {needed:.1f} GiB each are needed, the model {SHARDING[sharded]}"
+    needed = gpu_memory(profile, count, sharded)["total"]
     fits = len(sizes) >= count and needed <= sizes[count - 1]
-    text = f"{names}; {text if count > 1 else f'one with {needed:.1f} GiB is needed'} ({CALCULATED})"
-    yield "ok" if fits else "missing", "GPU", text
+    text = f"{count} with {needed:.1f} GiB needed (calculated, not measured)"
+    yield Check("ok" if fits else "missing", "GPU", f"{names}; {text}")
     if len(gpus) > 1 and profile.parallel.processes == 1:
         hint = "this profile trains on one and refuses to see more; set CUDA_VISIBLE_DEVICES=0, or parallel.processes"
-        yield "note", "several GPUs", hint
+        yield Check("note", "several GPUs", hint)
 
 
-def _weights(profile: Profile) -> Iterator[tuple[Verdict, str, str]]:
-    base, large = profile.model.base, profile.model.large
-    if _is_shipped(base):
-        yield "ok", "base model", f"{base}, shipped with ladlib"
-    elif Path(base).is_dir():
-        yield "ok", "base model", f"the folder {base}"
-    elif "/" not in base:
-        yield "missing", "base model", f"{base} is not shipped with this installation"
-    else:
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = isinstance(try_to_load_from_cache(base, "config.json", revision=revision_of(base)), str)
-        where = "in the local cache" if cached else "not in the local cache; it is downloaded on first use"
-        yield "ok" if cached else "note", "base model", f"{base}, {where}"
-    if profile.evaluate.large and not (_is_shipped(large) or Path(large).is_dir()):
-        yield "missing", "large model", f"{large} is not shipped with this installation"
-
-
-def _is_shipped(model: str) -> bool:
-    return (resources.files("ladlib") / "assets" / model / "config.json").is_file()
-
-
-def _datasets(profile: Profile, data: str) -> Iterator[tuple[Verdict, str, str]]:
+def _files(profile: Profile, data: str) -> Iterator[Check]:
+    """Models and datasets."""
+    large = {"large model": profile.model.large} if profile.evaluate.large else {}
+    for subject, model in ({"base model": profile.model.base} | large).items():
+        if Path(model).is_dir() or (resources.files("ladlib") / "assets" / model / "config.json").is_file():
+            yield Check("ok", subject, model)
+        elif "/" in model:
+            yield Check("note", subject, f"{model}, downloaded on first use unless it is in the cache")
+        else:
+            yield Check("missing", subject, f"{model} is not shipped with this installation")
     if profile.toy and not data:
-        yield "ok", "datasets", "drawn by the first notebook"
+        yield Check("ok", "datasets", "drawn by the first notebook")
     elif not data:
-        yield "missing", "datasets", "none given; name their folder with --data"
-    for dataset in ("mvtec_loco", "mvtec_ad", "visa", "mmad") if data else ():
+        yield Check("missing", "datasets", "none given; name their folder with --data")
+    checks = {name: partial(find_dataset, Path(data), name) for name in ("mvtec_loco", "mvtec_ad", "visa", "mmad")}
+    checks = checks if data else {}
+    if profile.data.sft_file:
+        checks["SFT file"] = partial(read_sft_file, Path(profile.data.sft_file))
+    for subject, read in checks.items():
         try:
-            yield "ok", dataset, str(find_dataset(Path(data), dataset))
+            found = read()
+            yield Check("ok", subject, f"{len(found)} conversations" if isinstance(found, list) else str(found))
         except UserError as error:
-            yield "missing", dataset, str(error)
+            yield Check("missing", subject, str(error))
 
 
-def _sft_file(profile: Profile) -> Iterator[tuple[Verdict, str, str]]:
-    """The file of stage 1, where the profile names one."""
-    if file := profile.data.sft_file:
-        try:
-            yield "ok", "SFT file", f"{file}, {len(read_sft_file(Path(file)))} conversations"
-        except UserError as error:
-            yield "missing", "SFT file", str(error)
+# What a run does
 
 
-def _expected(cost: Cost | None) -> str:
-    if cost is None:
-        return "Memory and time: not measured for a profile of your own."
-    peak = f"{cost.peak_memory_gib:g} GiB at most" if cost.peak_memory_gib else "not measured"
-    time = f"{sum(cost.seconds.values()) / 60:.0f} minutes" if cost.seconds else "not measured"
-    where = f" (measured on {cost.measured_on})" if cost.measured_on else f" (needs: {cost.basis})"
-    return f"Memory: {peak}. Time: {time}{where}."
+def plan_lines(profile: Profile) -> dict[str, str]:
+    """What stages do, by the number of the notebook, with the profile's counts."""
+    grpo, limit = profile.grpo, profile.evaluate.limit
+    conversations, pairs = profile.data.sft_samples, profile.data.grpo_pairs
+    tokens = f"at most {prompt_tokens(profile)} + {profile.model.max_new_tokens} tokens each"
+    completions = grpo.prompts_per_step * grpo.group_size
+    asked = f"{limit} test pairs of each category and kind" if limit else "all test pairs"
+    return {
+        "02": f"{conversations} conversations, {sft_steps(profile, conversations)} steps of {profile.sft.batch_size}",
+        "03": f"{pairs} pairs, {grpo_steps(profile, pairs)} steps of {completions} completions, {tokens}",
+        "04": f"three models answer to {asked}, {tokens}",
+    }
+
+
+def sft_steps(profile: Profile, conversations: int) -> int:
+    """Optimizer steps of stage 1; an epoch ends with a smaller step."""
+    sft = profile.sft
+    batches = math.ceil(conversations / sft.micro_batch_size)
+    return sft.steps or math.ceil(sft.epochs * math.ceil(batches / (sft.batch_size // sft.micro_batch_size)))
+
+
+def grpo_steps(profile: Profile, pairs: int) -> int:
+    """Optimizer steps of stage 2. TRL drops an epoch's incomplete step."""
+    return profile.grpo.steps or math.ceil(profile.grpo.epochs * (pairs // profile.grpo.prompts_per_step))
+
+
+def prompt_tokens(profile: Profile) -> int:
+    """Tokens of the task's prompt with two images of the largest size."""
+    return 2 * (profile.data.max_pixels // TOKEN_PIXELS) + PROMPT_TEXT
+
+
+# Memory
+
+
+def is_calculated(profile: Profile) -> bool:
+    """Whether the sum holds: bfloat16 arithmetic and a model whose activations are recomputed.
+
+    Raises :class:`UserError` where the base model's sizes are not known.
+    """
+    return profile.model.dtype == "bfloat16" and sizes_of(profile.model.base).parameters > LARGE
+
+
+def memory_lines(profile: Profile) -> list[str]:
+    """GiB on each of 1, 4 and 8 GPUs by term, as a table; [] where it is not calculated."""
+    try:
+        if not is_calculated(profile):
+            return []
+    except UserError as error:
+        return [f"Memory: not known. {error}"]
+    import pandas as pd
+
+    counts = [count for count in (1, 4, 8) if profile.grpo.prompts_per_step % count == 0]
+    columns = {f"{count} GPU{'s' if count > 1 else ''}": gpu_memory(profile, count) for count in counts}
+    columns |= {f"{count} GPUs, divided": gpu_memory(profile, count, sharded=True) for count in counts if count > 1}
+    table = pd.DataFrame(columns)
+    lines = table[table.any(axis=1)].map("{:.1f}".format).to_string().splitlines()
+    return ["", "Memory on each GPU in GiB, calculated, not measured:", *lines, LESS]
+
+
+def gpu_memory(profile: Profile, devices: int = 1, sharded: bool = False) -> dict[str, float]:
+    """GiB by term and in total (``"total"``) on one of ``devices`` GPUs, which may each hold all or share the model.
+
+    Raises :class:`UserError` where the base model's sizes are not known.
+    """
+    sizes, grpo, is_lora = sizes_of(profile.model.base), profile.grpo, profile.model.lora_rank > 0
+    rows = grpo.prompts_per_step * grpo.group_size // devices
+    prompt, number = prompt_tokens(profile), BFLOAT16 if is_lora else FLOAT32  # bytes of a number between layers
+    longest = prompt + profile.model.max_new_tokens
+    tokens = max(grpo.micro_batch_size * longest, profile.sft.micro_batch_size * (prompt - PROMPT_TEXT + SFT_TEXT))
+    kept = number * sizes.layers * sizes.hidden
+    if is_lora or not profile.model.freeze_vision:  # the vision tower has a backward pass, too
+        kept += BFLOAT16 * sizes.vision_layers * sizes.vision_hidden * PATCHES
+    head = 0 if is_lora else FLOAT32 * sizes.vocabulary * sizes.hidden
+    terms = _states(profile, sizes, devices, sharded) | {
+        "activations": tokens * (kept + ACTIVATION * sizes.hidden),
+        "cache": rows * longest * sizes.layers * 2 * sizes.key_value_width * number,
+        "logits": BFLOAT16 * TILE + head + 5 * FLOAT32 * sizes.vocabulary * rows,
+        "images": rows * (prompt - PROMPT_TEXT) * PATCHES * sizes.patch_values * FLOAT32,
+    }
+    terms["context, gaps"] = CONTEXT + GAPS * sum(terms.values())
+    terms["total"] = sum(terms.values())
+    return {name: size / GIB for name, size in terms.items()}
+
+
+def _states(profile: Profile, sizes: Sizes, devices: int, sharded: bool) -> dict[str, float]:
+    """What lasts from step to step."""
+    is_lora, trained = profile.model.lora_rank > 0, trained_parameters(profile, sizes)
+    states = {
+        "weights": BFLOAT16 * sizes.parameters + FLOAT32 * trained if is_lora else FLOAT32 * sizes.parameters,
+        "gradients": FLOAT32 * trained,
+        "Adam": 2 * FLOAT32 * trained,
+        "reference": FLOAT32 * sizes.parameters if profile.grpo.beta and not is_lora else 0,
+    }
+    if sharded:
+        states = {name: size / devices for name, size in states.items()}
+        states["weights"] += BFLOAT16 * sizes.parameters  # gathered to sample
+        return states
+    states["weights"] += BFLOAT16 * trained
+    states["gradients"] *= 2 if devices > 1 else 1  # DistributedDataParallel's copy
+    return states
+
+
+def trained_parameters(profile: Profile, sizes: Sizes) -> int:
+    """How many parameters are trained."""
+    if profile.model.lora_rank:
+        return sizes.adapters(profile.model.lora_rank)
+    return sizes.language if profile.model.freeze_vision else sizes.parameters

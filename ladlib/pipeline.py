@@ -22,7 +22,6 @@ from ladlib.checksums import sha256
 from ladlib.config import PROFILES, Profile, load_profile
 from ladlib.data.layout import FOLDERS, is_dataset
 from ladlib.errors import UserError
-from ladlib.memory import GIB, memory_lines, plan_lines
 from ladlib.notebook import UNSET
 from ladlib.runner import PACKAGE, Runner, Stage, digest
 from ladlib.runs import RUNS, RunFolder, check_seed, find_root, from_root, locked
@@ -130,7 +129,7 @@ def _check_disk(profile: str, folder: Path) -> None:
     """Raise :class:`UserError` where a whole run (profiles/cost.yaml) does not fit on the disk of ``folder``."""
     cost = doctor.load_cost(profile)
     existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free / GIB
+    free = shutil.disk_usage(existing).free / doctor.GIB
     if cost and free < cost.disk_gib:
         what = f"A run of profile {profile} takes {cost.disk_gib:g} GiB, and the disk of {folder} has {free:.1f} left."
         raise UserError(what, "Make room, or give a folder on another disk with --run.")
@@ -183,13 +182,12 @@ def _plan(runner: Runner, chosen: Iterable[Stage], profile: Profile) -> Iterator
     """The lines of a dry run: each stage and what it does by the profile's counts, then memory."""
     yield f"Profile {profile.name!r}: {profile.label}. Dry run: nothing is run, loaded or written."
     yield f"Run folder {runner.folder.root}"
-    runs, work = False, plan_lines(profile)
+    runs, work = False, doctor.plan_lines(profile)
     for stage in chosen:
         runs = runs or not runner.unchanged(stage)  # a stage that runs changes what later ones depend on
         verdict = "would run" if runs else "unchanged, would be skipped"
         yield f"[{stage.name}] {verdict}: {work.get(stage.name[:2], '')}"
-    if lines := memory_lines(profile):
-        yield from ("", *lines)
+    yield from doctor.memory_lines(profile)
 
 
 def _choose(stages: tuple[Stage, ...], start: str, only: str) -> slice:

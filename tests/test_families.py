@@ -8,9 +8,9 @@ from tiny import meta_model, published_config, tiny_base
 from transformers import Qwen2_5_VLConfig
 
 from ladlib.config import PROFILES, load_profile
+from ladlib.doctor import trained_parameters
 from ladlib.errors import UserError
 from ladlib.families import PUBLISHED, check_family, sizes_of
-from ladlib.memory import trained_parameters
 from ladlib.models import count_parameters, load_model
 from ladlib.training import freeze, lora_config
 

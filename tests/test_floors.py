@@ -15,7 +15,7 @@ FLOORS = {
         "families",
     ),
     1: (
-        "data", "toy", "prompts", "parsing", "sft_data", "leakage", "generations", "memory",
+        "data", "toy", "prompts", "parsing", "sft_data", "leakage", "generations",
     ),
     2: (
         "rewards", "alarms", "metrics", "statistics", "models", "likelihood", "generate", "response", "neighbours",

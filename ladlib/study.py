@@ -4,8 +4,7 @@ study(arms=("base", "sft_grpo"), seeds=(0,), run="results/runs/study")     # () 
 """
 
 import json
-import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,7 +19,7 @@ from ladlib.progress import Progress
 from ladlib.records import Pair
 from ladlib.runner import Runner, Stage
 from ladlib.runs import RUNS, RunFolder, check_seed, find_root, locked, write_text
-from ladlib.sft_data import balanced_pairs, pairs_to_train_on
+from ladlib.sft_data import balanced_pairs
 from ladlib.toy.products import PRODUCTS, RuleKind
 
 SFT_LONG_STEPS = 520  # about 530 s, as long as GRPO takes with stock TRL (one core, toy profile)
@@ -28,8 +27,8 @@ SAMPLED = ("base", "sft")  # what GRPO could start from: has it anything to choo
 PAIRS_PER_RULE = 48  # sampled for pass@k
 UNTRAINED_SEED = 0  # greedy answers of a model that is not trained depend on no seed
 UNUSED = {
-    "train sft": {"grpo", "evaluate"}, "train grpo": {"sft", "evaluate"}, "sample": {"sft"}, "judge": {"sft", "grpo"},
-}  # fmt: skip  # sections of the profile on which a stage does not depend
+    "sft": {"grpo", "evaluate"}, "grpo": {"sft", "evaluate"}, "sample": {"sft"}, "judge": {"sft", "grpo"},
+}  # fmt: skip  # sections of the profile on which a training or another stage does not depend
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,6 @@ class Arm:
     training: Literal["", "sft", "grpo"] = ""
     start: str = ""
     overrides: Mapping[str, object] = field(default_factory=dict)  # section.field: value in place of the profile's
-    rate: float = 1.0  # times the learning rate of GRPO
-    anomalous_share: float = 0.5  # of the labels that GRPO sees
-    is_judged: bool = True  # False: trained for its curves only, with the first seed
-
-    def profile(self, profile: Profile) -> Profile:
-        """``profile`` with this arm's values."""
-        return profile.replace({"grpo.learning_rate": self.rate * profile.grpo.learning_rate, **self.overrides})
 
 
 ARMS = (
@@ -58,9 +50,6 @@ ARMS = (
     Arm("accuracy_only", "grpo", "sft", {"grpo.reward_weights": (1.0, 0.0)}),
     Arm("format_only", "grpo", "sft", {"grpo.reward_weights": (0.0, 1.0)}),
     Arm("large", start="large"),
-    # Collapses that users of GRPO meet, for a figure of their curves.
-    Arm("high_rate", "grpo", "sft", {"grpo.beta": 0.0}, rate=3.0, is_judged=False),
-    Arm("unbalanced", "grpo", "sft", anomalous_share=0.9, is_judged=False),
 )
 
 
@@ -102,65 +91,45 @@ def find_arms(names: Sequence[str]) -> tuple[Arm, ...]:
     return tuple(arm for arm in ARMS if not names or arm.name in names)
 
 
-def with_starts(arms: Iterable[Arm]) -> tuple[Arm, ...]:
-    """``arms`` and all whose checkpoints they start from, in the table's order."""
-    needed = {arm.name for arm in arms}
-    for arm in reversed(ARMS):  # an arm stands below the one it starts from
-        needed |= {arm.start} if arm.name in needed else set()
-    return tuple(arm for arm in ARMS if arm.name in needed)
-
-
 def plan(profile: Profile, run: RunFolder, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Stage]:
-    """All stages of ``arms`` and of those they start from, each after those it needs.
-
-    What GRPO can start from is trained and sampled before any GRPO run.
-    """
-    trained = [(arm, seed) for arm in with_starts(arms) if arm.training for seed in _seeds(arm, seeds)]
-    judged = [(arm, seed) for arm in arms if arm.is_judged for seed in _seeds(arm, seeds)]
+    """All stages of ``arms``, and the trainings of those they start from, each after those it needs."""
+    needed = {arm.name for arm in arms} | {arm.start for arm in arms}  # what an arm starts from starts from the base
+    trained = [(arm, seed) for arm in ARMS if arm.name in needed and arm.training for seed in seeds]
+    judged = [(arm, seed) for arm in arms for seed in (seeds if arm.training else (UNTRAINED_SEED,))]
     steps = [
-        *((train, *each) for each in trained if each[0].name in SAMPLED),
+        *((train, *each) for each in trained),
         *((sample, *each) for each in judged if each[0].name in SAMPLED),
-        *((train, *each) for each in trained if each[0].name not in SAMPLED),
         *((judge, *each) for each in judged),
         *((check, *each) for each in judged),
     ]
     drawn = Stage("data", ("data",), draw, {"profile": profile, "run": run}, values=profile.toy.model_dump())
-    stages = [drawn, *(_stage(work, arm, seed, run, arm.profile(profile)) for work, arm, seed in steps)]
-    if judged:
-        outputs, after = ("metrics.json", "tables", "figures", "report.html"), tuple(stage.name for stage in stages)
-        stages.append(Stage("report", outputs, report, {"run": run}, after, reports=True))
-    return stages
-
-
-def _seeds(arm: Arm, seeds: Sequence[int]) -> Sequence[int]:
-    if not arm.training:
-        return (UNTRAINED_SEED,)
-    return seeds if arm.is_judged else seeds[:1]
+    stages = [drawn, *(_stage(*step, run, profile.replace(step[1].overrides)) for step in steps)]
+    outputs, after = ("metrics.json", "tables", "figures", "report.html"), tuple(stage.name for stage in stages)
+    return [*stages, Stage("report", outputs, report, {"run": run}, after, reports=True)]
 
 
 def _stage(work: Callable[..., None], arm: Arm, seed: int, run: RunFolder, profile: Profile) -> Stage:
     """The stage that does ``work`` for one arm and seed."""
-    verb, end = work.__name__, f"{arm.name}-seed{seed}"
+    verb, key = work.__name__, (arm.name, seed)
+    outputs = {
+        "train": [run.checkpoint(*key), run.log(*key), *([run.rollouts(*key)] if arm.training == "grpo" else [])],
+        "sample": [run.samples(*key)], "judge": [run.generations(*key)], "check": [run.rationales(*key)],
+    }[verb]  # fmt: skip
+    options = {"run": run, "arm": arm.name, "seed": seed}
+    after, values = ["data"], None
     if work is check:
-        outputs, after = [run.rationales(arm.name, seed)], ("data", f"judge-{end}")
-        return Stage(f"check-{end}", _below(run, outputs), check, {"run": run, "arm": arm.name, "seed": seed}, after)
-    start = arm.start if work is train or not arm.training else arm.name
-    weights = {"": profile.model.base, "large": profile.model.large}.get(start, "")
-    after = ("data", *([] if weights else [f"train-{start}-seed{seed}"]))
-    outputs = {"train": [run.checkpoint(arm.name, seed), run.log(arm.name, seed)],
-               "sample": [run.samples(arm.name, seed)], "judge": [run.generations(arm.name, seed)]}[verb]  # fmt: skip
-    if work is train and arm.training == "grpo":
-        outputs.append(run.rollouts(arm.name, seed))
-    omitted = {"name", "label", "endpoint"} | UNUSED[f"train {arm.training}" if work is train else verb]
-    values = {"profile": profile.model_dump(exclude=omitted), "share": arm.anomalous_share, "seed": seed}
-    values["weights"] = weights_sha256(weights) if weights else ""
-    options = {"profile": profile, "run": run, "arm": arm if work is train else arm.name, "seed": seed}
-    options["model"] = weights or str(run.checkpoint(start, seed))
-    return Stage(f"{verb}-{end}", _below(run, outputs), work, options, after, values)
-
-
-def _below(run: RunFolder, paths: Iterable[Path]) -> tuple[str, ...]:
-    return tuple(path.relative_to(run.root).as_posix() for path in paths)
+        after.append(f"judge-{arm.name}-seed{seed}")
+    else:
+        start = arm.start if work is train or not arm.training else arm.name
+        weights = {"": profile.model.base, "large": profile.model.large}.get(start, "")
+        after += [] if weights else [f"train-{start}-seed{seed}"]
+        options |= {"profile": profile, "model": weights or str(run.checkpoint(start, seed))}
+        options |= {"stage": arm.training} if work is train else {}
+        omitted = {"name", "label", "endpoint"} | UNUSED[arm.training if work is train else verb]
+        values = {"profile": profile.model_dump(exclude=omitted), "seed": seed}
+        values["weights"] = weights_sha256(weights) if weights else ""
+    names = tuple(path.relative_to(run.root).as_posix() for path in outputs)
+    return Stage(f"{verb}-{arm.name}-seed{seed}", names, work, options, tuple(after), values)
 
 
 # What each kind of stage does, in a process of its own. Heavy imports stay inside.
@@ -172,15 +141,11 @@ def draw(profile: Profile, run: RunFolder) -> None:
     write_datasets(run.data, profile.toy)
 
 
-def train(profile: Profile, run: RunFolder, arm: Arm, seed: int, model: str) -> None:
+def train(profile: Profile, run: RunFolder, arm: str, seed: int, model: str, stage: str) -> None:
     from ladlib import grpo, sft
 
-    if arm.training == "sft":
-        sft.train(profile, run.data, run, seed, model=model, arm=arm.name)
-        return
-    is_even = arm.anomalous_share == 0.5
-    pairs = None if is_even else unbalanced_pairs(profile, run.data, seed, arm.anomalous_share)
-    grpo.train(profile, run.data, run, seed, model=model, arm=arm.name, pairs=pairs)
+    method = {"sft": sft, "grpo": grpo}[stage]
+    method.train(profile, run.data, run, seed, model=model, arm=arm)
 
 
 def sample(profile: Profile, run: RunFolder, arm: str, seed: int, model: str, per_rule: int = PAIRS_PER_RULE) -> None:
@@ -244,17 +209,3 @@ def report(run: RunFolder) -> None:
 
     write_report(run)
     write_study(run)
-
-
-def unbalanced_pairs(profile: Profile, root: Path | str, seed: int, anomalous_share: float) -> list[Pair]:
-    """At most ``grpo_pairs`` pairs of the training data in a random order, ``anomalous_share`` of them logical."""
-    pairs = pairs_to_train_on(profile, root)
-    rng = random.Random(f"unbalanced:{seed}")
-    rng.shuffle(pairs)
-    logical = [pair for pair in pairs if pair.test.anomaly == "logical"]
-    good = [pair for pair in pairs if pair.test.anomaly == "good"]
-    count = int(min(profile.data.grpo_pairs, len(logical) / anomalous_share, len(good) / (1 - anomalous_share)))
-    anomalous = round(count * anomalous_share)
-    chosen = logical[:anomalous] + good[: count - anomalous]
-    rng.shuffle(chosen)
-    return chosen

@@ -10,8 +10,7 @@ from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.records import ARMS as REPORTED
 from ladlib.runs import RunFolder, read_jsonl
-from ladlib.study import ARMS, find_arms, pairs_by_rule, plan, sample, study, unbalanced_pairs, with_starts
-from ladlib.toy.datasets import write_datasets
+from ladlib.study import ARMS, find_arms, pairs_by_rule, plan, sample, study
 
 
 def planned(*names, seeds=(0, 1), **changes):
@@ -27,54 +26,31 @@ def test_an_arm_brings_the_arms_it_starts_from_but_only_their_training():
     ]  # fmt: skip
 
 
-def test_what_grpo_starts_from_is_sampled_first_and_what_is_not_judged_has_one_seed():
-    names = list(planned(seeds=(4, 5)))
-    assert max(names.index(name) for name in names if name.startswith("sample")) < names.index("train-grpo_only-seed4")
-    assert [name for name in names if "-base-" in name] == ["sample-base-seed0", "judge-base-seed0", "check-base-seed0"]
-    assert [name for name in names if "-large-" in name] == ["judge-large-seed0", "check-large-seed0"]
-    for name in ("high_rate", "unbalanced"):
-        assert [each for each in names if name in each] == [f"train-{name}-seed4"]
-
-
-def test_every_stage_stands_below_those_it_needs():
-    stages = list(planned().values())
+def test_every_arm_of_the_report_is_planned_each_stage_below_those_it_needs_and_untrained_models_once():
+    assert tuple(arm.name for arm in ARMS) == REPORTED
+    stages = list(planned(seeds=(4, 5)).values())
     for number, stage in enumerate(stages):
         assert set(stage.after) <= {earlier.name for earlier in stages[:number]}
-
-
-def test_every_arm_of_the_report_is_in_the_table():
-    assert tuple(arm.name for arm in ARMS if arm.is_judged) == REPORTED
-
-
-@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
-def test_an_arm_changes_only_values_that_a_profile_has(arm):
-    toy = load_profile("toy")
-    assert (arm.profile(toy) == toy) == (not arm.overrides and arm.rate == 1)
-    assert arm.start in ("", "large") or find_arms([arm.start])[0] in with_starts([arm])
+    names = [stage.name for stage in stages]
+    assert [name for name in names if "-base-" in name] == ["sample-base-seed0", "judge-base-seed0", "check-base-seed0"]
+    assert [name for name in names if "-large-" in name] == ["judge-large-seed0", "check-large-seed0"]
 
 
 @pytest.mark.parametrize(
     ("changes", "kinds"),
     [
         ({"sft.learning_rate": 0.5}, {"train-sft", "train-sft_long"}),
-        ({"grpo.steps": 7}, {"sample"} | {f"train-{arm.name}" for arm in ARMS if arm.training == "grpo"}),
+        (
+            {"grpo.steps": 7},
+            {"sample-base", "sample-sft"} | {f"train-{arm.name}" for arm in ARMS if arm.training == "grpo"},
+        ),
         ({"label": "other", "endpoint.url": "http://localhost:8000/v1"}, set()),
     ],
 )
 def test_a_changed_value_runs_only_what_depends_on_it(changes, kinds):
     before, after = planned(), planned(**changes)
     differing = {name for name in before if before[name].values != after[name].values}
-    assert {
-        name.rsplit("-", 1)[0].replace("sample-base", "sample").replace("sample-sft", "sample") for name in differing
-    } == kinds
-
-
-def test_unbalanced_pairs_are_nine_to_one_in_a_mixed_order(tmp_path):
-    profile = load_profile("smoke", **{"data.grpo_pairs": 20, "toy.good": 3})
-    write_datasets(tmp_path / "data", profile.toy)
-    labels = [pair.test.label for pair in unbalanced_pairs(profile, tmp_path / "data", 0, 0.9)]
-    assert labels.count("yes") == 18 and labels.count("no") == 2
-    assert labels[-2:] != ["no", "no"]
+    assert {name.rsplit("-", 1)[0] for name in differing} == kinds
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ Both come from the *test* images of MVTec AD and VisA, as in the paper, and neve
 3. Good pairs are of the categories of the anomalous ones, in equal numbers, so that no category reveals the label.
 """
 
-import contextlib
 import hashlib
 import random
 import re
@@ -98,8 +97,8 @@ def balanced_pairs(profile: Profile, root: Path | str, seed: int) -> list[Pair]:
 def make_conversations(profile: Profile, root: Path | str, seed: int) -> list[Conversation]:
     """At most ``profile.data.sft_samples`` conversations, chosen by ``seed`` from all that can be made.
 
-    They are those of ``profile.data.sft_file`` where it names a file. Otherwise questions come from ``mmad.json`` or,
-    with a warning, from the folders' names; captions from MMAD's ``.txt`` files or ``domain_knowledge.json``.
+    They are those of ``profile.data.sft_file`` where it names a file. Otherwise questions come from MMAD's
+    ``mmad.json``, captions from its ``.txt`` files or ``domain_knowledge.json``.
     """
     chosen = _every_conversation(profile, root, seed)[: profile.data.sft_samples]
     for conversation in chosen:
@@ -121,69 +120,58 @@ def held_out(profile: Profile, root: Path | str, seed: int, per_kind: int) -> li
 
 
 def _every_conversation(profile: Profile, root: Path | str, seed: int) -> list[Conversation]:
-    rng, file = random.Random(f"sft:{seed}"), profile.data.sft_file
+    """Those not about the validation split, in the order of ``seed``."""
+    file = profile.data.sft_file
     if file:
-        conversations = read_sft_file(Path(file))
-        pairs = [row.pair for row in conversations]
-        refuse_loco(pairs)
-        names = {(pair.test.dataset, path) for pair in pairs for path in (pair.reference, pair.test.image)}
-        for dataset, name in sorted(names):
-            if not (path := find_dataset(root, dataset) / name).is_file():
-                what = f"{file} is about {path}, which is not there."
-                raise UserError(what, "Give the datasets that it was built from, or build it again.")
+        conversations = _from_file(Path(file), root)
     else:
         pairs = training_pairs(root, profile.data.reference_seed)
-        conversations = [*_questions(root, pairs, rng), *_captions(root, pairs)]
+        conversations = [*_questions(root, pairs), *_captions(root, pairs)]
     conversations = [row for row in conversations if not in_validation_split(row.pair, profile)]
     if file and not conversations:
         raise UserError(f"All of {file} is about images of the validation split.", "Build it with this profile.")
-    rng.shuffle(conversations)
+    random.Random(f"sft:{seed}").shuffle(conversations)
     return conversations
 
 
-def _questions(root: Path | str, pairs: Sequence[Pair], rng: random.Random) -> list[Conversation]:
-    if not _mmad_file(root, "mmad.json"):
-        warnings.warn(f"{root} holds no mmad.json: questions are made from the names of folders", stacklevel=4)
-        return [conversation for pair in pairs for conversation in _from_labels(pair, pairs, rng)]
+def _from_file(file: Path, root: Path | str) -> list[Written]:
+    conversations = read_sft_file(file)
+    pairs = [row.pair for row in conversations]
+    refuse_loco(pairs)
+    for dataset, name in sorted(
+        {(pair.test.dataset, name) for pair in pairs for name in (pair.reference, pair.test.image)}
+    ):
+        if not (path := find_dataset(root, dataset) / name).is_file():
+            what = f"{file} is about {path}, which is not there."
+            raise UserError(what, "Give the datasets that it was built from, or build it again.")
+    return conversations
+
+
+def _questions(root: Path | str, pairs: Sequence[Pair]) -> list[Conversation]:
     by_image, conversations, absent = {(pair.test.dataset, pair.id): pair for pair in pairs}, [], 0
     for row in mmad.read_questions(root):
-        if mmad.SOURCES.get(row.source) in TRAINING_DATASETS:
-            if pair := by_image.get(mmad.locate(row.image)):
-                conversations.append(_multiple_choice(pair, row.type, row.question, row.options, row.answer))
-            else:
-                absent += 1
+        if mmad.SOURCES.get(row.source) not in TRAINING_DATASETS:
+            continue
+        if pair := by_image.get(mmad.locate(row.image)):
+            options = {letter: f"{letter}. {text}" for letter, text in row.options.items()}
+            question = "\n".join([ABOUT.format(question=row.question), *options.values()])
+            answer = options[row.answer]
+            conversations.append(Conversation(pair=pair, kind=row.type, question=question, answer=answer))
+        else:
+            absent += 1
     if absent:
         number = absent + len(conversations)
         warnings.warn(f"{absent} of {number} questions are about images that are not there", stacklevel=4)
     return conversations
 
 
-def _multiple_choice(pair: Pair, kind: str, question: str, options: dict[str, str], answer: str) -> Conversation:
-    lines = {letter: f"{letter}. {text}" for letter, text in options.items()}
-    asked = "\n".join([ABOUT.format(question=question), *lines.values()])
-    return Conversation(pair=pair, kind=kind, question=asked, answer=lines[answer])
-
-
-def _from_labels(pair: Pair, pairs: Sequence[Pair], rng: random.Random) -> Iterator[Conversation]:
-    """What a folder's name can answer: is there a defect, and which of the category's defects."""
-    defect, options = pair.test.defect, {"A": "Yes.", "B": "No."}
-    answer = "A" if pair.test.label == "yes" else "B"
-    yield _multiple_choice(pair, "Anomaly Detection", "Is there any defect in the object?", options, answer)
-    others = {other.test.defect for other in pairs if other.test.category == pair.test.category} - {"", defect}
-    if defect and others:
-        names = sorted([defect, *rng.sample(sorted(others), min(3, len(others)))])
-        question = "What is the type of the defect?"
-        options = dict(zip("ABCD", names, strict=False))
-        yield _multiple_choice(pair, "Defect Classification", question, options, "ABCD"[names.index(defect)])
-
-
 def _captions(root: Path | str, pairs: Sequence[Pair]) -> Iterator[Conversation]:
     """Captions from the ``.txt`` of an image's name beside it in MMAD, else from what MMAD knows of the defect."""
-    folder, texts = _mmad_file(root, ""), {}
-    for path in sorted(folder.glob("*/*/*/*/*.txt")) if folder else ():
+    folder, texts = find_dataset(root, "mmad"), {}
+    for path in sorted(folder.glob("*/*/*/*/*.txt")):
         if key := mmad.locate(path.relative_to(folder).as_posix()):
             texts[key] = read_text(path, mmad.HINT).strip()
-    knowledge = mmad.read_knowledge(root) if _mmad_file(root, "domain_knowledge.json") else {}
+    knowledge = mmad.read_knowledge(root)
     for pair in pairs:
         sample = pair.test
         about = knowledge.get(KNOWLEDGE[sample.dataset], {}).get(sample.category, {})
@@ -204,14 +192,6 @@ def _shortened(text: str) -> str:
     return f"{title}: {first}" if title else first
 
 
-def _mmad_file(root: Path | str, name: str) -> Path | None:
-    """The file or folder ``name`` of MMAD, where it is there."""
-    with contextlib.suppress(UserError):
-        if (path := find_dataset(root, "mmad") / name).exists():
-            return path
-    return None
-
-
 # The file of conversations
 
 
@@ -229,8 +209,7 @@ def read_sft_file(file: Path) -> list[Written]:
 
 
 def write_sft_file(file: Path, rows: Sequence[Written]) -> list[Written]:
-    """Write ``rows`` to ``file``, each id once; those written. Raises :class:`UserError` as :func:`refuse_other`."""
-    refuse_other(file)
+    """Write ``rows`` to ``file``, each id once; those written."""
     rows = list({row.id: row for row in rows}.values())
     write_text(file, "".join(f"{row.model_dump_json()}\n" for row in rows))
     return rows

@@ -27,36 +27,29 @@ PROFILE = load_profile("smoke", **{"data.sft_samples": 100})
 MISSING = "DS-MVTec/cable/image/missing_cable/000.png"
 
 
+ENTRIES = {MISSING: mmad_entry("A"), "MVTec-LOCO/juice_bottle/test/good/000.png": mmad_entry("B")}
+KNOWLEDGE = {"MVTec": {"cable": {"good": " <Whole>\n Description: Three cores. " + "word " * 70 + "."}}}
+
+
 @pytest.fixture
 def root(tmp_path):
     defects = {"missing_cable": 3, "bent_wire": 1}
     write_ad(tmp_path / "mvtec_anomaly_detection", normals={"train": 2, "test": 3}, defects=defects)
     write_visa(tmp_path / "visa")
     write_loco(tmp_path / "mvtec_loco_anomaly_detection")
-    return tmp_path
-
-
-@pytest.fixture
-def with_mmad(root):
-    entries = {
-        MISSING: mmad_entry("A"),
-        MISSING.replace("000", "999"): mmad_entry("A"),
-        "MVTec-LOCO/juice_bottle/test/good/000.png": mmad_entry("B"),
-    }
-    knowledge = {"MVTec": {"cable": {"good": " <Whole>\n Description: Three cores. " + "word " * 70 + "."}}}
-    folder = write_mmad(root / "mmad", entries, knowledge)
-    caption = (folder / MISSING).with_name("001.txt")
+    caption = (write_mmad(tmp_path / "mmad", ENTRIES, KNOWLEDGE) / MISSING).with_name("001.txt")
     caption.parent.mkdir(parents=True)
     caption.write_text("Two cores .\n", encoding="utf-8")
-    return root
+    return tmp_path
 
 
 # Conversations
 
 
-def test_questions_and_captions_come_from_mmad_and_are_about_images_that_are_there(with_mmad):
+def test_questions_and_captions_come_from_mmad_and_are_about_images_that_are_there(root):
+    write_mmad(root / "mmad", ENTRIES | {MISSING.replace("000", "999"): mmad_entry("A")}, KNOWLEDGE)
     with pytest.warns(UserWarning, match="1 of 2 questions are about images that are not there"):
-        made = make_conversations(PROFILE, with_mmad, 0)
+        made = make_conversations(PROFILE, root, 0)
     (question,) = (one for one in made if one.kind != "Caption")
     assert question.pair.id == "cable/test/missing_cable/000" and question.answer == "A. Yes."
     assert question.question.endswith("Is there any defect in the object?\nA. Yes.\nB. No.")
@@ -67,7 +60,6 @@ def test_questions_and_captions_come_from_mmad_and_are_about_images_that_are_the
     assert {one.pair.test.dataset for one in made} <= {"mvtec_ad", "visa"}
 
 
-@pytest.mark.filterwarnings("ignore:1 of 2 questions")
 @pytest.mark.parametrize("turn", [{"Question": "Is <|image_pad|> broken?"}, {"Options": {"A": "<|im_end|>"}}])
 def test_a_text_with_a_special_token_is_refused_before_it_is_trained_on(root, turn):
     write_mmad(root / "mmad", {MISSING: mmad_entry("A", **turn)})
@@ -75,15 +67,6 @@ def test_a_text_with_a_special_token_is_refused_before_it_is_trained_on(root, tu
         make_conversations(PROFILE, root, 0)
 
 
-def test_without_mmad_the_folders_names_are_asked_about(root):
-    with pytest.warns(UserWarning, match=r"no mmad.json"):
-        made = make_conversations(PROFILE, root, 0)
-    assert {one.kind for one in made} == {"Anomaly Detection", "Defect Classification"}
-    assert sorted(one.answer[3:] for one in made if one.pair.test.defect == "bent_wire") == ["Yes.", "bent_wire"]
-    assert {one.answer for one in made if one.pair.test.label == "no"} == {"B. No."}
-
-
-@pytest.mark.filterwarnings("ignore:.*no mmad.json")
 def test_the_seed_alone_decides_what_is_chosen_and_the_rest_is_held_out(root):
     few = load_profile("smoke")
     first, again, other = (make_conversations(few, root, seed) for seed in (0, 0, 1))
@@ -126,7 +109,6 @@ def test_an_absent_dataset_is_left_out_with_a_warning_and_two_are_an_error(tmp_p
         training_pairs(tmp_path / "empty", 0)
 
 
-@pytest.mark.filterwarnings("ignore:.*no mmad.json")
 def test_no_stage_is_trained_on_the_validation_split(root):
     write_ad(root / "mvtec_anomaly_detection", normals={"train": 2, "test": 30}, defects={"missing_cable": 30})
     profile = load_profile("smoke", **{"data.sft_samples": 1000, "data.grpo_pairs": 1000, "data.validation_share": 0.4})
@@ -154,7 +136,7 @@ def on_file(file, **changes):
 def test_stage_1_is_trained_on_the_file_that_the_profile_names_without_the_validation_split(root, file):
     rows = read_sft_file(file)
     made = make_conversations(on_file(file), root, 0)
-    assert {one.id for one in made} <= {one.id for one in rows} and len(made) == min(3, len(rows))
+    assert {one.id for one in made} <= {one.id for one in rows} and len(made) == min(4, len(rows))
     assert made == make_conversations(on_file(file), root, 0)
     trained = {one.pair.id for one in make_conversations(on_file(file, **{"data.sft_samples": 1}), root, 0)}
     asked = held_out(on_file(file, **{"data.sft_samples": 1}), root, 0, per_kind=9)

@@ -1,4 +1,4 @@
-"""Model families and published models as data: names, sizes and what is counted from them, without weights or torch.
+"""Qwen2.5-VL as data: names, sizes and what is counted from them, without weights or torch.
 
     sizes_of("Qwen/Qwen2.5-VL-3B-Instruct").parameters    # 3754622976
 
@@ -8,13 +8,12 @@ report (arXiv 2502.13923): the 3B's intermediate size is 11008 there, not 4864, 
 
 from importlib import resources
 from pathlib import Path
+from typing import ClassVar
 
 from ladlib.errors import UserError, read_json
 from ladlib.records import Record
 
 LARGE = 1_000_000_000  # parameters from which recomputing activations is worth its time
-CHANNELS, FRAMES = 3, 2  # of an image: a still one is repeated to two frames
-# Of all families here:
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 LORA_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
@@ -22,26 +21,8 @@ LORA_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|g
 vision tower (peft issue 2615)."""
 
 
-class Family(Record):
-    """What transformers calls a family, and what differs between families."""
-
-    label: str
-    model_class: str
-    patch: int  # pixels of a vision patch's side; a token is 2 x 2 patches
-    is_tested: bool  # whether this project loads and trains it
-
-
-FAMILIES = {
-    "qwen2_5_vl": Family(
-        label="Qwen2.5-VL", model_class="Qwen2_5_VLForConditionalGeneration", patch=14, is_tested=True
-    ),
-    "qwen3_vl": Family(label="Qwen3-VL", model_class="Qwen3VLForConditionalGeneration", patch=16, is_tested=False),
-}
-"""By ``model_type`` of ``config.json``."""
-
-
 class Sizes(Record):
-    """Widths and depths of the language model and the vision tower of a Qwen2.5-VL."""
+    """Widths and depths of the language model and the vision tower."""
 
     layers: int
     hidden: int
@@ -51,8 +32,9 @@ class Sizes(Record):
     vocabulary: int  # rows of the embedding, more than the tokenizer has tokens
     tied: bool  # the output layer is the embedding
     vision_intermediate: int
-    vision_layers: int = 32
-    vision_hidden: int = 1280
+    vision_layers: int
+    vision_hidden: int
+    patch_values: ClassVar[int] = 3 * 2 * 14**2  # channels, frames (a still image twice), pixels of a vision patch
 
     @property
     def key_value_width(self) -> int:
@@ -60,16 +42,12 @@ class Sizes(Record):
         return self.hidden // self.heads * self.key_value_heads
 
     @property
-    def layer_linears(self) -> int:
-        """Weights of the seven linear layers of a decoder layer."""
-        return 2 * self.hidden * (self.hidden + self.key_value_width) + 3 * self.hidden * self.intermediate
-
-    @property
     def language(self) -> int:
         """Parameters of the language model, its output layer included where it is one of its own."""
+        linears = 2 * self.hidden * (self.hidden + self.key_value_width) + 3 * self.hidden * self.intermediate
         biases_and_norms = 3 * self.hidden + 2 * self.key_value_width
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
-        return embeddings + self.layers * (self.layer_linears + biases_and_norms) + self.hidden
+        return embeddings + self.layers * (linears + biases_and_norms) + self.hidden
 
     @property
     def parameters(self) -> int:
@@ -78,11 +56,6 @@ class Sizes(Record):
         block = 4 * width**2 + 4 * width + 3 * width * inner + 2 * inner + width + 2 * width
         projector = width + merged**2 + merged + merged * self.hidden + self.hidden
         return self.language + self.patch_values * width + self.vision_layers * block + projector
-
-    @property
-    def patch_values(self) -> int:
-        """Numbers that the vision tower is given per patch."""
-        return CHANNELS * FRAMES * FAMILIES["qwen2_5_vl"].patch ** 2
 
     def adapters(self, rank: int) -> int:
         """Parameters of LoRA on the linear layers of each decoder layer: rank * (inputs + outputs)."""
@@ -93,12 +66,8 @@ class Sizes(Record):
 PUBLISHED = {
     "Qwen/Qwen2.5-VL-3B-Instruct": Sizes(
         layers=36, hidden=2048, intermediate=11008, heads=16, key_value_heads=2, vocabulary=151_936, tied=True,
-        vision_intermediate=3420,
-    ),
-    "Qwen/Qwen2.5-VL-72B-Instruct": Sizes(
-        layers=80, hidden=8192, intermediate=29568, heads=64, key_value_heads=8, vocabulary=152_064, tied=False,
-        vision_intermediate=3456,
-    ),  # its quantised releases are padded to an intermediate size of 29696
+        vision_intermediate=3420, vision_layers=32, vision_hidden=1280,
+    )
 }  # fmt: skip
 REVISIONS = {
     "Qwen/Qwen2.5-VL-3B-Instruct": "66285546d2b821cf421d4f5eb2576359d3770cd3",
@@ -113,35 +82,28 @@ def revision_of(model: str) -> str:
 
 
 def check_family(file: Path) -> None:
-    """Raises :class:`UserError` where the ``config.json`` is that of a family which is not loaded.
+    """Raises :class:`UserError` where the ``config.json``, if it exists, is that of another family.
 
     Transformers only warns of another kind of model, then creates seven billion random weights.
     """
     config = read_json(file, "Copy the model again.") if file.is_file() else {"model_type": "qwen2_5_vl"}  # a hub id
     kind = config.get("model_type") if isinstance(config, dict) else None
-    family = FAMILIES.get(str(kind))
-    if family is None or not family.is_tested:
-        raise UserError(
-            f"{file} does not belong to a Qwen2.5-VL but to {family.label if family else kind}.", "Give such a folder."
-        )
+    if kind != "qwen2_5_vl":
+        raise UserError(f"{file} does not belong to a Qwen2.5-VL but to {kind}.", "Give the folder of a Qwen2.5-VL.")
 
 
 def sizes_of(model: str) -> Sizes:
-    """The sizes of a published model, of a shipped toy model, or of the model in a folder.
+    """The sizes of the published 3B, of a shipped toy model, or of the model in a folder.
 
-    Raises :class:`UserError` where there is neither a published size nor a ``config.json``.
+    Raises :class:`UserError` where they are not known.
     """
     if model in PUBLISHED:
         return PUBLISHED[model]
-    for folder in (Path(model), Path(str(resources.files("ladlib") / "assets" / model))):
-        if (folder / "config.json").is_file():
-            return _from_file(folder / "config.json")
-    known = ", ".join(PUBLISHED)
-    raise UserError(f"The sizes of {model} are not known.", f"Give a folder with its config.json, or one of {known}.")
-
-
-def _from_file(file: Path) -> Sizes:
-    hint = "Give the folder of a Qwen2.5-VL."
+    folders = (Path(model), Path(str(resources.files("ladlib") / "assets" / model)))
+    file = next((folder / "config.json" for folder in folders if (folder / "config.json").is_file()), None)
+    hint = f"Give the folder of a Qwen2.5-VL, or one of {', '.join(PUBLISHED)}."
+    if file is None:
+        raise UserError(f"The sizes of {model} are not known.", hint)
     config = read_json(file, hint)
     try:
         text, vision = config["text_config"], config["vision_config"]

@@ -28,12 +28,9 @@ RENAMED = {"evaluate.sensitivity": "evaluate.variants"}
 """Parameters in ``run.json`` of earlier runs, and what they are called now."""
 
 
-def _is_json(values: dict) -> dict:
-    json.dumps(values, allow_nan=False)  # raises ValueError for NaN
-    return values
-
-
-Options = Annotated[dict[str, JsonValue], AfterValidator(_is_json)]
+Options = Annotated[
+    dict[str, JsonValue], AfterValidator(lambda options: json.loads(json.dumps(options, allow_nan=False)))
+]
 
 
 class Toy(Record):
@@ -183,7 +180,13 @@ class Profile(Record):
         """
         dumped = self.model_dump()
         for dotted, value in values.items():
-            _set(dumped, dotted, value)
+            *sections, field = dotted.split(".")
+            inner = dumped
+            for section in sections:
+                inner = inner.get(section) if isinstance(inner, dict) else None
+            if not isinstance(inner, dict) or field not in inner:
+                raise UserError(f"No profile has a value {dotted!r}.", "Check its spelling in ladlib/config.py.")
+            inner[field] = value
         return _checked(self.name, dumped)
 
 
@@ -192,8 +195,18 @@ def load_profile(name: str, **overrides: object) -> Profile:
 
     Raises :class:`UserError` for an unknown profile, field, or value of the wrong type.
     """
-    parsed = _parsed(name)
-    profile = _checked(name, {"name": Path(name).stem} | parsed if isinstance(parsed, dict) else parsed)
+    if name in PROFILES:
+        text = (resources.files("ladlib") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
+    elif name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        text = read_text(Path(name), "Correct the file.")
+    else:
+        raise UserError(f"There is no profile {name!r}.", f"Use one of {', '.join(PROFILES)}, or a .yaml file.")
+    try:
+        values = yaml.safe_load(text)
+    except Exception as error:  # of PyYAML, for a tag before another word: KeyError, AttributeError and others
+        message = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise UserError(f"Profile {name!r} is not YAML: {message}.", "Correct the file.") from error
+    profile = _checked(name, {"name": Path(name).stem} | values if isinstance(values, dict) else values)
     if profile.data.sft_file:
         file = Path(name).resolve().parent / Path(profile.data.sft_file).expanduser()
         profile = profile.replace({"data.sft_file": str(file)})
@@ -205,34 +218,3 @@ def _checked(name: str, values: object) -> Profile:
         return Profile.model_validate(values)
     except ValidationError as error:
         raise UserError(f"Profile {name!r}: {first_problem(error)}.", "Correct that value.") from error
-
-
-def _parsed(name: str) -> object:
-    """What the YAML says. A date or a number that does not exist raises ValueError, a tag other errors still."""
-    try:
-        return yaml.safe_load(_read(name))
-    except (yaml.YAMLError, ValueError, RecursionError, *TAGGED) as error:
-        message = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise UserError(f"Profile {name!r} is not YAML: {message}.", "Correct the file.") from error
-
-
-TAGGED = (KeyError, IndexError, AttributeError, TypeError)
-"""What PyYAML's constructors raise for a tag such as ``!!bool`` before another word."""
-
-
-def _read(name: str) -> str:
-    if name in PROFILES:
-        return (resources.files("ladlib") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
-    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
-        return read_text(Path(name), "Correct the file.")
-    raise UserError(f"There is no profile {name!r}.", f"Use one of {', '.join(PROFILES)}, or a .yaml file.")
-
-
-def _set(values: dict, dotted: str, value: object) -> None:
-    *sections, field = dotted.split(".")
-    for section in sections:
-        inner = values.get(section)
-        values = inner if isinstance(inner, dict) else {}
-    if field not in values:
-        raise UserError(f"No profile has a value {dotted!r}.", "Check its spelling in ladlib/config.py.")
-    values[field] = value

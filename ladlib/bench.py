@@ -23,6 +23,7 @@ from ladlib import generate
 from ladlib.config import Profile
 from ladlib.data.images import view
 from ladlib.evaluate import make_batches
+from ladlib.fast import decode
 from ladlib.generations import Answers, plan
 from ladlib.records import Completion
 from ladlib.runs import RunFolder
@@ -76,8 +77,8 @@ def evaluation(profile: Profile, data_root: Path | str, repeats: int, model: str
         completions[name] = []
         for batch in work[name]:
             images = [list(answers.images(task).values()) for task in batch]
-            longest = profile.model.max_new_tokens
-            completions[name] += generate.answer(policy, processor, images, longest, shared_prefix=name == OURS)
+            module = decode if name == OURS else generate
+            completions[name] += module.answer(policy, processor, images, profile.model.max_new_tokens)
 
     result = compare({name: lambda name=name: judge(name) for name in work}, policy, repeats, PADDED)
     return report(result | {

@@ -11,13 +11,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -31,6 +30,9 @@ from ladlib.parsing import parse_answer
 from ladlib.progress import Progress
 from ladlib.records import Answer, Completion, Generation
 from ladlib.runs import RunFolder, find, read_jsonl, write_text
+
+if TYPE_CHECKING:
+    from ladlib.generate import Images, Model, PairProcessor
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,21 @@ def inspect(reference: Path, test: Path, model: str = "", profile: str | Profile
 
     start, profile = time.perf_counter(), load_profile(profile) if isinstance(profile, str) else profile
     images = [view(Path(path), profile.data.min_pixels, profile.data.max_pixels) for path in (reference, test)]
-    (found,) = generate.answer(*generate.load(profile, model), [images], profile.model.max_new_tokens)
-    return Verdict(parse_answer(found.text), found.p_yes, found.text, time.perf_counter() - start)
+    (completion,) = generate.answer(*generate.load(profile, model), [images], profile.model.max_new_tokens)
+    seconds = time.perf_counter() - start
+    return Verdict(parse_answer(completion.text), completion.p_yes, completion.text, seconds)
+
+
+def answer(
+    model: "Model", processor: "PairProcessor", images: "Sequence[Images]", profile: Profile,
+    question: str = prompts.QUESTION,
+) -> list[Completion]:  # fmt: skip
+    """Greedy answers to a batch of (reference image, test image), already resized, in the way that ``profile`` says."""
+    from ladlib import generate
+    from ladlib.fast import decode
+
+    module = decode if profile.model.shared_prefix else generate
+    return module.answer(model, processor, images, profile.model.max_new_tokens, question) if images else []
 
 
 def evaluate(
@@ -71,19 +86,20 @@ def evaluate(
         raise UserError("The profile names no endpoint.", "Give its address as endpoint.url, or large_endpoint=URL.")
     path = run.sensitivity(arm, seed) if variant else run.generations(arm, seed)
     records, inputs = _read_stored(Path(stored), arm) if stored else {}, _inputs(profile, model, stored, endpoint)
-    with _process_state().main_process_first() if _is_distributed() else nullcontext():
-        answers = Answers(profile, data_root, path, arm, seed, plan(profile, data_root, variant, limit), inputs)
-    if answers.pending and stored:
+    answers = Answers(profile, data_root, path, arm, seed, plan(profile, data_root, variant, limit), inputs)
+    if not answers.pending:
+        return path
+    if stored:
         _replay(answers, records, Path(stored))
-    elif answers.pending and endpoint:
+    elif endpoint:
         _ask(answers, inputs["model"])
-    elif answers.pending and not _is_distributed() and launch.count_processes(profile.parallel) > 1:
+    elif _count_ranks() == 1 and launch.count_processes(profile.parallel) > 1:
         # The same call in several processes, each with a copy of the model on a device of its own
         file, given = run.root / "profile.yaml", {"arm": arm, "model": model, "variant": variant, "limit": limit}
         write_text(file, yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))
         where = [str(file), str(data_root), str(run.root), seed]
         launch.start("ladlib.evaluate", [json.dumps([where, given])], profile.parallel, "evaluation")
-    elif answers.pending:
+    else:
         _generate(answers, model)
     return path
 
@@ -95,8 +111,8 @@ def _inputs(profile: Profile, model: str, stored: Path | str, endpoint: bool) ->
     if stored:
         return {"replay": sha256(find(Path(stored)))} | values
     if endpoint:
-        named = profile.endpoint
-        return {"model": named.model or profile.model.large, "label": named.label, "extra": named.extra} | values
+        server = profile.endpoint
+        return {"model": server.model or profile.model.large, "label": server.label, "extra": server.extra} | values
     from ladlib.models import fingerprint
 
     return {"model": fingerprint(model or profile.model.base), "dtype": profile.model.dtype} | values
@@ -106,27 +122,32 @@ def _inputs(profile: Profile, model: str, stored: Path | str, endpoint: bool) ->
 
 
 def _generate(answers: Answers, model: str) -> None:
-    """Of several processes each answers some batches, and the first of them writes all."""
+    """Answer what is pending. Of several processes each answers some batches and appends its own records."""
     from ladlib import generate
 
-    rank, ranks, gather = 0, 1, list
-    if _is_distributed():
-        from accelerate.utils import gather_object as gather
+    batches = make_batches(answers)[int(os.environ.get("RANK", "0")) :: _count_ranks()]
+    if _count_ranks() > 1:
+        import torch
+        from accelerate import PartialState
 
-        rank, ranks = _process_state().process_index, _process_state().num_processes
-    batches, loaded = make_batches(answers), generate.load(answers.profile, model)
-    pending, done = {task.key for task in answers.pending}, len(answers.tasks) - len(answers.pending)
-    progress, rounds = Progress(answers.arm, "batch", len(batches)), -(-len(batches) // ranks)
-    own = [*batches[rank::ranks], [], []][: rounds + 1]  # every process takes part in every gathering
-    with ThreadPoolExecutor(1) as pool:  # opens the images of a batch while the one before it is answered
-        upcoming = pool.submit(_open, answers, own[0])
-        for number in range(rounds):
-            images, upcoming = upcoming.result(), pool.submit(_open, answers, own[number + 1])
-            for task, record in gather(_answer_batch(answers, *loaded, own[number], images)):
-                if rank == 0 and task.key in pending:
-                    answers.append(record)
-                    done += 1
-            progress.tell(min((number + 1) * ranks, len(batches)), f"{done} of {len(answers.tasks)} pairs")
+        # All have read what is pending before one appends
+        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
+    loaded, pending = generate.load(answers.profile, model), {task.key for task in answers.pending}
+    progress = Progress(answers.arm, "batch", len(batches))
+    for number, batch in enumerate(batches, 1):
+        start, question = time.perf_counter(), batch[0].variant.question
+        images = [[answers.images(task)[name] for name in task.variant.shown] for task in batch]
+        completions = answer(*loaded, images, answers.profile, question)
+        prompt, seconds = generate.render_prompt(loaded[1], question), (time.perf_counter() - start) / len(batch)
+        for task, completion in zip(batch, completions, strict=True):
+            if task.key in pending:
+                answers.append(answers.record(task, prompt, completion, seconds))
+        progress.tell(number)
+
+
+def _count_ranks() -> int:
+    """How many processes accelerate started; 1 where it started none."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def make_batches(answers: Answers) -> list[list[Task]]:
@@ -148,46 +169,16 @@ def make_batches(answers: Answers) -> list[list[Task]]:
     return [batch for batch in batches if pending.intersection(batch)]
 
 
-def _open(answers: Answers, batch: Sequence[Task]) -> list[list]:
-    return [[answers.images(task)[name] for name in task.variant.shown] for task in batch]
-
-
-def _answer_batch(answers: Answers, model, processor, batch, images) -> list[tuple[Task, Generation]]:
-    from ladlib import generate
-
-    if not batch:
-        return []
-    start, question, settings = time.perf_counter(), batch[0].variant.question, answers.profile.model
-    completions = generate.answer(
-        model, processor, images, settings.max_new_tokens, question, shared_prefix=settings.shared_prefix
-    )
-    prompt, seconds = generate.render_prompt(processor, question), (time.perf_counter() - start) / len(batch)
-    pairs = zip(batch, completions, strict=True)
-    return [(task, answers.record(task, prompt, completion, seconds)) for task, completion in pairs]
-
-
-def _is_distributed() -> bool:
-    """Whether this process is one of those that accelerate started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def _process_state():
-    import torch
-    from accelerate import PartialState
-
-    return PartialState(cpu=not torch.cuda.is_available())
-
-
 # A server
 
 
 def _ask(answers: Answers, model: str) -> None:
     from ladlib import endpoint
 
-    named, question = answers.profile.endpoint, prompts.QUESTION
-    served = f"{model}, {named.label or 'quantisation and engine not stated'}"
+    server, question = answers.profile.endpoint, prompts.QUESTION
+    served = f"{model}, {server.label or 'quantisation and engine not stated'}"
     fields = {"model": model, "temperature": 0, "max_tokens": answers.profile.model.max_new_tokens}
-    fields |= {"logprobs": True, "top_logprobs": endpoint.TOP_LOGPROBS} | named.extra
+    fields |= {"logprobs": True, "top_logprobs": endpoint.TOP_LOGPROBS} | server.extra
     if not fields["logprobs"]:
         del fields["top_logprobs"]
 
@@ -198,7 +189,7 @@ def _ask(answers: Answers, model: str) -> None:
         answers.append(answers.record(task, question, completion, seconds, served))
 
     endpoint.ask_all(
-        named, [endpoint.Request(task, task.pair.id, partial(body, task)) for task in answers.pending], keep,
+        server, [endpoint.Request(task, task.pair.id, partial(body, task)) for task in answers.pending], keep,
         title=answers.arm, noun="pair", total=len(answers.tasks),
         unanswered=answers.path.with_suffix(".unanswered.jsonl"),
     )  # fmt: skip
@@ -216,38 +207,39 @@ def _read_stored(file: Path, arm: str) -> dict[str, Generation]:
     if not find(file):
         raise UserError(f"There is no file {file}.", "Give a generations jsonl with stored predictions.")
     records = read_records(file)
-    if other := {one.arm for one in records} - {arm}:
+    if other := {record.arm for record in records} - {arm}:
         raise UserError(f"{file} holds answers of the arm {min(other)}, not of {arm}.", "Give the file of that arm.")
-    by_id = {one.id: one for one in records}
+    by_id = {record.id: record for record in records}
     if len(by_id) < len(records):
         raise UserError(f"{file} answers {len(records) - len(by_id)} pairs twice.", "Keep one line for each pair.")
     return by_id
 
 
-def _replay(answers: Answers, records: Mapping[str, Generation], file: Path) -> None:
+def _replay(answers: Answers, records: dict[str, Generation], file: Path) -> None:
     """Take over answers to the very same questions: the run's pairs, the same bytes, the same size as seen."""
     if missing := [task.pair.id for task in answers.pending if task.pair.id not in records]:
         what = f"{file} lacks {len(missing)} of {len(answers.tasks)} pairs, first {missing[0]}."
         raise UserError(what, "Give predictions for all pairs that this run judges.")
     for task in answers.pending:
-        _check(answers, task, records[task.pair.id], file)
+        if problem := _problem(answers, task, records[task.pair.id]):
+            raise UserError(f"{file}: {task.pair.id} {problem}.", "Give a file that was made with this run's settings.")
     for task in answers.pending:
         record = records[task.pair.id]
         answers.append(record.model_copy(update={"seed": answers.seed, "answer": parse_answer(record.text)}))
     print(f"{answers.arm}: {len(answers.pending)} stored answers taken over from {file.name}")
 
 
-def _check(answers: Answers, task: Task, record: Generation, file: Path) -> None:
+def _problem(answers: Answers, task: Task, record: Generation) -> str:
+    """Why ``record`` is no answer to ``task``; "" where it is one."""
     data, paths = answers.profile.data, (task.pair.reference, task.pair.test.image)
-    if not matches(record.model_dump(mode="json"), task.pair, answers.folder):
-        raise UserError(f"{file}: {record.id} was judged from other images.", "Give the datasets it was made from.")
     sizes = tuple(view_size(answers.folder / path, data.min_pixels, data.max_pixels) for path in paths)
+    if not matches(record.model_dump(mode="json"), task.pair, answers.folder):
+        return "was judged from other images"
     if record.pixels != sizes:
-        what = f"{file}: {record.id} was seen at {record.pixels}, this run sees it at {sizes}."
-        raise UserError(what, "Set data.min_pixels and max_pixels to those it was made with.")
+        return f"was seen at {record.pixels}, this run sees it at {sizes}"
     if record.p_yes is None and not record.served:
-        what = f"{file}: {record.id} says neither p_yes nor what served it."
-        raise UserError(what, "Name the model there as `served`.")
+        return "says neither p_yes nor what served it"
+    return ""
 
 
 if __name__ == "__main__":  # as one of the processes that accelerate started

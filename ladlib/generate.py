@@ -3,26 +3,30 @@
     model, processor = load(load_profile("toy"))
     answer(model, processor, [[reference, test]], max_new_tokens=160)[0].p_yes
 
-P(yes) is read after the model's own rationale and ``<answer>`` (:mod:`ladlib.likelihood`).
+P(yes) is read after the model's own rationale and ``<answer>``. A tokenizer may end the tag and begin the word with
+one token: Qwen2.5's writes "<answer>No" as "<", "answer", ">No", but "<answer>Yes" as "<", "answer", ">", "Yes". So
+both ways of writing a word count: in the token that ends the tag, and in the token after it.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from PIL import Image
-from transformers import BatchFeature, Qwen2_5_VLForConditionalGeneration
+from transformers import BatchFeature, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 from ladlib.config import Profile
 from ladlib.data.pairing import pair_images
 from ladlib.families import STOP_TOKENS
-from ladlib.likelihood import beginnings, shares_of_yes, token_ids, up_to_answer, up_to_stop
 from ladlib.models import PairProcessor, decode, load_model, load_processor
-from ladlib.prompts import QUESTION, prompt_text
-from ladlib.records import Completion, Conversation, Pair
+from ladlib.prompts import ANSWER_OPENING, QUESTION, prompt_text
+from ladlib.records import Answer, Completion, Conversation
 
 Model = Qwen2_5_VLForConditionalGeneration
 Images = Sequence[Image.Image]  # reference and test image, already resized
+FORMS: dict[Answer, tuple[str, ...]] = {"yes": ("yes", " yes", "Yes", " Yes"), "no": ("no", " no", "No", " No")}
 
 
 def load(profile: Profile, model: str = "") -> tuple[Model, PairProcessor]:
@@ -38,19 +42,16 @@ def render_prompt(processor: PairProcessor, question: str = QUESTION) -> str:
 
 @torch.inference_mode()
 def answer(
-    model: Model, processor: PairProcessor, images: Sequence[Images], max_new_tokens: int, question: str = QUESTION, *,
-    shared_prefix: bool = False,
-) -> list[Completion]:  # fmt: skip
-    """Greedy answers to a batch; by :mod:`ladlib.fast.decode`, with the same texts, where ``shared_prefix``."""
-    if shared_prefix:
-        from ladlib.fast import decode as fast
-
-        return fast.answer(model, processor, images, max_new_tokens, question)
+    model: Model, processor: PairProcessor, images: Sequence[Images], max_new_tokens: int, question: str = QUESTION
+) -> list[Completion]:
+    """Greedy answers to a batch. :func:`ladlib.fast.decode.answer` gives the same texts faster."""
     questions = [question] * len(images)
     inputs, rows = _generate(model, processor, questions, images, max_new_tokens=max_new_tokens)
     stops = processor.tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
     rows = [up_to_stop(row, stops) for row in rows]
-    shares = probabilities_of_yes(model, processor, inputs, rows)
+    openings = [up_to_answer(processor.tokenizer, row) for row in rows]
+    logits, ids = _read_on(model, processor, inputs, openings, keep=2)
+    shares = shares_of_yes(logits, ids[:, -1], beginnings(processor.tokenizer)).tolist()
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
     return [
         Completion(*decode(processor.tokenizer, row), p_yes, length, len(row))
@@ -65,21 +66,11 @@ def answer_questions(
     texts, size = [], profile.evaluate.batch_size
     for start in range(0, len(conversations), size):
         batch = conversations[start : start + size]
-        images = [pair_images(one.pair, root, profile.data) for one in batch]
-        questions = [one.question for one in batch]
+        images = [pair_images(conversation.pair, root, profile.data) for conversation in batch]
+        questions = [conversation.question for conversation in batch]
         _, rows = _generate(model, processor, questions, images, max_new_tokens=profile.model.max_new_tokens)
         texts += [decode(processor.tokenizer, row)[0] for row in rows]
     return texts
-
-
-def answer_pairs(
-    model: Model, processor: PairProcessor, pairs: Sequence[Pair], root: Path | str, profile: Profile
-) -> list[Completion]:
-    """Greedy answers to the question of the task about ``pairs`` of any dataset, in one batch."""
-    images, settings = [pair_images(pair, root, profile.data) for pair in pairs], profile.model
-    return (
-        answer(model, processor, images, settings.max_new_tokens, shared_prefix=settings.shared_prefix) if pairs else []
-    )
 
 
 def sample_texts(model: Model, processor: PairProcessor, images: Sequence[Images], profile: Profile) -> list[list[str]]:
@@ -91,32 +82,6 @@ def sample_texts(model: Model, processor: PairProcessor, images: Sequence[Images
     )  # fmt: skip
     texts = [decode(processor.tokenizer, row)[0] for row in rows]
     return [texts[start : start + size] for start in range(0, len(texts), size)]
-
-
-def _generate(
-    model: Model, processor: PairProcessor, questions: Sequence[str], images: Sequence[Images], **settings: object
-) -> tuple[BatchFeature, list[list[int]]]:
-    """The processor's inputs, and the tokens written after each, with what pads them."""
-    texts = [render_prompt(processor, question) for question in questions]
-    inputs = processor(text=texts, images=[list(two) for two in images], padding=True, return_tensors="pt")
-    inputs = inputs.to(model.device)
-    return inputs, model.generate(**inputs, **settings)[:, inputs["input_ids"].shape[1] :].tolist()
-
-
-# P(yes)
-
-
-def probabilities_of_yes(
-    model: Model, processor: PairProcessor, inputs: BatchFeature, rows: Sequence[list[int]]
-) -> list[float]:
-    """P(yes) / (P(yes) + P(no)) for the word that follows each completion's first ``<answer>``, 0..1.
-
-    ``inputs`` are the processor's, one prompt a row; ``rows`` the completions' tokens. Where a completion has
-    no ``<answer>``, it is put after all of it.
-    """
-    openings = [up_to_answer(processor.tokenizer, row) for row in rows]
-    logits, ids = _read_on(model, processor, inputs, openings, keep=2)
-    return shares_of_yes(logits, ids[:, -1], beginnings(processor.tokenizer)).tolist()
 
 
 @torch.inference_mode()
@@ -133,10 +98,21 @@ def token_log_probabilities(
     longest = max(map(len, rows), default=0)
     logits, ids = _read_on(model, processor, inputs, rows, keep=longest + 1)
     logs = logits[:, :-1].float().log_softmax(dim=-1).gather(2, ids[:, ids.shape[1] - longest :, None]).squeeze(2)
-    names = [[processor.tokenizer.decode([token]) for token in row] for row in rows]
-    return [
-        list(zip(row, line[longest - len(row) :], strict=True)) for row, line in zip(names, logs.tolist(), strict=True)
-    ]
+    result = []
+    for row, line in zip(rows, logs.tolist(), strict=True):
+        tokens = [processor.tokenizer.decode([token]) for token in row]
+        result.append(list(zip(tokens, line[longest - len(row) :], strict=True)))
+    return result
+
+
+def _generate(
+    model: Model, processor: PairProcessor, questions: Sequence[str], images: Sequence[Images], **settings: object
+) -> tuple[BatchFeature, list[list[int]]]:
+    """The processor's inputs, and the tokens written after each, with what pads them."""
+    texts = [render_prompt(processor, question) for question in questions]
+    inputs = processor(text=texts, images=[list(two) for two in images], padding=True, return_tensors="pt")
+    inputs = inputs.to(model.device)
+    return inputs, model.generate(**inputs, **settings)[:, inputs["input_ids"].shape[1] :].tolist()
 
 
 def _read_on(
@@ -151,3 +127,69 @@ def _read_on(
     pixels = {key: inputs[key] for key in ("pixel_values", "image_grid_thw")}
     output = model(**padded, **pixels, mm_token_type_ids=kinds, use_cache=False, logits_to_keep=keep)
     return output.logits, padded["input_ids"]
+
+
+# P(yes)
+
+
+class Beginnings(NamedTuple):
+    """The tokens that an answer can begin with, without those that begin both answers (a lone space)."""
+
+    joined: dict[Answer, list[int]]  # these also end the tag
+    after: dict[Answer, list[int]]  # these follow a tag that has ended
+
+
+def shares_of_yes(logits: torch.Tensor, endings: torch.Tensor, words: Beginnings) -> torch.Tensor:
+    """P(yes) / (P(yes) + P(no)) of a batch, ``[batch]``.
+
+    ``logits`` are ``[batch, 2, vocabulary]``: for the token that ends the tag, and for the one after it. ``endings``,
+    ``[batch]``, are the tokens that do end it. In logarithms, since both words may be too unlikely for a float.
+    """
+    tag, word = logits.double().log_softmax(dim=-1).unbind(dim=1)
+    ended = tag.gather(1, endings[:, None]).squeeze(1)
+    yes, no = (
+        torch.logaddexp(ended + word[:, words.after[name]].logsumexp(-1), tag[:, words.joined[name]].logsumexp(-1))
+        for name in ("yes", "no")
+    )
+    return (yes - no).sigmoid()
+
+
+def beginnings(tokenizer: PreTrainedTokenizerBase) -> Beginnings:
+    """What ``yes`` and ``no`` begin with in this tokenizer, found by writing them."""
+    tag, joined, after = token_ids(tokenizer, ANSWER_OPENING), {}, {}
+    for word, forms in FORMS.items():
+        joined[word] = {token_ids(tokenizer, ANSWER_OPENING + form)[len(tag) - 1] for form in forms} - {tag[-1]}
+        after[word] = {token_ids(tokenizer, form)[0] for form in forms}
+    return Beginnings(_distinct(joined), _distinct(after))
+
+
+def _distinct(ids: dict[Answer, set[int]]) -> dict[Answer, list[int]]:
+    both = ids["yes"] & ids["no"]
+    return {word: sorted(ids[word] - both) for word in ids}
+
+
+def up_to_answer(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> list[int]:
+    """The tokens of a completion up to the end of its first ``<answer>``, which is added where there is none.
+
+    White space in the token that ends the tag stays, a word in that token goes.
+    """
+    if ANSWER_OPENING not in decode(tokenizer, row)[0]:
+        stops = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
+        return [token for token in row if token not in stops] + token_ids(tokenizer, ANSWER_OPENING)
+    last = bisect_left(range(len(row)), True, key=lambda end: ANSWER_OPENING in decode(tokenizer, row[: end + 1])[0])
+    head, _, rest = decode(tokenizer, row[: last + 1])[0].partition(ANSWER_OPENING)
+    if not rest.strip():
+        return row[: last + 1]
+    before = len(decode(tokenizer, row[:last])[0])
+    return row[:last] + token_ids(tokenizer, (head + ANSWER_OPENING)[before:])
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of ``text`` alone."""
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def up_to_stop(row: Sequence[int], stops: Sequence[int]) -> list[int]:
+    """A row without what was written after its end of turn."""
+    end = next((index for index, token in enumerate(row) if token in stops), len(row) - 1)
+    return list(row[: end + 1])

@@ -158,9 +158,9 @@ class Session:
 
     def answer(self, pairs: "Sequence[Sequence[Image]]", arm: str = "sft_grpo") -> list[Completion]:
         """One greedy completion for each (reference image, test image), which are resized as everywhere."""
-        data, model = self.profile.data, self.profile.model
+        data = self.profile.data
         resized = [[lad.data.images.fit(image, data.min_pixels, data.max_pixels) for image in pair] for pair in pairs]
-        return lad.generate.answer(*self.load(arm), resized, model.max_new_tokens, shared_prefix=model.shared_prefix)
+        return lad.evaluate.answer(*self.load(arm), resized, self.profile)
 
     def inspect(self, reference: Path | str, test: Path | str, arm: str = "sft_grpo") -> "Verdict":
         """Answer, P(anomalous) and rationale for two image files of any size."""

@@ -67,7 +67,7 @@ def parse_response(body: str) -> Completion:
 def share_of_yes(tokens: Sequence[Token]) -> float | None:
     """P(yes) / (P(yes) + P(no)) for the word after the first ``<answer>``; None where neither is listed.
 
-    As in :mod:`ladlib.likelihood` both ways of writing a word count, in the token that ends the tag and in the one
+    As in :mod:`ladlib.generate` both ways of writing a word count, in the token that ends the tag and in the one
     after it; white space between them is followed. Only the likeliest alternatives are listed, and only along the
     model's own text, so (1) a word that is not listed counts 0; (2) where the model ended the tag and began one word
     with one token (Qwen2.5's ">No"), the bare end of the tag counts for the other word if that has no such token

@@ -240,8 +240,9 @@ def write_gzip(path: Path, data: bytes) -> None:
 def append_json(path: Path, row: dict) -> None:
     """Append ``row`` as one line and have it on disk before returning."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+    with path.open("ab", buffering=len(line) + 1) as file:  # one write, so that several processes may append
+        file.write(line)
         file.flush()
         os.fsync(file.fileno())
 

@@ -15,7 +15,7 @@ from ladlib.data.pairing import pair
 from ladlib.families import VISION_TOKENS
 from ladlib.fast import decode
 from ladlib.fast.decode import LOOK, distinct, lay_out, padded, read_again, with_room
-from ladlib.likelihood import beginnings
+from ladlib.generate import beginnings
 from ladlib.toy.datasets import write_datasets
 
 FEW = Toy(train=2, good=4, logical=4, structural=1)
@@ -89,7 +89,7 @@ def test_a_trained_models_answers_are_those_of_one_pair_at_a_time(toy, pairs):
 
 def test_a_batch_is_answered_as_generate_answers_it(toy, pairs):
     few = pairs[::5]
-    found = generate.answer(*toy, few, 160, shared_prefix=True)
+    found = decode.answer(*toy, few, 160)
     assert {one.finish for one in found} == {"stop"}
     same(found, generate.answer(*toy, few, 160))
 
@@ -104,9 +104,9 @@ def test_answers_cut_off_at_the_limit_are_those_of_generate(tiny, pairs, longest
 
 
 def test_the_device_may_be_asked_now_and_then_only_which_rows_have_ended(toy, pairs, monkeypatch):
-    found = generate.answer(*toy, pairs, 64, shared_prefix=True)
+    found = decode.answer(*toy, pairs, 64)
     monkeypatch.setitem(LOOK, "cpu", 8)
-    seldom = generate.answer(*toy, pairs, 64, shared_prefix=True)
+    seldom = decode.answer(*toy, pairs, 64)
     assert len({one.completion_tokens for one in found}) > 8  # of many lengths, not all of them multiples of 8
     same(seldom, found)
 

@@ -10,7 +10,7 @@ from chat_server import ChatServer
 from layouts import write_pairs
 from tiny import tiny_base, tiny_profile, write_data
 
-from ladlib import evaluate, generate, prompts
+from ladlib import evaluate, prompts
 from ladlib.config import load_profile
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair, ranked
@@ -45,20 +45,21 @@ def whole(data, profile, tmp_path_factory):
 
 
 def timeless(path) -> list[dict]:
-    """Records without what may differ between two runs: the time, and digits that depend on the batch."""
-    return [row | {"seconds": 0, "p_yes": round(row["p_yes"], 4)} for row in read_jsonl(path)]
+    """Records in order, without what may differ between two runs: the time, and digits that depend on the batch."""
+    rows = [row | {"seconds": 0, "p_yes": round(row["p_yes"], 4)} for row in read_jsonl(path)]
+    return sorted(rows, key=lambda row: (row["id"], row.get("factor", ""), row.get("level", "")))
 
 
 @pytest.fixture
 def asked(monkeypatch):
     """How many pairs the model is asked about."""
-    seen, answer = [], generate.answer
+    seen, answer = [], evaluate.answer
 
     def watch(model, processor, images, *args, **options):
         seen.extend(images)
         return answer(model, processor, images, *args, **options)
 
-    monkeypatch.setattr(generate, "answer", watch)
+    monkeypatch.setattr(evaluate, "answer", watch)
     return seen
 
 

@@ -12,7 +12,7 @@ from ladlib import generate, prompts
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair, pair_images
 from ladlib.families import STOP_TOKENS, VISION_TOKENS
-from ladlib.likelihood import Beginnings, beginnings, shares_of_yes, up_to_answer
+from ladlib.generate import Beginnings, beginnings, shares_of_yes, up_to_answer
 
 
 def joining_tokenizer() -> PreTrainedTokenizerFast:

@@ -22,8 +22,7 @@ from ladlib import prompts
 from ladlib.checksums import sha256
 from ladlib.config import Data, load_profile
 from ladlib.data.images import fit, open_image, view
-from ladlib.generate import render_prompt
-from ladlib.likelihood import beginnings, up_to_answer
+from ladlib.generate import beginnings, render_prompt, up_to_answer
 from ladlib.models import generation_config, load_processor, make_processor
 from ladlib.toy.pretrain_model import CHAT_TEMPLATE
 

@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from ladlib.likelihood import beginnings, shares_of_yes, up_to_answer, up_to_stop
+from ladlib.generate import beginnings, shares_of_yes, up_to_answer, up_to_stop
 from ladlib.models import PairProcessor, decode
 from ladlib.prompts import QUESTION, prompt_text
 from ladlib.records import Completion

@@ -181,7 +181,6 @@ LOCO_ROWS = [
     Row("config cut off", put(CONFIG, defects({})[:30]), ("defects_config.json is not JSON", "Copy")),
     Row("config an object", put(CONFIG, "{}"), ("defects_config.json: the file: Input should be a valid list", "Copy")),
     Row("value 0", put(CONFIG, defects({"pixel_value": 0})), ("0.pixel_value", "greater than or equal to 1")),
-    Row("threshold not a number", put(CONFIG, defects({"saturation_threshold": float("nan")})), ("saturation", "Copy")),
     Row("a value twice", put(CONFIG, defects({}, {"defect_name": "b"})), ("a pixel value twice", "Copy")),
     Row("a name twice", put(CONFIG, defects({}, {"pixel_value": 1})), ("names a defect", "twice", "Copy")),
     Row("a key twice", put(CONFIG, '[{"pixel_value": 1, "pixel_value": 2}]'), ("'pixel_value' stands in it 2", "Copy")),

@@ -48,15 +48,16 @@ def open_image(path: Path | str) -> Image.Image:
     animation. Colour profiles are ignored, as in Qwen's processor. Raises :class:`UserError` where the file is
     missing, does not decode, or exceeds Pillow's limit against decompression bombs (about 179 million pixels).
     """
-    return _read(path, lambda image: _rgb(ImageOps.exif_transpose(image)))
+    return read_image(path, lambda image: _rgb(ImageOps.exif_transpose(image)))
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
     """(width, height) from the file's header alone, as stored. Raises as :func:`open_image` does."""
-    return _read(path, lambda image: image.size)
+    return read_image(path, lambda image: image.size)
 
 
-def _read(path: Path | str, read: Callable[[Image.Image], Result]) -> Result:
+def read_image(path: Path | str, read: Callable[[Image.Image], Result]) -> Result:
+    """What ``read`` makes of the image file. Raises as :func:`open_image` does."""
     path = Path(path)
     try:
         if not path.is_file():

@@ -25,15 +25,14 @@ that are missing, extra, misplaced or out of function, and not just damaged.
 import csv
 import io
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from PIL import Image
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ladlib.data.images import DAMAGE, FORMATS
+from ladlib.data.images import read_image
 from ladlib.data.layout import LOCO_FOLDERS, category_folders, find_dataset, list_images, read_table, subfolders
 from ladlib.errors import UserError, first_problem, read_json, read_text
 from ladlib.records import Anomaly, Dataset, Inside, Record, Sample
@@ -44,32 +43,31 @@ UNKNOWN = "unknown"  # the defect of an anomalous image without a usable annotat
 HINT = "Copy it from the dataset's archive."
 
 
-def read_dataset(root: Path | str, dataset: Dataset, categories: Sequence[str] = ()) -> list[Sample]:
-    """All samples of ``dataset`` below ``root``, or those of ``categories``, sorted by image path.
+def read_dataset(root: Path | str, dataset: Dataset) -> list[Sample]:
+    """All samples of ``dataset`` below ``root``, sorted by image path.
 
     Raises :class:`UserError` for what is missing, half copied or unlike the published files;
     :func:`ladlib.data.check.check` lists every fault.
     """
     folder = find_dataset(root, dataset)
-    samples = list(READERS[dataset](folder, category_folders(folder)))
+    samples = sorted(READERS[dataset](folder, category_folders(folder)), key=lambda sample: sample.image)
     if not samples:
         raise UserError(f"{folder} holds no images of {dataset}.", "Run `ladlib data check` on it.")
-    known = sorted({sample.category for sample in samples})
-    for category in categories:
-        if category not in known:
-            raise UserError(f"{folder} has no category {category!r}.", f"Use one of {', '.join(known)}.")
-    images: dict[str, Sample] = {}
+    by_id: dict[str, Sample] = {}
     for sample in samples:
-        if (other := images.setdefault(sample.id, sample)) is not sample:
+        if (other := by_id.setdefault(sample.id, sample)) is not sample:
             what = f"{folder} holds {other.image} and {sample.image}: two images of one name."
             raise UserError(what, "Take one of them out.")
-    for category in categories or known:
-        # Without normals there is nothing to pair with; without a test split, no answer.
-        for split in {"train", "test"} - {sample.split for sample in samples if sample.category == category}:
-            what = f"{folder / category} is half copied: it has no {split} images."
-            raise UserError(what, f"Copy its {split} images too, or remove the folder.")
-    samples = [sample for sample in samples if sample.category in (categories or known)]
-    return sorted(samples, key=lambda sample: sample.image)
+    present = {(sample.category, sample.split) for sample in samples}
+    for category in sorted({sample.category for sample in samples}):
+        for split in (
+            "train",
+            "test",
+        ):  # without normals there is nothing to pair with; without a test split, no answer
+            if (category, split) not in present:
+                what = f"{folder / category} is half copied: it has no {split} images."
+                raise UserError(what, f"Copy its {split} images too, or remove the folder.")
+    return samples
 
 
 def _sample(
@@ -154,14 +152,12 @@ def masks_of(image: Path) -> list[Path]:
 
 
 class Defect(Record):
-    """One entry of ``defects_config.json``, with exactly its keys."""
+    """What is used of an entry of ``defects_config.json``; its thresholds are for MVTec's own metric."""
 
-    model_config = Record.model_config | {"strict": True}
+    model_config = Record.model_config | {"strict": True, "extra": "ignore"}
 
     defect_name: str = Field(min_length=1)
     pixel_value: int = Field(ge=1, le=255)  # in the masks; 0 is background
-    saturation_threshold: int | float = Field(gt=0)  # a share or pixels, for MVTec's own metric
-    relative_saturation: bool
 
 
 def read_defects(category: Path) -> dict[int, str]:
@@ -180,13 +176,9 @@ def read_defects(category: Path) -> dict[int, str]:
 
 def mask_values(mask: Path) -> list[int]:
     """The pixel values other than 0 in a mask, ascending. Raises :class:`UserError` for no grey image."""
-    try:
-        with Image.open(mask, formats=FORMATS) as image:
-            if image.mode not in ("L", "1"):
-                raise UserError(f"{mask} is of mode {image.mode}, not 8-bit grey.", HINT)
-            histogram = image.histogram()
-    except (*DAMAGE, Image.DecompressionBombError) as error:
-        raise UserError(f"{mask} does not decode.", HINT) from error
+    mode, histogram = read_image(mask, lambda image: (image.mode, image.convert("L").histogram()))
+    if mode not in ("L", "1"):
+        raise UserError(f"{mask} is of mode {mode}, not 8-bit grey.", HINT)
     return [value for value, count in enumerate(histogram) if count and value]
 
 

@@ -30,24 +30,20 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            _stop(2, escape_terminal(str(error)), error)
+            code, message = 2, escape_terminal(str(error))
         except OSError as error:
             if not error.filename and error.errno not in FULL:
                 raise
             hint = "Check the path and its permissions, or name another folder."
             if error.errno in FULL:
                 hint = "The disk is full: make room and run the same command again, what is done is kept."
-            where = f"{error.filename}: " if error.filename else ""
-            _stop(2, escape_terminal(f"{where}{error.strerror}. {hint}"), error)
+            code, message = 2, escape_terminal(f"{error.filename or 'A file'}: {error.strerror}. {hint}")
         except StageFailed as error:
-            _stop(1, f"\n{error}", error)
-        except KeyboardInterrupt as error:
-            _stop(130, "\nStopped. What is done is kept: the same command goes on from there.", error)
-
-
-def _stop(code: int, message: str, error: BaseException) -> None:
-    typer.echo(message, err=True)
-    raise typer.Exit(code) from error
+            code, message = 1, f"\n{error}"
+        except KeyboardInterrupt:
+            code, message = 130, "\nStopped. What is done is kept: the same command goes on from there."
+        typer.echo(message, err=True)
+        raise typer.Exit(code)
 
 
 app = typer.Typer(
@@ -93,9 +89,6 @@ def reproduce(
     ] = None,
 ) -> None:
     """Run the notebooks 01-05; a stage is skipped while its inputs have not changed."""
-    if quiet and (verbose or dry_run):
-        other = "--verbose" if verbose else "--dry-run"
-        raise UserError(f"--quiet and {other} exclude each other.", "Give one of them.")
     from rich.console import Console
 
     from ladlib import pipeline
@@ -128,7 +121,7 @@ def verify(
 def inspect(
     reference: Annotated[Path, Argument(help="A normal image.")],
     test: Annotated[Path, Argument(help="The image to judge.")],
-    model: Annotated[str, Option(help="Checkpoint folder. Default: the latest trained one.")] = "",
+    model: Annotated[str, Option(help="Checkpoint folder. Default: that of results/runs/<profile>, or the base.")] = "",
     as_json: Json = False,
     profile: Annotated[str, Option(help="Profile that says how large images are seen.")] = "toy",
 ) -> None:
@@ -140,12 +133,14 @@ def inspect(
     from ladlib.config import load_profile
 
     settings = load_profile(profile)
-    model = model or _latest_model(settings.name) or settings.model.base
-    verdict = asdict(evaluate.inspect(reference, test, model, settings)) | {"model": model}
-    answer, p_yes, seconds = ANSWERS[verdict["answer"]], verdict["p_yes"], verdict["seconds"]
-    text = strip_control(verdict["text"].strip())
-    lines = f"{answer}, P(anomalous) = {p_yes:.2f}\n\n{text}\n\n{seconds:.1f} s with {model}"
-    print_json(verdict) if as_json else typer.echo(lines)
+    trained = RunFolder(find_root(Path.cwd()) / RUNS / settings.name).checkpoint("sft_grpo", 0)
+    model = model or (str(trained) if trained.is_dir() else settings.model.base)
+    verdict = evaluate.inspect(reference, test, model, settings)
+    if as_json:
+        print_json(asdict(verdict) | {"model": model})
+    else:
+        typer.echo(f"{ANSWERS[verdict.answer]}, P(anomalous) = {verdict.p_yes:.2f}\n")
+        typer.echo(f"{strip_control(verdict.text.strip())}\n\n{verdict.seconds:.1f} s with {model}")
 
 
 @app.command(epilog=examples("doctor", f"doctor {PAPER_RUN}", "doctor --profile small --json"))
@@ -228,7 +223,7 @@ def study(
 
 @app.command(epilog=examples("report", "report --run results/runs/paper-1 --data /data/anomaly"))
 def report(
-    run: Annotated[str, Option(help="Run folder. Default: the latest, or the released one.")] = "",
+    run: Annotated[str, Option(help="Run folder. Default: results/runs/toy, or the released one.")] = "",
     data: Annotated[str, Option(help="Folder of the datasets, for the pictures. Default: the run's.")] = "",
 ) -> None:
     """Write metrics, tables, figures and report.html again from a run's stored answers. Loads no model."""
@@ -237,14 +232,19 @@ def report(
     from ladlib.results import load_answers, refuse_doubles
     from ladlib.verify import verify as check_run
 
-    folder = _own_copy(RunFolder(run)) if run else _latest_run()
+    if data and not Path(data).is_dir():
+        raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")
+    own = find_root(Path.cwd()) / RUNS / "toy"
+    folder = RunFolder(run or (own if own.exists() else RELEASED / "toy"))
+    if folder.root.resolve().parent == RELEASED.resolve():
+        folder = _copy(folder)
     folder.read()  # what is no run or damaged is said before anything is drawn
     answers = load_answers(folder)
     refuse_doubles(answers)
-    with locked(folder.root), cli_data.images_of(folder, data) as images:
+    with locked(folder.root):
         if answers.groupby("arm")["seed"].nunique().max() > 1:
             write_study(folder)
-        write_report(folder, images, check=check_run)
+        write_report(folder, Path(data) if data else None, check=check_run)
     typer.echo(closing(folder))
 
 
@@ -259,27 +259,15 @@ def export(
     typer.echo(f"Written: {write(source, out)}")
 
 
-def _latest_run() -> RunFolder:
-    """The run worked on last below results/runs, or a copy of the released one where there is none."""
-    runs = find_root(Path.cwd()) / RUNS
-    found = [path for path in runs.glob("*/run.json") if not path.parent.name.startswith("released-")]
-    if found:
-        return RunFolder(max(found, key=lambda path: path.stat().st_mtime).parent)
-    if not (RELEASED / "toy").is_dir():
-        raise UserError(f"There is no run in {runs}.", "Run `ladlib reproduce` first, or give one with --run.")
-    return _own_copy(RunFolder(RELEASED / "toy"))
+def _copy(released: RunFolder) -> RunFolder:
+    """A new copy below results/runs, its images drawn: nothing changes a released run."""
+    from ladlib.results import profile_of
+    from ladlib.toy.datasets import write_loco
 
-
-def _own_copy(run: RunFolder) -> RunFolder:
-    """``run``, or a new copy of it below results/runs where it is a released one, which nothing changes."""
-    if run.root.resolve().parent != RELEASED.resolve():
-        return run
-    copy = find_root(Path.cwd()) / RUNS / f"released-{run.root.name}"
+    copy = find_root(Path.cwd()) / RUNS / f"released-{released.root.name}"
+    sizes = profile_of(released.read()).toy
     shutil.rmtree(copy, ignore_errors=True)  # an older release may lie there
-    return RunFolder(shutil.copytree(run.root, copy))
-
-
-def _latest_model(profile: str) -> str:
-    """The newest checkpoint after GRPO of the profile's default run folder; "" where there is none."""
-    trained = (find_root(Path.cwd()) / RUNS / profile / "checkpoints").glob("sft_grpo-seed*")
-    return str(max(trained, key=lambda folder: folder.stat().st_mtime, default=""))
+    run = RunFolder(shutil.copytree(released.root, copy))
+    if sizes:
+        write_loco(run.data, sizes)
+    return run

@@ -6,16 +6,12 @@ Options that other commands have too are defined here.
 import json
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
 
 from ladlib.errors import UserError
-from ladlib.runs import RunFolder
 
 
 def examples(*commands: str) -> str:
@@ -36,8 +32,6 @@ Seed = Annotated[int, Option(help="Seed of data order, sampling and training.")]
 Out = Annotated[Path, Option(help="File or folder to write.")]
 Json = Annotated[bool, Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing but what goes wrong, on standard error.")]
-Review = Annotated[Path | None, Option(help="The file's review.csv with your decisions, to be applied.")]
-Downloadable = Literal["mvtec-ad", "visa", "mvtec-loco", "mmad"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -76,16 +70,16 @@ def check(
     errors, warnings = (sum(one.severity == severity for one in findings) for severity in ("error", "warning"))
     if as_json:
         print_json({"errors": errors, "warnings": warnings, "findings": [one.model_dump() for one in findings]})
-        raise typer.Exit(1 if errors else 0)
-    for one in findings[:1] if findings and findings[0].dataset == "toy" else findings:  # the first says it all
-        typer.echo("  ".join(filter(None, (one.severity, one.dataset, one.category, one.message, one.hint))))
-    typer.echo(f"\n{errors} errors, {warnings} warnings")
+    else:
+        for one in findings[:1] if findings and findings[0].dataset == "toy" else findings:  # the first says it all
+            typer.echo("  ".join(filter(None, (one.severity, one.dataset, one.category, one.message, one.hint))))
+        typer.echo(f"\n{errors} errors, {warnings} warnings")
     raise typer.Exit(1 if errors else 0)
 
 
 @app.command(epilog=examples("data download visa --out DIR", "data download mvtec-loco --out DIR --accept-licence"))
 def download(
-    dataset: Annotated[Downloadable, Argument(metavar="DATASET", help="mvtec-ad, visa, mvtec-loco or mmad.")],
+    dataset: Annotated[Literal["mvtec-ad", "visa", "mvtec-loco", "mmad"], Argument(metavar="DATASET")],
     out: Out,
     accept_licence: Annotated[bool, Option("--accept-licence", help="The licence is read and accepted.")] = False,
 ) -> None:
@@ -119,7 +113,7 @@ def sft(
     ] = "template",
     endpoint: Annotated[str, Option(help="Address of an OpenAI-compatible server, up to /v1.")] = "",
     model: Annotated[str, Option(help="Name that the model is served under.")] = "",
-    review: Review = None,
+    review: Annotated[Path | None, Option(help="The file's review.csv with your decisions, to be applied.")] = None,
 ) -> None:
     """Build the conversations of stage 1 from MMAD's annotations; train on them with data.sft_file in a profile.
 
@@ -152,20 +146,3 @@ def sft(
     elif not table.exists():
         write_review(table, rows)
         typer.echo(f"To review: {table}: fill its column decision in any spreadsheet, then add --review {table}")
-
-
-@contextmanager
-def images_of(run: RunFolder, data: str) -> Iterator[Path | None]:
-    """Where the judged images are: in ``data``, or drawn for as long as they are needed where a toy run lacks them."""
-    from ladlib.results import profile_of
-    from ladlib.toy.datasets import write_loco
-
-    record = run.read()
-    sizes = profile_of(record).toy
-    if data and not Path(data).is_dir():
-        raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")
-    with TemporaryDirectory() as folder:
-        if not data and sizes and not record.parameters.get("data") and not run.data.exists():
-            write_loco(Path(folder), sizes)
-            data = folder
-        yield Path(data) if data else None

@@ -39,7 +39,6 @@ class Session:
     data: Path  # the folder that holds the datasets
     seed: int
     record: RunRecord = field(repr=False)  # of run.json, as it was when the notebook began
-    changed: tuple[str, ...] = ()  # dotted names of the overridden values
     _outputs: list[Path] = field(default_factory=list, repr=False)  # what this notebook wrote
     _models: dict = field(default_factory=dict, repr=False)  # the last loaded model and its processor, by arm
 
@@ -115,7 +114,9 @@ class Session:
     def sample(self, arm: str, per_rule: int) -> list[dict]:
         """Several sampled answers of ``arm`` to ``per_rule`` toy training pairs of each rule type, a row per pair."""
         lad.study.sample(self.profile, self.run, arm, self.seed, self.model_name(arm), per_rule)
-        return self._rows(self.run.samples(arm, self.seed))
+        path = self.run.samples(arm, self.seed)
+        self._outputs.append(path)
+        return read_jsonl(path)
 
     def evaluate(self, arm: str, variant: str = "", stored: str = "") -> "DataFrame":
         """The answers of ``arm`` to the test pairs, one row per pair; pairs answered before are not asked again.
@@ -133,7 +134,7 @@ class Session:
             if stored or "stored" not in source:
                 raise
             print(f"No answers of the larger stand-in model: {error.what}")
-        return self._frame(path, Variation if variant else Generation)
+        return self._table(path, list((Variation if variant else Generation).model_fields))
 
     def _source(self, arm: str) -> dict:
         """Who answers as ``arm``: a model, the endpoint, the released answers; nobody where a server has answered."""
@@ -147,7 +148,7 @@ class Session:
 
     def detect(self) -> "DataFrame":
         """What the nearest-neighbour detector says of every test image, one row per image."""
-        return self._frame(lad.neighbours.detect(self.profile, self.data, self.run))
+        return self._table(lad.neighbours.detect(self.profile, self.data, self.run))
 
     def check_rationales(self, *arms: str) -> None:
         """Check the rationales of ``arms`` against the scenes of the synthetic images; nothing on real images."""
@@ -178,25 +179,28 @@ class Session:
 
     def written(self) -> "DataFrame":
         """What this notebook wrote, with its size; it enters the run's checksums."""
+        from pandas import DataFrame
+
         paths = [path for path in dict.fromkeys(self._outputs) if path.exists()]
         lad.checksums.write(self.run, *paths)
-        files = [[path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()] for path in paths]
-        sizes = [round(sum(file.stat().st_size for file in found) / 2**20, 2) for found in files]
-        rows = zip(map(shown_path, paths), map(len, files), sizes, strict=True)
-        return _table(list(rows), ["path", "files", "MiB"])
+        rows = []
+        for path in paths:
+            sizes = [file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()]
+            rows.append({"path": shown_path(path), "files": len(sizes), "MiB": round(sum(sizes) / 2**20, 2)})
+        return DataFrame(rows)
 
-    def _rows(self, path: Path) -> list[dict]:
-        self._outputs.append(path)
-        return read_jsonl(path)
+    def _table(self, path: Path | None, columns: list[str] | None = None) -> "DataFrame":
+        from pandas import DataFrame
 
-    def _frame(self, path: Path | None, kind: type | None = None) -> "DataFrame":
-        return _table(self._rows(path) if path else [], list(kind.model_fields) if kind else None)
+        if path:
+            self._outputs.append(path)
+        return DataFrame(read_jsonl(path) if path else [], columns=columns)
 
     def settings(self) -> dict[str, str]:
         """What the table shows."""
         return {
             "profile": f"{self.profile.name}: {self.profile.label}",
-            **{f"changed: {name}": str(_value(self.profile, name)) for name in self.changed},
+            **{name: str(value) for name, value in self.record.parameters.items() if name != "data"},
             "seed": str(self.seed),
             "run folder": shown_path(self.run.root),
             "datasets": f"{shown_path(self.data)}{' (synthetic)' if self.is_toy else ''}",
@@ -223,40 +227,29 @@ def start(
     Raises :class:`UserError` for an unknown profile or override, a run folder of another profile or seed, a
     data folder that does not exist, and a profile without synthetic datasets where ``data`` is "".
     """
-    given = dict(overrides or {})
-    changed = {name: value for name, value in given.items() if value not in UNSET}
-    settings = load_profile(profile, **changed)
+    given = overrides or {}
+    settings = load_profile(profile, **{name: value for name, value in given.items() if value not in UNSET})
     if not data and settings.toy is None:
         raise UserError(f"Profile {profile!r} needs datasets.", "Give the folder that holds them as `data`.")
     if data and not from_root(data).is_dir():
         raise UserError(f"There is no folder {from_root(data)}.", "Give the folder that holds the datasets as `data`.")
     folder = RunFolder(from_root(run or f"{RUNS}/{settings.name}"))
     lock_kernel(folder.root)
-    record = folder.open(settings.name, seed, data=data, **{name: _value(settings, name) for name in given})
-    outputs, images = [folder.run_json], from_root(data) if data else folder.data
-    if not data:
-        from ladlib.toy.datasets import write_datasets
+    in_force = {name: reduce(getattr, name.split("."), settings) for name in given}
+    record = folder.open(settings.name, seed, data=data, **in_force)
+    if data:
+        return Session(settings, folder, from_root(data), seed, record, [folder.run_json])
+    from ladlib.toy.datasets import write_datasets
 
-        write_datasets(folder.data, settings.toy)
-        outputs.append(folder.data)
-    return Session(settings, folder, images, seed, record, tuple(changed), outputs)
+    write_datasets(folder.data, settings.toy)
+    return Session(settings, folder, folder.data, seed, record, [folder.run_json, folder.data])
 
 
 def reopen(run: str) -> Session:
     """A session on a finished run, which it does not change. Raises :class:`UserError` where there is none."""
     folder = RunFolder(from_root(run))
     record = folder.read()
-    data = str(record.parameters.get("data", ""))
+    data = record.parameters.get("data", "")
     return Session(
         lad.results.profile_of(record), folder, from_root(data) if data else folder.data, record.seed, record
     )
-
-
-def _table(rows: list, columns: list[str] | None) -> "DataFrame":
-    from pandas import DataFrame
-
-    return DataFrame(rows, columns=columns)
-
-
-def _value(profile: Profile, dotted: str) -> object:
-    return reduce(getattr, dotted.split("."), profile)

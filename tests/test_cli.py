@@ -94,8 +94,6 @@ def test_the_command_line_starts_without_torch_and_answers_as_a_module():
         ("reproduce -p grpo_steps=few", ["grpo_steps", "whole number"]),
         ("reproduce --seed -1 --run new", ["-1", "from 0 to"]),
         (f"reproduce --seed {2**32} --run new", [str(2**32), "from 0 to"]),
-        ("reproduce --quiet --verbose", ["--quiet", "--verbose"]),
-        ("reproduce --quiet --dry-run", ["--quiet", "--dry-run"]),
         ("reproduce --from 02 --only 03", ["--from", "--only"]),
         ("data check nowhere", ["nowhere"]),
         ("data toy --out x --profile paper", ["'paper'"]),

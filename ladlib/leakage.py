@@ -13,7 +13,6 @@ Turned, mirrored and strongly cropped copies are not found, nor are those of bar
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -54,32 +53,21 @@ def training_files(pairs: Iterable[Pair], root: Path | str) -> list[TrainingFile
     """
     rows, hashes = [], {}
     for pair in {(pair.test.dataset, pair.id): pair for pair in pairs}.values():
-        digests, folder = image_hashes(pair, root), find_dataset(root, pair.test.dataset)
-        hashes |= {folder / pair.reference: digests[0], folder / pair.test.image: digests[1]}
+        folder = find_dataset(root, pair.test.dataset)
+        reference, test = folder / pair.reference, folder / pair.test.image
+        for path in (reference, test):
+            hashes[path] = hashes.get(path) or sha256(path)
         row = {name: getattr(pair.test, name) for name in ("dataset", "category", "defect", "label")}
         row |= {"reference": pair.reference, "test": pair.test.image}
-        rows.append(TrainingFile(**row, reference_sha256=digests[0], test_sha256=digests[1]))
+        rows.append(TrainingFile(**row, reference_sha256=hashes[reference], test_sha256=hashes[test]))
     _refuse_test_images(hashes, root)
     return rows
 
 
 def write_manifest(path: Path, rows: Sequence[TrainingFile]) -> None:
     """Write ``rows`` as a CSV file."""
-    write_text(
-        path, pd.DataFrame([row.model_dump() for row in rows]).map(escape_csv).to_csv(index=False, lineterminator="\n")
-    )
-
-
-def image_hashes(pair: Pair, root: Path | str) -> tuple[str, str]:
-    """SHA-256 of the files of reference and test image below ``root``."""
-    folder = find_dataset(root, pair.test.dataset)
-    reference, test = (folder / path for path in (pair.reference, pair.test.image))
-    return _sha256(reference, reference.stat().st_mtime_ns), _sha256(test, test.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8192)  # many conversations are about one image
-def _sha256(path: Path, changed: int) -> str:
-    return sha256(path)
+    frame = pd.DataFrame([row.model_dump() for row in rows]).map(escape_csv)
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def _refuse_test_images(hashes: dict[Path, str], root: Path | str) -> None:
@@ -93,11 +81,13 @@ def _refuse_test_images(hashes: dict[Path, str], root: Path | str) -> None:
         # Files of another length cannot have the same bytes: few are ever read.
         if image.stat().st_size in sizes and (path := paths.get(sha256(image))):
             _refuse(path, "has the bytes of", image)
-    known, looks = _looks(tested, "test set")
-    for path, bits in zip(*_looks(list(hashes), "training set"), strict=True) if known else ():
-        differing = np.bitwise_count(np.array(looks) ^ bits).sum(axis=1)
+    known = _perceptual_hashes(tested, "test set")
+    looks = np.array(list(known.values()))
+    for path, bits in _perceptual_hashes(list(hashes), "training set").items() if known else ():
+        differing = np.bitwise_count(looks ^ bits).sum(axis=1)
         if differing.min() <= NEAR:
-            _refuse(path, f"with {differing.min()} of 256 bits differing looks like", known[int(differing.argmin())])
+            image = list(known)[differing.argmin()]
+            _refuse(path, f"with {differing.min()} of 256 bits differing looks like", image)
 
 
 def _refuse(path: Path, how: str, image: Path) -> None:
@@ -105,22 +95,14 @@ def _refuse(path: Path, how: str, image: Path) -> None:
     raise UserError(f"{training} {how} {test}, an image of the test set.", "Take it out of the training data.")
 
 
-def _looks(paths: Sequence[Path], title: str) -> tuple[list[Path], list[np.ndarray]]:
-    """Those images that have a perceptual hash, and theirs. UserError for an image that does not decode."""
-    progress, known, looks = Progress(f"near-duplicate check, {title}", "image", len(paths)), [], []
+def _perceptual_hashes(paths: Sequence[Path], title: str) -> dict[Path, np.ndarray]:
+    """Of the images that have one. UserError for an image that does not decode."""
+    progress, hashes = Progress(f"near-duplicate check, {title}", "image", len(paths)), {}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        changed = [path.stat().st_mtime_ns for path in paths]
-        for number, bits in enumerate(pool.map(_look, paths, changed)):
-            progress.tell(number + 1)
-            if bits is not None:
-                known.append(paths[number])
-                looks.append(bits)
-    return known, looks
-
-
-@lru_cache(maxsize=16384)
-def _look(path: Path, changed: int) -> np.ndarray | None:
-    return perceptual_hash(open_image(path))
+        for path, bits in zip(paths, pool.map(lambda path: perceptual_hash(open_image(path)), paths), strict=True):
+            hashes[path] = bits
+            progress.tell(len(hashes))
+    return {path: bits for path, bits in hashes.items() if bits is not None}
 
 
 def perceptual_hash(image: Image.Image) -> np.ndarray | None:

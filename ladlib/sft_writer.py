@@ -21,11 +21,12 @@ import pandas as pd
 from pydantic import ValidationError
 
 from ladlib.config import Profile
+from ladlib.data import find_dataset
 from ladlib.data.pairing import pair_images
 from ladlib.data.readers import read_rows
 from ladlib.endpoint import Request, ask_all, message
 from ladlib.errors import UserError, first_problem
-from ladlib.leakage import image_hashes
+from ladlib.generations import file_hashes
 from ladlib.records import Completion, Conversation, Record, Written
 from ladlib.runs import append_json, read_jsonl, write_text
 from ladlib.sanitize import escape_csv
@@ -179,7 +180,7 @@ def read_reply(text: str, caption: bool) -> tuple[str, str] | None:
 
 
 def _key(prior: Conversation, root: Path | str, profile: Profile) -> str:
-    images, data = image_hashes(prior.pair, root), profile.data
+    images, data = file_hashes(prior.pair, find_dataset(root, prior.pair.test.dataset)), profile.data
     return _sha256(json.dumps([profile.endpoint.model, prompt_of(prior), images, data.min_pixels, data.max_pixels]))
 
 

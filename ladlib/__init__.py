@@ -20,7 +20,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # tqdm would ask for a widget in every notebook; the stages tell their progress in lines (ladlib.progress).
 warnings.filterwarnings("ignore", message="IProgress not found")
 
-IN_REPORT = ("analysis", "cards", "diagrams", "figures", "formats", "page", "tables", "widgets")
+IN_REPORT = ("analysis", "cards", "figures", "formats", "page", "tables", "widgets")
 FUNCTIONS = {"start": "notebook", "reopen": "notebook", "load_run": "results", "load_study": "results"}
 
 

@@ -84,27 +84,6 @@ def sample_texts(model: Model, processor: PairProcessor, images: Sequence[Images
     return [texts[start : start + size] for start in range(0, len(texts), size)]
 
 
-@torch.inference_mode()
-def token_log_probabilities(
-    model: Model, processor: PairProcessor, images: Images, texts: Sequence[str]
-) -> list[list[tuple[str, float]]]:
-    """The tokens of completions to one pair of ``images``, each with log pi(token | all before it), in nats.
-
-    A text is cut into tokens anew, which need not be those it was sampled as; the end of the turn is left out.
-    """
-    prompts = [render_prompt(processor)] * len(texts)
-    inputs = processor(text=prompts, images=[list(images)] * len(texts), return_tensors="pt").to(model.device)
-    rows = [token_ids(processor.tokenizer, text) for text in texts]
-    longest = max(map(len, rows), default=0)
-    logits, ids = _read_on(model, processor, inputs, rows, keep=longest + 1)
-    logs = logits[:, :-1].float().log_softmax(dim=-1).gather(2, ids[:, ids.shape[1] - longest :, None]).squeeze(2)
-    result = []
-    for row, line in zip(rows, logs.tolist(), strict=True):
-        tokens = [processor.tokenizer.decode([token]) for token in row]
-        result.append(list(zip(tokens, line[longest - len(row) :], strict=True)))
-    return result
-
-
 def _generate(
     model: Model, processor: PairProcessor, questions: Sequence[str], images: Sequence[Images], **settings: object
 ) -> tuple[BatchFeature, list[list[int]]]:

@@ -1,7 +1,6 @@
 """Cards of pairs, answers, conversations and rollouts: what they choose, and that texts of models stay text."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from made_up import HOSTILE, frame_of, made_up, made_up_arm, made_up_group
 from PIL import Image
@@ -27,9 +26,7 @@ def root(tmp_path):
     for name in ("good.png", "test.png", "pushpins/train/good/0.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (60, 40), "grey").save(folder / name)
-    mask = np.zeros((40, 60), dtype=np.uint8)
-    mask[10, 20] = 240  # one pixel must stay visible
-    Image.fromarray(mask).save(folder / "mask.png")
+    Image.new("L", (60, 40), 240).save(folder / "mask.png")
     return tmp_path
 
 
@@ -41,14 +38,10 @@ def pair(anomaly="logical", masks=("mask.png",), defect="a_b $x$", number=0):
 
 
 def test_pairs_show_reference_test_image_and_the_defect_on_it(root):
-    panels = cards.pairs([pair(), pair("good", ()), pair(masks=())], root).axes
-    marked = panels[6].get_images()[0].get_array()
-    assert len({tuple(pixel) for pixel in marked.reshape(-1, 3).tolist()}) == 2
-    red = marked[10, 20].astype(int)
-    assert red[0] - red[2] > 50
-    assert [panels[at].texts[0].get_text() for at in (7, 8)] == ["no defect", "no mask"]
-    assert panels[0].get_title(loc="center").startswith("pushpins: a b $x$")
-    assert len(cards.pairs([pair()], root, masks=False).axes) == 2
+    html = cards.pairs([pair(), pair("good", ()), pair(masks=())], root).data
+    assert [html.count(f'alt="{name}') for name in ("reference image", "test image", "defect in red")] == [3, 3, 1]
+    assert "pushpins: a b $x$" in html and "pushpins: good" in html
+    assert "defect in red" not in cards.pairs([pair()], root, masks=False).data
 
 
 def test_a_large_mask_keeps_a_defect_of_one_pixel(tmp_path):
@@ -57,6 +50,8 @@ def test_a_large_mask_keeps_a_defect_of_one_pixel(tmp_path):
     Image.fromarray(mask).save(tmp_path / "mask.png")
     overlay = cards.defect_overlay(np.zeros((160, 320, 3), dtype=np.uint8), [tmp_path / "mask.png"])
     assert len({tuple(pixel) for pixel in overlay.reshape(-1, 3).tolist()}) == 2
+    red = overlay[80, 160].astype(int)
+    assert red[0] - red[2] > 50
 
 
 def test_one_pair_per_defect_and_every_unknown_one():
@@ -74,7 +69,7 @@ def test_half_of_the_answers_shown_are_right_and_half_wrong_where_there_are_enou
     rows += [made_up("sft", "pushpins", "good", 50 + number, "yes") for number in range(wrong)]
     html = cards.answers(frame_of(rows or made_up_arm("sft", ["no"])).head(len(rows)), root).data
     assert (html.count(">right: answers"), html.count(">wrong: answers")) == expected
-    assert html.count("<img") == html.count('alt="1. reference image') * 2 == 2 * sum(expected)
+    assert html.count("<img") == html.count('alt="reference image') * 2 == 2 * sum(expected)
 
 
 def test_a_missing_image_is_refused_by_its_name(root):
@@ -95,9 +90,7 @@ def test_tokens_with_loss_have_a_second_cue_and_repeats_are_counted():
     assert "&lt;pad&gt; × 3" in html and "border-bottom" in html and "yes↵" in html
 
 
-def test_rewards_and_rollouts_are_tables():
-    html = cards.rewards(["<think>a</think><answer>yes</answer>", "<b>no</b>"], "yes").data
-    assert "&lt;think&gt;" in html and "unparsed" in html and "label is yes" in html
+def test_a_rollout_is_a_table_with_a_bar_for_each_advantage():
     html = cards.rollout(made_up_group()).data
     assert html.count("<tr>") == 5 and "+1.22" in html and "-1.22" in html and "transistor/&lt;b&gt;" in html
 
@@ -108,60 +101,10 @@ def test_a_group_whose_rewards_differ_comes_first():
     assert cards.first_with_spread([flat]) is flat and cards.first_with_spread([]) is None
 
 
-def test_conditions_show_the_pair_whose_answers_differ_most_as_the_model_saw_it(root):
-    rows = frame_of(made_up_arm("sft", ["no", "no"])[:2])
-    blind = rows.assign(factor="blind", level="", shown=[("reference", "reference")] * 2)
-    usual = rows.assign(factor="none", level="", shown=[("reference", "test")] * 2)
-    blind.loc[1, "text"] = "<think>x</think><answer>yes</answer>"
-    html = cards.conditions(pd.concat([usual, blind]), root).data
-    assert html.count("<article") == 2 and "as evaluated" in html and "good/001" in html and "good/000" not in html
-    assert html.count("good.png") == 3
-
-
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text[:12]))
 def test_what_a_model_wrote_is_shown_as_text_and_in_short(root, text):
     group = {"step": 1, "id": text, "label": "yes", "completions": [
         {"text": text, "accuracy": 0.0, "format": 0.0, "reward": 0.0, "advantage": 0.0}]}  # fmt: skip
     shown = cards.answers(frame_of([made_up("base", "pushpins", "logical", 0, "no", text=text)]), root)
-    for html in (cards.rollout(group).data, cards.rewards([text], "yes").data, cards.tokens([(text[:99], True)]).data,
-                 shown.data):  # fmt: skip
+    for html in (cards.rollout(group).data, cards.tokens([(text[:99], True)]).data, shown.data):
         assert "<script" not in html and not set(html) & set("\x00\x1b\u202e") and len(html) < 20_000
-
-
-# The qualitative figure
-
-
-def answered(base, trained, number=0, category="pushpins", anomaly="logical"):
-    both = {arm: made_up(arm, category, anomaly, number, text) for arm, text in (("base", base), ("sft_grpo", trained))}
-    rows = frame_of(both.values()).set_index("arm", drop=False)
-    return rows.assign(right=[answer == row.label for answer, row in zip((base, trained), both.values(), strict=True)])
-
-
-@pytest.mark.parametrize(
-    ("base", "trained", "expected"),
-    [
-        ("yes", "yes", "every model right"),
-        ("no", "yes", "training helped"),
-        ("yes", "no", "training hurt"),
-        ("no", "no", "every model wrong"),
-    ],
-)
-def test_a_pair_shows_one_pattern_of_outcomes(base, trained, expected):
-    assert cards.pattern(answered(base, trained)["right"]) == expected
-
-
-def test_the_first_pair_of_a_pattern_is_chosen_of_a_category_not_shown_above():
-    pairs = [answered("yes", "yes", 1), answered("yes", "yes", 2), answered("no", "no", 3)]
-    pairs.append(answered("no", "no", 4, "screw_bag"))
-    chosen = cards.examples(pairs)
-    assert {name: one["id"].iloc[0] for name, one in chosen.items()} == {
-        "every model right": "pushpins/test/logical/001",
-        "every model wrong": "screw_bag/test/logical/004",
-    }
-    assert cards.examples(pairs[:3])["every model wrong"]["id"].iloc[0] == "pushpins/test/logical/003"
-
-
-def test_without_the_evaluated_images_there_is_no_figure(tmp_path, root):
-    rows = frame_of([*made_up_arm("base", ["yes"]), *made_up_arm("sft_grpo", ["yes"])])
-    assert cards.qualitative(rows, tmp_path / "nothing") is None
-    assert cards.qualitative(rows, root) is None  # other bytes than those evaluated

@@ -7,61 +7,28 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import HOSTILE, frame_of, grpo_rows, made_up, made_up_arm, made_up_group, sft_rows
+from made_up import HOSTILE, frame_of, grpo_rows, made_up, made_up_arm, sft_rows
 from matplotlib.colors import to_hex
-from PIL import Image
 
-from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.records import Sample
-from ladlib.report import diagrams, figures, style
+from ladlib.report import figures
 from ladlib.runs import RunFolder
 
 ANSWERS = frame_of([*made_up_arm("base", ["yes", "no"]), *made_up_arm("sft_grpo", ["no", "yes", "yes"])])
 UNKNOWN = frame_of(made_up_arm("large", ["yes", "no"])).assign(p_yes=None)
-SEEDS = pd.DataFrame(
-    [(arm, 50.0 + seed, 60.0, 55.0 + seed) for arm in ("base", "sft") for seed in range(3)],
-    columns=["arm", "balanced_accuracy", "lenient_balanced_accuracy", "auroc"],
-)
-PASSES = pd.DataFrame([("base", "place", 1, 0.5), ("base", "place", 8, 0.9)], columns=["arm", "rule", "k", "pass_at"])
 POINTS = pd.DataFrame({"method": ["a", "b"], "recall": [50.0, None], "specificity": [50.0, 10.0]})
-CHANGED = pd.DataFrame(
-    [("SFT", 0, "as evaluated", None, None, None), ("SFT", 0, "blind", 50.0, 15.0, 85.0)],
-    columns=["method", "seed", "condition", "flips", "low", "high"],
-)
-SAMPLES = [
-    Sample(id=f"a/{split}/{kind}", dataset="mvtec_loco", category="screw_bag", split=split, anomaly=kind,
-           defect="" if kind == "good" else "missing_nut", image="x.png")
-    for split, kind in (("train", "good"), ("test", "good"), ("test", "logical"))
-]  # fmt: skip
-METRICS = pd.DataFrame(
-    [(arm, seed, "logical", category, 0.6) for arm in ("base", "sft") for seed in (0, 1) for category in ("a_b", "c")],
-    columns=["arm", "seed", "subset", "category", "balanced_accuracy"],
-)
-PUBLISHED = pd.DataFrame({"category": ["screw_bag"], "correct": [60], "n": [100], "share_anomalous": [0.4]})
 DRAWN = {
     "confusion": lambda: figures.confusion(ANSWERS),
     "categories": lambda: figures.categories(ANSWERS),
     "roc": lambda: figures.roc(ANSWERS),
-    "calibration": lambda: figures.calibration(ANSWERS),
-    "certainty": lambda: figures.certainty(ANSWERS),
-    "defects_found": lambda: figures.defects_found(ANSWERS),
     "training of SFT": lambda: figures.training(sft_rows()),
     "training of GRPO": lambda: figures.training(grpo_rows()),
     "training from scratch": lambda: figures.training([{"step": 1, "reward": 0.5, "spread": 1.0}]),
-    "collapse": lambda: diagrams.collapse({"healthy": grpo_rows(30), "learning rate too high": grpo_rows(30)}),
-    "groups": lambda: diagrams.groups([made_up_group(), made_up_group((1.0, 1.0), 2)]),
-    "passes": lambda: diagrams.passes(PASSES),
-    "readings": lambda: figures.readings(SEEDS),
-    "study_categories": lambda: figures.study_categories(METRICS),
-    "sensitivity": lambda: figures.sensitivity(CHANGED),
-    "counts": lambda: diagrams.counts(SAMPLES),
-    "defects": lambda: diagrams.defects(SAMPLES),
-    "advantages": lambda: diagrams.advantages({"one of four": [2, 1, 1, 1]}),
-    "operating_points": lambda: diagrams.operating_points({"x": POINTS}),
-    "published_categories": lambda: diagrams.published_categories(PUBLISHED),
+    "collapse": lambda: figures.collapse({"healthy": grpo_rows(30), "learning rate too high": grpo_rows(30)}),
+    "advantages": lambda: figures.advantages({"one of four": [2, 1, 1, 1]}),
+    "operating_points": lambda: figures.operating_points({"x": POINTS}),
 }
-PALETTE = {value for name, value in vars(style).items() if name.isupper() and isinstance(value, str)}
+PALETTE = {value for name, value in vars(figures).items() if name.isupper() and isinstance(value, str)}
 PALETTE = {to_hex(colour) for colour in PALETTE} | {"#ffffff", "#000000"}
 
 
@@ -76,17 +43,17 @@ def test_a_figure_has_alt_text_titles_and_colours_of_the_palette(name):
     assert inside.x0 >= -0.05 and inside.y0 >= -0.05 and inside.x1 <= page[0] + 0.05 and inside.y1 <= page[1] + 0.05
 
 
-def test_a_notebook_shows_a_figure_as_an_image_with_its_alt_text(capsys, monkeypatch):
+def test_a_notebook_shows_a_figure_as_an_image_with_its_alt_text(monkeypatch):
     shown = []
-    monkeypatch.setattr(style, "display", lambda data, raw: shown.append(data))
+    monkeypatch.setattr(figures, "display", lambda data, raw: shown.append(data))
     figures.training(sft_rows())._ipython_display_()
     assert shown[0]["text/html"].startswith("<img") and "alt='Training by step" in shown[0]["text/html"]
 
 
-@pytest.mark.parametrize("name", diagrams.DRAWINGS)
+@pytest.mark.parametrize("name", ["grpo-loop", "grpo-spread", "grpo-objective"])
 def test_a_drawing_of_notebook_03_is_an_image_with_alt_text(name):
-    html = diagrams.drawing(name).data
-    assert "data:image/svg+xml;base64," in html and f"alt='{diagrams.DRAWINGS[name][:20]}" in html
+    html = figures.drawing(name).data
+    assert "data:image/svg+xml;base64," in html and len(html.split("alt='")[1].split("'")[0]) > 60
 
 
 def test_a_note_below_a_figure_says_whose_numbers_it_shows():
@@ -96,14 +63,11 @@ def test_a_note_below_a_figure_says_whose_numbers_it_shows():
 
 def test_a_saved_figure_has_the_same_bytes_twice_and_embeds_its_fonts(tmp_path):
     for place in "ab":
-        style.save(figures.training(sft_rows()), RunFolder(tmp_path / place), "loss")
+        figures.save(figures.training(sft_rows()), RunFolder(tmp_path / place), "loss")
     for form in ("png", "pdf"):
         first, second = ((tmp_path / place / "figures" / f"loss.{form}").read_bytes() for place in "ab")
         assert first == second and len(first) > 1000
     assert b"/FontFile2" in first and b"/Type3" not in first and b"CreationDate" not in first
-
-
-# What is counted and drawn
 
 
 def test_the_confusion_matrix_counts_unparsed_answers_apart():
@@ -121,32 +85,19 @@ def test_categories_are_accuracies_of_good_and_logical_images_beside_always_yes(
 
 def test_a_variant_without_probabilities_or_of_one_kind_of_image_has_no_curve():
     good = frame_of([made_up("base", "pushpins", "good", 0, "no")])
-    axes = figures.roc(pd.concat([good, frame_of(made_up_arm("sft", ["yes", "no"]))])).axes[0]
+    axes = figures.roc(pd.concat([good, frame_of(made_up_arm("sft", ["yes", "no"])), UNKNOWN])).axes[0]
     assert axes.get_legend_handles_labels()[1] == ["SFT: 50.0"]
-    for figure in (figures.roc(UNKNOWN), figures.calibration(UNKNOWN)):
-        assert not figure.axes[0].get_legend_handles_labels()[1]
-    assert figures.certainty(UNKNOWN).axes[0].get_title("left") == "large"
 
 
 def test_a_training_log_may_have_gaps_and_one_step():
     titles = [axes.get_title(loc="left") for axes in figures.training([{**grpo_rows(1)[0], "kl": None}]).axes]
     assert "Mean reward" in titles and len(titles) == 8
-
-
-def test_a_running_mean_leaves_gaps_out():
     assert figures.running_mean(pd.Series([1.0, np.nan, 3.0, 5.0]), 3).tolist() == [1.0, 2.0, 4.0, 4.0]
-    assert figures.running_mean(pd.Series([np.nan]), 1).isna().all()
 
 
 def test_a_collapse_is_drawn_beside_the_healthy_run():
-    panels = diagrams.collapse({"healthy": grpo_rows(30), "unbalanced labels": grpo_rows(30)}).axes
+    panels = DRAWN["collapse"]().axes
     assert len(panels) == 8 and [len(axes.lines) for axes in panels[:2]] == [2, 3]
-
-
-def test_readings_have_a_dot_per_seed_and_one_scale():
-    panels = figures.readings(SEEDS).axes
-    assert len({axes.get_xlim() for axes in panels}) == 1
-    assert [len(dots.get_offsets()) for dots in panels[0].collections if len(dots.get_offsets()) > 1] == [3, 3]
 
 
 def test_advantages_are_those_of_the_formula():
@@ -158,38 +109,27 @@ def test_a_method_without_recall_is_no_operating_point():
     assert [text.get_text() for text in DRAWN["operating_points"]().axes[0].get_legend().get_texts()] == ["1  a"]
 
 
-def test_squares_of_the_token_grid_are_those_of_the_model(tmp_path):
-    Image.new("RGB", (112, 84)).save(tmp_path / "a.png")
-    axes = diagrams.token_grid([tmp_path / "a.png"], load_profile("toy").data).axes[0]
-    wide, high, tokens = (
-        int(part) for part in axes.get_title("left").replace("×", ":").replace("tokens", "").split(":")
-    )
-    assert wide * high / 28**2 == tokens
-
-
-# Bad input
-
-
-def test_nothing_to_draw_is_refused():
-    empty = ANSWERS.head(0)
-    for draw in (figures.confusion, figures.certainty, figures.roc):
-        with pytest.raises(UserError, match="no answers"):
-            draw(empty)
-    with pytest.raises(UserError, match="no anomalous"):
-        figures.defects_found(ANSWERS[ANSWERS["anomaly"] == "good"])
-    for refused in (lambda: figures.training([]), lambda: diagrams.collapse({"healthy": []})):
-        with pytest.raises(UserError, match="no rows"):
-            refused()
-    with pytest.raises(UserError, match="No variant"):
-        figures.study_categories(METRICS.head(0))
+@pytest.mark.parametrize(
+    ("draw", "given", "message"),
+    [
+        (figures.confusion, ANSWERS.head(0), "no answers"),
+        (figures.categories, ANSWERS.head(0), "no answers"),
+        (figures.roc, ANSWERS.head(0), "no answers"),
+        (figures.training, [], "no rows"),
+        (figures.collapse, {"healthy": []}, "no rows"),
+    ],
+)
+def test_nothing_to_draw_is_refused(draw, given, message):
+    with pytest.raises(UserError, match=message):
+        draw(given)
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "\\alpha $x_1$ $\\frac{", "\u202eseY"])
 def test_names_from_outside_are_drawn_as_text(text):
-    rows = frame_of([made_up("base", "$x_1$", "logical", 0, "no", text=text)]).assign(defect="$\\frac{", category=text)
+    rows = frame_of([made_up("base", "$x_1$", "logical", 0, "no", text=text)]).assign(category=text)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks is drawn as a box
-        assert figures.defects_found(rows).axes and figures.categories(rows, note=text).axes
+        assert figures.categories(rows, note=text).axes
 
 
 def test_figures_need_neither_torch_nor_transformers():

@@ -29,13 +29,13 @@ MOVES = {
     "01_data_exploration": {
         "Pair browser": [
             ("Show the mask", SPACE), ("Let me guess", SPACE), ("Let me guess", SPACE), ("Pixels", DOWN),
-            ("Pair", RIGHT), ("Defect", DOWN), ("Category", DOWN),
+            ("Pair", RIGHT), ("Category", DOWN),
         ],
     },
     "02_sft": {},
     "03_grpo": {
         "Reward playground": [("Completion", "<think></think><answer>yes</answer>"), ("Label", DOWN)],
-        "Rollout explorer": [("Colour by", DOWN), ("Group", DOWN), ("Step", RIGHT)],
+        "Rollout explorer": [("Group", DOWN), ("Step", RIGHT)],
     },
     "04_evaluation": {
         "Threshold on P(anomalous)": [("Threshold", RIGHT), ("Model", DOWN)],

@@ -102,14 +102,14 @@ def test_every_control_has_a_name_and_every_image_a_text(fake):
 def test_the_pair_browser_follows_its_menus_and_names_what_it_displays(fake):
     shown = widgets.pair_browser(fake)
     shown.controls["category"].value = "pushpins"
-    own = widgets.matching(fake.pairs(), "pushpins")
+    own = [pair.test for pair in fake.pairs() if pair.test.category == "pushpins"]
     assert shown.controls["number"].max == len(own)
-    shown.controls["number"].value = len(own)
-    assert own[-1].test.image in shown.view.value
-    bad = next(one for one in shown.controls["defect"].options if one not in ("all", "good"))
-    shown.controls["defect"].value = bad
+    bad = next(number for number, test in enumerate(own, 1) if test.anomaly == "logical")
+    shown.controls["number"].value = bad
     before = shown.view.value
-    assert bad.replace("_", " ") in before and "visual tokens" in before
+    assert (
+        own[bad - 1].image in before and own[bad - 1].defect.replace("_", " ") in before and "visual tokens" in before
+    )
     shown.controls["mask"].value = True
     masked = shown.view.value
     shown.controls["pixels"].value = widgets.AS_STORED
@@ -121,9 +121,9 @@ def test_the_pair_browser_follows_its_menus_and_names_what_it_displays(fake):
 
 def test_typing_changes_both_rewards_and_is_never_obeyed_as_markup():
     shown = widgets.rewards()
-    assert shown.view.value.count("<b>1</b>") == 2
+    assert shown.view.value.count(">1</td>") == 2
     shown.controls["completion"].value = "<answer>yes</answer>"
-    assert "<b>0</b>" in shown.view.value and "&lt;think&gt; occurs 0 times" in shown.view.value
+    assert ">0</td>" in shown.view.value and "&lt;think&gt; occurs 0 times" in shown.view.value
     shown.controls["label"].value = "no"
     assert "The answer is yes and the label is no" in shown.view.value
     shown.controls["completion"].value = f"<think>{HOSTILE}</think><answer>{HOSTILE}</answer>"
@@ -157,7 +157,7 @@ def test_the_reason_agrees_with_the_reward_whatever_is_typed(text):
 def test_the_threshold_moves_images_between_the_cells_of_the_matrix(value, cells):
     shown = widgets.threshold(answers(("yes", 0.9), ("yes", 0.4), ("no", 0.6), ("no", 0.1)))
     shown.controls["value"].value = value
-    found = dict(re.findall(r"(TP|FP|FN|TN) <b>(\d)</b>", shown.view.value))
+    found = dict(re.findall(r"(TP|FP|FN|TN) (\d)<", shown.view.value))
     assert all(found[cell[:2]] == cell[2:] for cell in cells.split())
 
 
@@ -170,14 +170,10 @@ def test_the_step_changes_the_groups_and_the_group_the_table():
     assert "third" in shown.view.value
 
 
-def test_the_colours_say_what_they_mean_and_hostile_text_is_escaped(monkeypatch):
-    monkeypatch.setattr(widgets, "token_changes", lambda *args: lambda one: [[("gained", 1.0)], [("lost", -1.0)]])
-    groups = [group(id=HOSTILE, texts=(HOSTILE, "two"))]
-    shown = widgets.rollouts(SimpleNamespace(rollouts=lambda arm: groups), changes=True)
-    assert "Colours: change of log-prob" in shown.view.value and "title='+1.00'>gained" in shown.view.value
-    shown.controls["colour"].value = widgets.BY_ADVANTAGE
-    assert "title='-0.70'>two" in shown.view.value and not MARKUP.search(shown.view.value)
+def test_a_group_of_equal_rewards_is_said_to_give_no_gradient_and_hostile_text_is_escaped():
     assert "zero-variance" in rollouts(group(advantages=(0.0, 0.0))).view.value
+    shown = rollouts(group(id=HOSTILE, texts=(HOSTILE, "two"))).view.value
+    assert "+0.70" in shown and "zero-variance" not in shown and not MARKUP.search(shown)
 
 
 SCENE = Scene(
@@ -222,10 +218,6 @@ def test_an_unparsed_and_hostile_rationale_is_displayed_as_text(fake):
 
 
 @pytest.mark.slow
-def test_a_real_model_answers_and_two_checkpoints_colour_tokens(session, monkeypatch):
+def test_a_real_model_answers(session, monkeypatch):
     monkeypatch.setattr(type(session), "model_name", lambda self, arm: self.profile.model.base)
-    first = group(id=session.training_pairs()[0].id, texts=("<think>a1 red disc .</think>", "no"))
-    tokens = widgets.token_changes(session, "sft_grpo")(first)
-    assert ["".join(text for text, _ in line) for line in tokens] == [one["text"] for one in first["completions"]]
-    assert all(abs(value) < 1e-5 for line in tokens for _, value in line)
     assert "P(anomalous)" in widgets.scene_editor(session).view.value

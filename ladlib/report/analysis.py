@@ -3,21 +3,19 @@
 Shares are x 100, on good + logical images where nothing else is said. Unparsed answers are wrong, as everywhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from ladlib.claims import ARM
-from ladlib.errors import UserError
 from ladlib.metrics import RULES as RULE_TYPES
-from ladlib.metrics import SUBSETS, is_right, is_right_leniently, measure, outcomes
+from ladlib.metrics import SUBSETS, is_right, measure, outcomes
 from ladlib.parsing import parse_answer
 from ladlib.records import ARMS, TRIVIAL_ARMS
 from ladlib.report.formats import MISSING, banded, cell_text, readable
 from ladlib.results import NAMES, RunResults, name
-from ladlib.sanitize import strip_control
-from ladlib.statistics import RULES, by_image, difference, holm, mcnemar, p_text, paired_bootstrap, seeds_of, wilson
+from ladlib.statistics import RULES, by_image, difference, holm, p_text, seeds_of, wilson
 from ladlib.toy.truth import summary
 
 CALIBRATION = ("auroc", "average_precision", "f1", "f1_max_tuned_on_test", "ece", "mcc")
@@ -126,50 +124,6 @@ def sensitivity_text(frame: pd.DataFrame) -> pd.DataFrame:
     spans = [f"{row.low:.1f}–{row.high:.1f}" if pd.notna(row.low) else MISSING for row in frame.itertuples()]
     shown = frame.assign(low=spans).drop(columns="high").astype({"seed": str, "pairs": str})
     return readable(shown, {"low": "flips, 95 %", "change": "mean change of P", "accuracy": "Acc"})
-
-
-def forms(answers: pd.DataFrame) -> pd.DataFrame:
-    """Per arm: how many answers are well formed, unparsed or cut off, the lenient accuracy (shares)."""
-    counted = outcomes(answers)
-    marked = pd.DataFrame({"well formed": counted["well_formed"], "unparsed": counted["unparsed"]})
-    marked = marked.assign(**{"cut off": answers["finish"] == "length", "accuracy": is_right(answers)})
-    marked["accuracy, first yes or no anywhere"] = is_right_leniently(answers)
-    arms = marked.groupby(answers["arm"].map(lambda arm: NAMES.get(arm, arm)).rename("arm"), sort=False)
-    frame = arms.mean().round(3)
-    frame.insert(0, "images", arms.size())
-    return frame
-
-
-def unparsed(answers: pd.DataFrame, n: int = 6) -> pd.DataFrame:
-    """The first ``n`` completions that no answer can be parsed from; empty where there are none."""
-    rows = answers[[parse_answer(text) is None for text in answers["text"]]].head(n)
-    return rows[["arm", "id", "label"]].assign(completion=[strip_control(text)[:400] for text in rows["text"]])
-
-
-def changes(answers: pd.DataFrame, steps: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Two arms on the same images: answers mended and broken, the difference and how sure it is.
-
-    ``steps`` are (before, after) arms. The interval is a paired bootstrap's, in points; p is McNemar's exact, with
-    Holm's correction over all ``steps``, which are the family of claims.
-    """
-    right = {arm: is_right(rows).set_axis(rows["id"]) for arm, rows in answers.groupby("arm", sort=False)}
-    rows, p_values = [], []
-    for before, after in steps:
-        if missing := {before, after} - right.keys():
-            raise UserError(f"There are no answers of {min(missing)}.", "Run notebook 04_evaluation first.")
-        ids = sorted(set(right[before].index) & set(right[after].index))
-        first, second = right[before].loc[ids].to_numpy(), right[after].loc[ids].to_numpy()
-        gain, low, high = (100 * value for value in paired_bootstrap(first, second))
-        p_values.append(mcnemar(first, second))
-        rows.append(
-            {
-                "change": f"{NAMES.get(before, before)} → {NAMES.get(after, after)}", "images": len(ids),
-                "mended": int((second & ~first).sum()), "broken": int((first & ~second).sum()),
-                "accuracy, points": f"{gain:+.1f}", "95 % interval": f"{low:+.1f} to {high:+.1f}",
-            }
-        )  # fmt: skip
-    texts = {"McNemar p": map(p_text, p_values), "p, Holm": map(p_text, holm(p_values))}
-    return pd.DataFrame(rows).assign(**{key: list(values) for key, values in texts.items()})
 
 
 def seeds(results: RunResults) -> pd.DataFrame:

@@ -1,29 +1,47 @@
-"""Figures of training, of answers and of the study. Each function returns a matplotlib Figure.
+"""Figures of training, of answers and of the study, in one look: colour-blind-safe, with alt text.
 
 ``answers`` is a frame with a row per answered pair and the keys of :class:`ladlib.records.Generation` as columns.
 matplotlib and seaborn take seconds to import, so notebooks reach this module through ``lad.figures``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from io import BytesIO
+from itertools import product
+from pathlib import Path
+from xml.etree import ElementTree
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+import ladlib
 from ladlib.errors import UserError
-from ladlib.metrics import expected_calibration_error, reliability
 from ladlib.parsing import parse_answer
 from ladlib.records import ARMS
-from ladlib.report import style
-from ladlib.report.style import GREY, INK, finish, panels, styled
+from ladlib.report.cards import image_tag
 from ladlib.results import NAMES
+from ladlib.rewards import group_advantages
+from ladlib.runs import RunFolder, write_bytes
 from ladlib.statistics import wilson
 
 Log = Sequence[dict] | pd.DataFrame
+# Okabe and Ito's palette (2008), with greys.
+SKY, BLUE, GREEN, ORANGE, RED, PURPLE = "#56B4E9", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
+INK, GREY, PALE, YELLOW = "#26323D", "#8A96A3", "#E3E8ED", "#F0E442"
+ARM_COLOURS = {
+    "base": GREY, "sft": SKY, "grpo_only": ORANGE, "sft_grpo": BLUE, "sft_long": GREEN, "accuracy_only": PURPLE,
+    "format_only": YELLOW, "large": INK,
+}  # fmt: skip
+ASSETS = Path(ladlib.__file__).parent / "assets"
+STYLE = ASSETS / "figures.mplstyle"
 PANELS = {  # title: {column of the training log: label}
     "Mean reward": {"reward": "sum", "accuracy_reward": "accuracy", "format_reward": "format"},
     "Reward std in a group": {"reward_std": ""},
@@ -34,10 +52,73 @@ PANELS = {  # title: {column of the training log: label}
     "Entropy, nats": {"entropy": ""},
     "Seconds per step": {"seconds_generate": "generate", "seconds_update": "update", "seconds_reward": "reward"},
 }
-READINGS = {
-    "balanced_accuracy": "Balanced accuracy, strict answer", "auroc": "AUROC of P(anomalous)",
-    "lenient_balanced_accuracy": "Balanced accuracy, first yes or no",
+COLLAPSE = {
+    "reward": "mean reward", "reward_std": "reward std\nwithin a group", "yes_rate": 'share of "yes"',
+    "completion_length": "length, tokens",
 }  # fmt: skip
+
+
+class Drawing(Figure):
+    """A figure that a notebook shows with ``alt``, as HTML: JupyterLab drops the alt text of image outputs."""
+
+    alt = ""
+
+    def _ipython_display_(self) -> None:  # a mime bundle would be joined by matplotlib's own image/png
+        file = BytesIO()
+        self.savefig(file, format="png", bbox_inches="tight")
+        display({"text/html": image_tag(file.getvalue(), self.alt), "text/plain": self.alt}, raw=True)
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """``draw`` in this style; its docstring's first paragraph is the alt text, ``note`` a line below the figure."""
+
+    @wraps(draw)
+    def inside(*args: object, note: str = "", **kwargs: object) -> Figure:
+        with plt.style.context(STYLE):
+            figure = draw(*args, **kwargs)
+            if note:
+                figure.supxlabel(note, x=0.99, ha="right", fontsize=8, color=GREY)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, not again for every file
+        plt.close(figure)  # a notebook shows it once
+        titles = [" ".join((axes.get_title("left") or axes.get_title("center")).split()) for axes in figure.axes]
+        what = " ".join(inspect.getdoc(draw).split("\n\n")[0].split())
+        figure.alt = f"{what} Panels: {'; '.join(filter(None, titles))}"
+        return figure
+
+    return inside
+
+
+def panels(count: int, width: float, height: float, across: int = 4, **grid: object) -> tuple[Figure, list[Axes]]:
+    """A figure and its ``count`` panels of that size in inches, at most ``across`` in a line."""
+    across, down = min(across, count), -(-count // across)
+    figure = plt.figure(figsize=(width * across, height * down), layout="constrained", FigureClass=Drawing)
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.03)
+    axes = list(figure.subplots(down, across, squeeze=False, **grid).ravel())
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, axes[:count]
+
+
+def legend_at_right(axes: Axes, title: str | None = None) -> None:
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), title=title, alignment="left")
+
+
+def save(figure: Figure, run: RunFolder, name: str) -> None:
+    """Write ``figures/<name>.png`` (120 dots per inch) and ``.pdf``; the same figure gives the same bytes."""
+    undated = {"Creator": None, "Producer": None, "CreationDate": None}
+    for form, metadata in (("png", {"Software": None}), ("pdf", undated)):
+        file = BytesIO()
+        with plt.style.context(STYLE):
+            figure.savefig(file, dpi=120, format=form, metadata=metadata)
+        write_bytes(run.figures / f"{name}.{form}", file.getvalue())
+
+
+def drawing(name: str) -> HTML:
+    """An SVG of ``ladlib/assets`` (grpo-loop, grpo-spread, grpo-objective) with its description as alt text."""
+    file = ASSETS / f"{name}.svg"
+    description = ElementTree.parse(file).findtext("{http://www.w3.org/2000/svg}desc")
+    return HTML(image_tag(file.read_bytes(), description, mime="svg+xml"))
 
 
 @styled
@@ -53,7 +134,7 @@ def training(log: Log, *more: Log) -> Figure:
     figure, grid = panels(len(chosen), *((7, 3.2) if len(chosen) == 1 else (2.9, 2.7)), sharex=True)
     for axes, (title, lines) in zip(grid, chosen.items(), strict=True):
         known = [key for key in lines if key in rows]
-        for key, colour, dashes in zip(known, (style.BLUE, style.GREEN, style.ORANGE), ("-", "--", ":"), strict=False):
+        for key, colour, dashes in zip(known, (BLUE, GREEN, ORANGE), ("-", "--", ":"), strict=False):
             step_line(axes, rows, key, colour, label=lines[key] or None, linestyle=dashes)
             for other in others:
                 step_line(axes, other, key, colour, linestyle=dashes)
@@ -85,40 +166,52 @@ def step_line(axes: Axes, rows: pd.DataFrame, key: str, colour: str, **look: obj
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
+@styled
+def collapse(runs: Mapping[str, Sequence[dict]]) -> Figure:
+    """Reward, its spread, share of "yes" and length by step; a column per run, the healthy one first."""
+    logs = {title: read_log(log) for title, log in runs.items()}
+    healthy = next(iter(logs.values()))
+    figure, grid = panels(4 * len(logs), 2.5, 1.5, len(logs), sharex="col", sharey="row")
+    for axes, (key, title) in zip(grid, product(COLLAPSE, logs), strict=True):
+        if logs[title] is not healthy:
+            means = running_mean(healthy[key], len(healthy) // 10)
+            axes.plot(healthy["step"], means, color=GREY, linestyle="--", linewidth=1.2, label="healthy run")
+        step_line(axes, logs[title], key, BLUE)
+        axes.set(xlabel="step", ylabel=COLLAPSE[key], title=title if key == "reward" else "")
+        axes.label_outer()
+    grid[len(logs) - 1].legend()
+    return figure
+
+
+@styled
+def advantages(groups: Mapping[str, Sequence[float]]) -> Figure:
+    """A column per group: its rewards with their mean above, the advantages they turn into below."""
+    figure, grid = panels(2 * len(groups), 2.7, 1.9, len(groups), sharex="col", sharey="row")
+    for upper, lower, (title, rewards) in zip(grid, grid[len(groups) :], groups.items(), strict=False):
+        numbers, values = range(1, len(rewards) + 1), group_advantages(list(rewards))
+        upper.scatter(numbers, rewards, color=ORANGE, zorder=3)
+        upper.axhline(np.mean(rewards), color=INK, linewidth=1, linestyle="--")
+        upper.set(title=title, ylabel="reward", ylim=(-0.2, 2.2))
+        lower.bar(numbers, values, color=[GREEN if value > 0 else RED for value in values])
+        lower.set(xlabel="completion", ylabel="advantage", xticks=numbers, ylim=(-2.8, 2.8))
+        lower.label_outer()
+        upper.label_outer()
+    return figure
+
+
 def by_arm(answers: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """(arm, its answers with columns ``parsed`` and ``right``), arms in their usual order."""
+    """(arm, its answers with columns ``parsed`` and ``right``): the arms of the study in their order, then others."""
     if answers.empty:
         raise UserError("There are no answers to draw.", "Run notebook 04_evaluation first.")
     parsed = answers["text"].map(parse_answer)
     rows = answers.assign(parsed=parsed, right=parsed == answers["label"])
-    return [(arm, rows[rows["arm"] == arm]) for arm in in_order(rows["arm"])]
-
-
-def in_order(arms: Iterable[str]) -> list[str]:
-    """``arms`` once each: those of the study in their order, then others."""
-    present = list(dict.fromkeys(arms))
-    return [arm for arm in ARMS if arm in present] + [arm for arm in present if arm not in ARMS]
+    present = list(rows["arm"].unique())
+    arms = [arm for arm in ARMS if arm in present] + [arm for arm in present if arm not in ARMS]
+    return [(arm, rows[rows["arm"] == arm]) for arm in arms]
 
 
 def _name(arm: str) -> str:
     return NAMES.get(arm, arm).replace(", ", ",\n")
-
-
-def _curves(answers: pd.DataFrame) -> Iterable[tuple[str, str, pd.Series, pd.Series]]:
-    """(name, colour, whether anomalous, P(anomalous) as metrics.ranks has it) of each arm that it is known of."""
-    for arm, rows in by_arm(answers):
-        unknown, truth = rows["p_yes"].isna(), rows["label"] == "yes"
-        if not unknown.all() and not (unknown & rows["parsed"].notna()).any():
-            p_yes = rows["p_yes"].where(~unknown, (~truth).astype(float)).astype(float)
-            yield _name(arm), style.ARM_COLOURS.get(arm, GREY), truth, p_yes
-
-
-def _square(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    figure, (axes,) = panels(1, 6.6, 4.2)
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
-    labels = {"title": title, "xlabel": xlabel, "ylabel": ylabel}
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", **labels)
-    return figure, axes
 
 
 @styled
@@ -126,45 +219,17 @@ def roc(answers: pd.DataFrame) -> Figure:
     """ROC curves of P(anomalous), one per variant that saw both kinds of image and reports it."""
     from sklearn.metrics import roc_auc_score, roc_curve
 
-    figure, axes = _square("ROC of P(anomalous)", "good images called anomalous", "anomalous images found")
-    for name, colour, truth, p_yes in _curves(answers):
-        if truth.nunique() == 2:
-            label = f"{name}: {100 * roc_auc_score(truth, p_yes):.1f}"
-            axes.plot(*roc_curve(truth, p_yes)[:2], color=colour, linewidth=1.8, label=label)
-    finish(axes, legend="AUROC × 100")
-    return figure
-
-
-@styled
-def calibration(answers: pd.DataFrame) -> Figure:
-    """Reliability diagrams: mean P(anomalous) of a tenth of the scale against the share that is anomalous.
-
-    The area of a dot is the number of images there, ten at least; on the dashed line P(anomalous) is calibrated.
-    """
-    figure, axes = _square("Calibration of P(anomalous)", "mean P(anomalous)", "share that is anomalous")
-    for name, colour, truth, p_yes in _curves(answers):
-        points = reliability(truth, p_yes).query("images >= 10")
-        label = f"{name}: {100 * expected_calibration_error(truth, p_yes):.1f}"
-        axes.plot("predicted", "observed", data=points, color=colour, linewidth=1.2, label=label)
-        axes.scatter("predicted", "observed", 150 * points["images"] / len(truth) + 8, colour, data=points)
-    finish(axes, legend="ECE × 100")
-    return figure
-
-
-@styled
-def certainty(answers: pd.DataFrame) -> Figure:
-    """Histograms of P(anomalous), a panel per variant, a colour per kind of image; 0.5 is marked."""
-    arms = by_arm(answers)
-    figure, grid = panels(len(arms), 4.6 if len(arms) == 1 else 3.3, 2.9, sharey=True)
-    for axes, (arm, rows) in zip(grid, arms, strict=True):
-        known = rows.dropna(subset="p_yes").astype({"p_yes": float})
-        kinds = {kind: colour for kind, colour in style.ANOMALY_COLOURS.items() if kind in set(known["anomaly"])}
-        look = {"hue": "anomaly", "hue_order": list(kinds), "palette": kinds, "legend": arm == arms[-1][0]}
-        bins = {"stat": "proportion", "common_norm": False, "bins": 20, "binrange": (0, 1), "element": "step"}
-        if kinds:
-            sns.histplot(known, x="p_yes", alpha=0.18, ax=axes, **bins, **look)
-        axes.axvline(0.5, color=INK, linewidth=0.8, linestyle="--")
-        axes.set(title=_name(arm), xlabel="P(anomalous)", ylabel="share of that kind's images", xlim=(0, 1))
+    figure, (axes,) = panels(1, 6.6, 4.2)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+    for arm, rows in by_arm(answers):
+        truth, unknown = rows["label"] == "yes", rows["p_yes"].isna()
+        if truth.nunique() == 2 and not unknown.all() and rows.loc[unknown, "parsed"].isna().all():
+            p_yes = rows["p_yes"].where(~unknown, (~truth).astype(float)).astype(float)  # as metrics.ranks has it
+            label = f"{_name(arm)}: {100 * roc_auc_score(truth, p_yes):.1f}"
+            axes.plot(*roc_curve(truth, p_yes)[:2], color=ARM_COLOURS.get(arm, GREY), linewidth=1.8, label=label)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", title="ROC of P(anomalous)")
+    axes.set(xlabel="good images called anomalous", ylabel="anomalous images found")
+    legend_at_right(axes, "AUROC × 100")
     return figure
 
 
@@ -193,92 +258,43 @@ def categories(answers: pd.DataFrame) -> Figure:
     Seeds are averaged. Dashes mark what always answering "anomalous" scores.
     """
     both = answers[answers["anomaly"] != "structural"]
-    arms = by_arm(pd.concat([both, both.assign(category="pooled")]))
-    names = [*sorted(set(both["category"])), "pooled"]
+    both = pd.concat([both, both.assign(category="pooled")])
+    arms, names = by_arm(both), [*sorted(set(both["category"]) - {"pooled"}), "pooled"]
     figure, (axes,) = panels(1, max(7, 1.6 * len(names)), 3.6)
     for number, (arm, rows) in enumerate(arms):
         cells = rows.groupby(["category", "seed"])["right"].agg(["mean", "size"]).groupby("category").mean()
-        spots = [names.index(one) + 0.75 * ((number + 0.5) / len(arms) - 0.5) for one in cells.index]
-        look = {"color": style.ARM_COLOURS.get(arm, GREY), "markeredgecolor": INK, "markeredgewidth": 0.5}
-        intervals(axes, spots, cells["mean"] * cells["size"], cells["size"], label=_name(arm), **look)
-    images = pd.concat([rows for _, rows in arms]).drop_duplicates(["category", "dataset", "id"])
+        spots = [names.index(name) + 0.75 * ((number + 0.5) / len(arms) - 0.5) for name in cells.index]
+        ends = [wilson(round(mean * size), round(size)) for mean, size in cells.itertuples(index=False, name=None)]
+        look = {"color": ARM_COLOURS.get(arm, GREY), "markeredgecolor": INK, "markeredgewidth": 0.5}
+        share = cells["mean"].to_numpy()
+        axes.errorbar(spots, share, np.abs(np.transpose(ends) - share), fmt="o", label=_name(arm), **look)
+    images = both.drop_duplicates(["category", "dataset", "id"])
     shares, spots = (images["label"] == "yes").groupby(images["category"]).mean(), np.arange(len(names))
     look = {"color": INK, "linewidth": 1.2, "linestyle": "--", "label": NAMES["always_yes"]}
     axes.hlines(shares.reindex(names), spots - 0.42, spots + 0.42, **look)
     axes.set_xticks(spots, [name.replace("_", "\n") for name in names])
-    finish(axes, percent=True, title="Accuracy per category, good + logical images; lines: 95 % intervals", ylim=(0, 1))
-    return figure
-
-
-def intervals(axes: Axes, spots: Sequence[float], right: pd.Series, images: pd.Series, **look: object) -> None:
-    """Shares as dots with their 95 % intervals (Wilson)."""
-    share = (right / images).to_numpy()
-    ends = np.array([wilson(round(count), round(n)) for count, n in zip(right, images, strict=True)])
-    axes.errorbar(spots, share, np.abs(ends.T - share), fmt="o", **look)
-
-
-@styled
-def defects_found(answers: pd.DataFrame) -> Figure:
-    """Share of anomalous images found by each variant, a row per category and defect (number of images)."""
-    rows = pd.concat([rows for _, rows in by_arm(answers)])
-    rows = rows[rows["anomaly"] != "good"]
-    if rows.empty:
-        raise UserError("There are no anomalous images among the answers.", "Run notebook 04_evaluation first.")
-    names = (rows["category"] + ": " + rows["defect"]).str.replace("_", " ")
-    titles = names + " (" + rows.groupby(names)["id"].nunique().astype(str).reindex(names).to_numpy() + ")"
-    shares = rows.groupby([titles, "arm"])["right"].mean().unstack()[in_order(rows["arm"])].rename(columns=_name)
-    figure, (axes,) = panels(1, 4 + 1.1 * shares.shape[1], 1 + 0.26 * max(4, len(shares)))
-    sns.heatmap(shares, annot=True, fmt=".0%", cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=0.5, ax=axes)
-    axes.set(title="Anomalies found, by defect (images)", xlabel="", ylabel="")
+    axes.set(title="Accuracy per category, good + logical images; lines: 95 % intervals", ylim=(0, 1))
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    legend_at_right(axes)
     return figure
 
 
 @styled
-def sensitivity(frame: pd.DataFrame) -> Figure:
-    """Changed answers under each condition, % of the same pairs, with 95 % intervals (Wilson); a panel per variant.
+def operating_points(points: Mapping[str, pd.DataFrame]) -> Figure:
+    """Recall against specificity, a panel per block of methods, the methods numbered as in the list beside it.
 
-    ``frame`` has the columns method, seed, condition, flips, low and high.
+    The frames have the columns method, recall and specificity, x 100. Along a grey line the balanced accuracy is the
+    same; the black one is that of answers which do not depend on the image.
     """
-    parts = list(frame.dropna(subset="flips").groupby(["method", "seed"], sort=False))
-    figure, grid = panels(len(parts), 8, 1 + 0.3 * max(len(rows) for _, rows in parts), across=1)
-    for axes, ((method, seed), rows) in zip(grid, parts, strict=True):
-        flips, *ends = rows[["flips", "low", "high"]].to_numpy(dtype=float).T
-        axes.errorbar(flips, rows["condition"], xerr=np.abs(ends - flips), fmt="o", color=style.BLUE, ecolor=GREY)
-        axes.set(title=f"Changed answers, {method}, seed {seed}", xlim=(-2, 100), xlabel="% of the pairs")
-        axes.invert_yaxis()
-    return figure
-
-
-@styled
-def readings(seeds: pd.DataFrame) -> Figure:
-    """Every variant under the three scoring rules: a dot per seed, a stroke for the mean; good and logical images.
-
-    ``seeds`` has the columns arm, balanced_accuracy, lenient_balanced_accuracy and auroc, x 100.
-    """
-    return _strips({title: seeds.assign(score=seeds[key]) for key, title in READINGS.items()})
-
-
-@styled
-def study_categories(metrics: pd.DataFrame) -> Figure:
-    """Balanced accuracy by category on good and logical images: a dot per seed, a stroke for the mean of a variant."""
-    rows = metrics[(metrics["subset"] == "logical") & ~metrics["category"].isin(["pooled", "mean"])]
-    rows = rows.assign(score=100 * rows["balanced_accuracy"].astype(float))
-    return _strips({name.replace("_", " "): part for name, part in rows.groupby("category")})
-
-
-def _strips(parts: Mapping[str, pd.DataFrame]) -> Figure:
-    """A panel per part, a line per variant; the parts have the columns arm and score, x 100."""
-    known = {title: part[part["arm"].isin(ARMS)].dropna(subset="score") for title, part in parts.items()}
-    arms = in_order(arm for part in known.values() for arm in part["arm"])
-    if not arms:
-        raise UserError("No variant of the figure has scores.", "Run `ladlib study` first.")
-    figure, grid = panels(len(known), 12 / len(known), 1.4 + 0.42 * len(arms), len(known), sharey=True, sharex=True)
-    for axes, (title, rows) in zip(grid, known.items(), strict=True):
-        axes.axvline(50, color=INK, linewidth=0.9, linestyle="--")
-        look = {"hue": "arm", "order": arms, "palette": style.ARM_COLOURS, "legend": False, "edgecolor": INK}
-        sns.stripplot(rows, x="score", y="arm", jitter=False, size=6, linewidth=0.5, ax=axes, **look)
-        for arm, mean in rows.groupby("arm")["score"].mean().items():
-            axes.vlines(mean, arms.index(arm) - 0.3, arms.index(arm) + 0.3, color=INK, linewidth=2)
-        axes.set(title=title, ylabel="", xlabel="× 100 (50: chance)")
-    axes.set_yticks(range(len(arms)), [_name(arm) for arm in arms])
+    figure, grid = panels(len(points), 6.6, 4.2)
+    for axes, (title, frame) in zip(grid, points.items(), strict=True):
+        for balanced in range(10, 100, 10):
+            axes.axline((2 * balanced - 100, 100), slope=-1, color=INK if balanced == 50 else PALE, linewidth=1)
+        for number, row in enumerate(frame.dropna(subset=["recall", "specificity"]).itertuples(), 1):
+            at = (row.specificity, row.recall)
+            axes.scatter(*at, s=36, color=BLUE, label=f"{number}  {row.method}", zorder=3)
+            axes.annotate(str(number), at, (5, 4), textcoords="offset points", fontsize=8)
+        axes.set(title=title, xlim=(-4, 108), ylim=(-4, 108), aspect="equal")
+        axes.set(xlabel="specificity: good images passed, %", ylabel="recall: anomalous images found, %")
+        legend_at_right(axes)
     return figure

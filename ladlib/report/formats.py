@@ -32,11 +32,10 @@ KNOWN = frozenset("–—‘’“”…")  # and Latin-1, which every LaTeX sin
 
 
 def write(frame: pd.DataFrame, shown: pd.DataFrame, folder: Path, name: str, unprinted: Sequence[str] = ()) -> None:
-    """Write ``name``.csv of ``frame``, and ``name``.md and ``name``.tex of ``shown``, which is text.
+    """Write ``name``.csv of ``frame``, and ``name``.md and ``name``.tex of ``shown``: :func:`tables.readable` of it.
 
     Columns ``unprinted``, which a page is too narrow for, are left out of the last.
     """
-    shown = shown.map(_safe)
     write_text(folder / f"{name}.csv", csv(frame))
     write_text(folder / f"{name}.md", markdown(shown))
     write_text(folder / f"{name}.tex", latex(shown, unprinted))
@@ -61,14 +60,10 @@ def banded(mean: float, low: float, high: float) -> str:
     return f"{mean:.1f}" if f"{low:.1f}" == f"{high:.1f}" else f"{mean:.1f} ({low:.1f}–{high:.1f})"
 
 
-def _safe(cell: object) -> object:
-    return strip_control(cell) if isinstance(cell, str) else cell
-
-
 def csv(frame: pd.DataFrame) -> str:
     """``frame`` as CSV whose texts no spreadsheet takes for formulas, and no terminal for commands."""
     texts = frame.select_dtypes(["object", "string"])
-    safe = texts.map(lambda cell: escape_csv(_safe(cell)) if isinstance(cell, str) else cell)
+    safe = texts.map(lambda cell: escape_csv(strip_control(cell)) if isinstance(cell, str) else cell)
     changed = [name for name in texts if not safe[name].equals(texts[name])]
     return frame.assign(**safe[changed]).to_csv(index=False, lineterminator="\n")
 

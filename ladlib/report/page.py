@@ -19,14 +19,18 @@ from jinja2.utils import htmlsafe_json_dumps
 from matplotlib.figure import Figure
 
 from ladlib import checksums
+from ladlib.checksums import sha256
 from ladlib.data import find_dataset, read_dataset
+from ladlib.errors import UserError
 from ladlib.parsing import parse
 from ladlib.records import Generation
-from ladlib.report import analysis, cards, diagrams, figures, tables
-from ladlib.report.style import TEMPLATES, data_url, save
+from ladlib.report import analysis, cards, figures, tables
+from ladlib.report.cards import TEMPLATES
 from ladlib.results import NAMES, RunResults, load_run, refuse_doubles
 from ladlib.runs import RunFolder, write_text
 from ladlib.sanitize import strip_control
+from ladlib.toy.statements import judged
+from ladlib.toy.truth import read_scenes
 
 LARGEST = 8_000_000  # characters of images and answers: with DataTables the page stays below 10 MB
 LONGEST = 100_000  # characters of a completion; what is longer is cut, and says so
@@ -46,52 +50,42 @@ def write_report(
     refuse_doubles(results.answers)
     data = data or Path(str(results.record.parameters.get("data") or run.data))
     frames = tables.of_run(results)
-    drawn = _figures(results, frames, data)  # everything that can fail comes before the first file is written
+    drawn = _figures(results)  # everything that can fail comes before the first file is written
     _write(results, frames, {name: figure for name, (_, figure) in drawn.items()})
-    images = [(title, figure.alt, data_url((run.figures / f"{name}.png").read_bytes()))
-              for name, (title, figure) in drawn.items()]  # fmt: skip
+    images = [
+        (title, figure.alt, cards.data_url((run.figures / f"{name}.png").read_bytes()))
+        for name, (title, figure) in drawn.items()
+    ]
     texts = {name: tables.readable(frame) for name, frame in frames.items()}
     write_text(run.report, _render(results, texts, images, check(run) if check else None, data))
     return run.report
 
 
 def write_study(run: RunFolder) -> None:
-    """Write ``tables/study-*`` (csv, md, tex) and ``figures/study-*`` (png, pdf) from the stored files alone.
+    """Write ``tables/study-*`` (csv, md, tex) and ``figures/study-collapse`` (png, pdf) from the stored files alone.
 
     What has not been run yet is missing, or says so. Two calls on the same stored files write the same bytes.
     """
     results = load_run(run)
-    frames, note, runs = tables.of_study(results), results.profile.label, analysis.collapsed_runs(results)
-    drawn = {"study-readings": figures.readings(analysis.seeds(results), note=note)}
-    if (results.metrics["subset"] == "logical").any():
-        drawn["study-categories"] = figures.study_categories(results.metrics, note=note)
-    if not results.passes.empty:
-        drawn["study-passes"] = diagrams.passes(results.passes, note=note)
-    if len(runs) > 1:
-        drawn["study-collapse"] = diagrams.collapse(runs, note=note)
-    _write(results, frames, drawn)
+    runs = analysis.collapsed_runs(results)
+    drawn = {"study-collapse": figures.collapse(runs, note=results.profile.label)} if len(runs) > 1 else {}
+    _write(results, tables.of_study(results), drawn)
 
 
 def _write(results: RunResults, frames: dict[str, pd.DataFrame], drawn: dict[str, Figure]) -> None:
     run = results.run
     tables.write_all(results, run.root, frames)
     for name, figure in drawn.items():
-        save(figure, run, name)
+        figures.save(figure, run, name)
     checksums.write(run, run.metrics_json, run.tables, run.figures)
 
 
-def _figures(results: RunResults, frames: dict[str, pd.DataFrame], data: Path) -> dict[str, tuple[str, Figure]]:
+def _figures(results: RunResults) -> dict[str, tuple[str, Figure]]:
     """Name to (caption, figure), in the page's order."""
-    answers, note = results.answers, results.profile.label
-    protocol, drawn = answers[answers["anomaly"] != "structural"], {}
-    if examples := cards.qualitative(answers, data, note=note):
-        drawn["qualitative"] = (cards.QUALITATIVE, examples)
-    for draw in (figures.categories, figures.confusion, figures.roc, figures.calibration):
-        figure = draw(protocol, note=note)
+    answers, note, drawn = results.answers, results.profile.label, {}
+    for draw in (figures.categories, figures.confusion, figures.roc):
+        figure = draw(answers[answers["anomaly"] != "structural"], note=note)
         drawn[draw.__name__] = (f"{figure.alt.split('. ')[0]}. Good and logical images.", figure)
-    if "sensitivity" in frames:
-        changed = figures.sensitivity(frames["sensitivity"], note=note)
-        drawn["sensitivity"] = ("Answers that change with the input, on the same pairs", changed)
     logs = {key: log for key, log in results.logs.items() if log}
     for arm in dict.fromkeys(arm for arm, _ in logs):
         seeds = [seed for other, seed in logs if other == arm]
@@ -127,33 +121,40 @@ def explore(answers: pd.DataFrame, data: Path, room: int) -> dict:
     """
     number = answers.groupby(["dataset", "id", "reference"], sort=False).ngroup()
     sources = [_sources(row, data) for row in answers[~number.duplicated()].itertuples()]
-    scenes = {name: cards.scenes(data, name) for name in set(answers["dataset"])}
-    rows = answers.assign(pair=number, is_pictured=number.map(lambda one: sources[one][0] is not None))
-    step, shown = 1, rows.assign(marks="")
-    while len(htmlsafe_json_dumps(_words(shown))) > room / 2 and step < len(sources):
+    marks = [_marks(row, data) if sources[pair] else "" for row, pair in zip(answers.itertuples(), number, strict=True)]
+    rows = answers.assign(pair=number, marks=marks)
+    step, words = 1, _words(rows)
+    while len(htmlsafe_json_dumps(words)) > room / 2 and step < len(sources):
         step *= 2
-        shown = shown[shown["pair"] % step == 0]
-    words = _words(shown.assign(marks=[_marks(row, scenes[row.dataset]) for row in shown.itertuples()]))
-    urls: dict[tuple[Path, ...], str] = {}
+        words = _words(rows[rows["pair"] % step == 0])
     room -= len(htmlsafe_json_dumps(words))
-    for source in dict.fromkeys(one for three in sources[::step] for one in three if one):
-        url = data_url(cards.webp(*source), "webp")
+    urls: dict[tuple[Path, ...], str] = {}
+    for files in dict.fromkeys(files for images in sources[::step] for files in images):
+        url = cards.data_url(cards.webp(*files), "webp")
         if (room := room - len(url) - 12) < 0:
             break
-        urls[source] = url
-    places = {source: place for place, source in enumerate(urls)}
-    for pair, three in zip(words["pairs"], sources[::step], strict=True):
-        pair += [places.get(source) for source in three]
+        urls[files] = url
+    places = {files: place for place, files in enumerate(urls)}
+    for pair, images in zip(words["pairs"], sources[::step], strict=True):
+        known = [places.get(files) for files in images]
+        pair += known + [None] * (3 - len(known))
     return words | {"images": list(urls.values()), "total": len(sources)}
 
 
-def _sources(row: Generation, data: Path) -> tuple[tuple[Path, ...] | None, ...]:
-    """Reference, test image and defect, each as a file and the masks to mark on it; None for what is not there."""
-    files = cards.image_files(row, data)
-    if not files:
-        return None, None, None
-    masks = [find_dataset(data, row.dataset) / mask for mask in _masks(data, row.dataset).get(row.test, ())]
-    return (files[0],), (files[1],), (files[1], *masks) if masks else None
+def _sources(row: Generation, data: Path) -> list[tuple[Path, ...]]:
+    """Reference, test image and, where it is known, the defect, each as a file and the masks to mark on it.
+
+    [] where either image is not the file that was evaluated.
+    """
+    try:
+        folder = find_dataset(data, row.dataset)
+    except UserError:
+        return []
+    files = folder / row.reference, folder / row.test
+    if not all(file.is_file() and sha256(file) == known for file, known in zip(files, row.images_sha256, strict=True)):
+        return []
+    masks = [folder / mask for mask in _masks(data, row.dataset).get(row.test, ())]
+    return [(files[0],), (files[1],), *([(files[1], *masks)] if masks else [])]
 
 
 @lru_cache(maxsize=4)
@@ -161,11 +162,20 @@ def _masks(data: Path, dataset: str) -> dict[str, tuple[str, ...]]:
     return {sample.image: sample.masks for sample in read_dataset(data, dataset)}
 
 
-def _marks(row: Generation, scenes: dict) -> str:
+@lru_cache(maxsize=4)
+def _scenes(data: Path, dataset: str) -> dict:
+    """The scene of each synthetic image by its path; {} for photographs."""
+    try:
+        return {path: truth.scene for path, truth in read_scenes(find_dataset(data, dataset)).items()}
+    except UserError:
+        return {}
+
+
+def _marks(row: Generation, data: Path) -> str:
     """A letter per sentence of the rationale; "" where its scenes are not known."""
-    both, think = [scenes.get(path) for path in (row.reference, row.test)], parse(row.text).think
-    known = row.is_pictured and think and all(both)
-    return "".join(MARKS[mark] for mark, _ in cards.sentence_marks(think, both)) if known else ""
+    scenes, think = _scenes(data, row.dataset), parse(row.text).think
+    both = [scenes.get(path) for path in (row.reference, row.test)]
+    return "".join(MARKS[is_true] for is_true in judged(think, *both)) if think and all(both) else ""
 
 
 def _words(rows: pd.DataFrame) -> dict:

@@ -5,10 +5,8 @@ accuracies), the full test set after them. Seeds of an arm are averaged.
 """
 
 import json
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
-from io import StringIO
 from pathlib import Path
 from string import Formatter
 
@@ -18,10 +16,11 @@ from pandas.io.formats.style import Styler
 from ladlib import claims, published
 from ladlib.config import Data, Profile
 from ladlib.metrics import score
-from ladlib.records import ARMS, NEIGHBOURS, TRIVIAL_ARMS, Conversation, Sample
+from ladlib.records import ARMS, NEIGHBOURS, TRIVIAL_ARMS, Sample
 from ladlib.report import analysis, formats
 from ladlib.results import RunResults, load_run
 from ladlib.runs import RunFolder, write_text
+from ladlib.sanitize import strip_control
 from ladlib.statistics import wilson
 
 WITHHELD = {
@@ -39,8 +38,7 @@ HEADINGS = COMPARISON | {
     "average_precision": "average precision", "f1_max_tuned_on_test": "F1-max, tuned on test", "ece": "ECE",
     "mcc": "MCC", "ours": "here", "sibling": "sibling projects", "parameter": "changed by", "rule": "kind of rule",
 }  # fmt: skip
-TERMINAL = dict(balanced_accuracy="bal", specificity="spec", format="form", accuracy_all="Acc all", f1_all="F1 all")
-NOTEBOOK = ("method", "accuracy", "interval", "f1", "balanced_accuracy", "recall", "specificity", "auroc", "unparsed")
+SHORT = ("method", "accuracy", "interval", "f1", "balanced_accuracy", "recall", "specificity", "auroc", "unparsed")
 TITLES = {"run": "{}", "trivial": "{}, baselines", "published": "{}"}
 SHARES = ["accuracy", "f1", "balanced_accuracy", "recall", "specificity", "auroc"]
 PARAMETERS = {
@@ -58,14 +56,6 @@ UNPRINTED = {
     "study-arms": ("Acc", "bal. acc, lenient", "recall", "specificity", "well formed", "unparsed", "images"),
     "study-rationales": ("images compared", "nothing stated", "words", "seeds"),
 }  # headings that the csv and the Markdown table have, and the printed one has no room for
-SPLITS = {
-    "train": ("train", "good"), "validation": ("validation", "good"), "test good": ("test", "good"),
-    "test logical": ("test", "logical"), "test structural": ("test", "structural"),
-}  # fmt: skip
-TRENDS = [
-    "reward", "accuracy_reward", "format_reward", "frac_reward_zero_std", "completion_length", "clipped_share",
-    "yes_rate", "kl", "entropy",
-]  # fmt: skip
 
 
 def comparison(results: RunResults) -> pd.DataFrame:
@@ -163,15 +153,20 @@ def _length(steps: int, epochs: float) -> str:
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Any frame of this module, :mod:`analysis` or :mod:`ladlib.claims` as text: headings for keys, one decimal."""
+    """Any frame of this module, :mod:`analysis` or :mod:`ladlib.claims` as text that is safe to print.
+
+    Headings stand for keys, numbers have one decimal, and control characters are made visible.
+    """
     makers = {
         "expected": claims.readable, "flips": analysis.sensitivity_text, "p_holm": analysis.differences_text,
         "auroc_low": analysis.bands_text, "words_mean_low": analysis.bands_text,
     }  # fmt: skip
     if maker := next((maker for column, maker in makers.items() if column in frame), None):
-        return maker(frame)
-    hidden = ["block", *(["arm"] if "method" in frame else [])]
-    return formats.readable(frame.drop(columns=hidden, errors="ignore"), HEADINGS)
+        shown = maker(frame)
+    else:
+        hidden = ["block", *(["arm"] if "method" in frame else [])]
+        shown = formats.readable(frame.drop(columns=hidden, errors="ignore"), HEADINGS)
+    return shown.map(lambda cell: strip_control(cell) if isinstance(cell, str) else cell)
 
 
 def blocks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -181,44 +176,21 @@ def blocks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def display(frame: pd.DataFrame, caption: str = "") -> Styler:
-    """A table for a notebook: text that wraps and is escaped, no index; the comparison in blocks."""
-    if "block" in frame:
-        return _display_blocks(frame)
+    """A table for a notebook: text that wraps and is escaped, no index; of the comparison only what fits."""
+    frame = frame[[*SHORT, "label"]] if "block" in frame else frame
     styler = Styler(readable(frame), uuid="table", cell_ids=False, escape="html").hide(axis="index")
-    wrapped = {"text-align": "left", "white-space": "pre-wrap", "overflow-wrap": "break-word", "max-width": "34em"}
-    styler.format(escape="html").set_properties(**wrapped, **{"vertical-align": "top"})
-    styler.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
+    cell = "text-align: left; vertical-align: top; white-space: pre-wrap; overflow-wrap: break-word; max-width: 34em"
+    styler.set_table_styles([{"selector": "th, td", "props": cell}]).format(escape="html")
     return styler.set_caption(escape(caption)) if caption else styler
 
 
-def _display_blocks(frame: pd.DataFrame) -> Styler:
-    titles = [TITLES[block].format(label) for block, label in zip(frame["block"], frame["label"], strict=True)]
-    shown = readable(frame[list(NOTEBOOK)]).assign(**{"numbers of": titles}).set_index(["numbers of", "method"])
-    styler = Styler(shown, uuid="comparison", cell_ids=False, escape="html")
-    styler.set_properties(**{"text-align": "right", "white-space": "nowrap", "vertical-align": "top"})
-    heads = [("text-align", "left"), ("vertical-align", "top")]
-    styler.set_table_styles([{"selector": "th.row_heading, th.index_name", "props": heads}])
-    return styler.set_caption("× 100; positive is anomalous; good + logical images")
-
-
-def comparison_text(run: RunFolder, width: int = 0) -> str:
-    """The comparison for a terminal of ``width`` columns; 0: as wide as this one, else 120."""
-    from rich import box, console, table, text
-
-    keys = [key for key in COMPARISON if key not in ("interval", "images", "seeds", "label")]
-    printed = table.Table(box=box.SIMPLE_HEAD, collapse_padding=True, title_justify="left")
-    printed.title = f"{run.root}: x 100 on good + logical images; positive is anomalous"
-    for key in keys:
-        printed.add_column(TERMINAL.get(key, COMPARISON[key]), justify="left" if key == "method" else "right")
-    for title, rows in blocks(comparison(load_run(run))[["block", "label", *keys]]):
-        printed.add_section()
-        printed.add_row(text.Text(title, style="bold"))
-        for row in rows.drop(columns="label").to_numpy().tolist():
-            printed.add_row(*(text.Text(cell) for cell in ("  " + row[0], *row[1:])))
-    screen = StringIO()
-    columns = width or shutil.get_terminal_size(fallback=(120, 24)).columns
-    console.Console(file=screen, width=columns).print(printed)
-    return "".join(f"{line.rstrip()}\n" for line in screen.getvalue().splitlines())
+def comparison_text(run: RunFolder) -> str:
+    """The comparison for a terminal of 120 columns."""
+    lines = [f"{run.root}: x 100 on good + logical images; positive is anomalous"]
+    for title, rows in blocks(comparison(load_run(run))[["block", "label", *SHORT]]):
+        rows["method"] = rows["method"].str.ljust(40)
+        lines += ["", title, rows.drop(columns="label").to_string(index=False)]
+    return "\n".join(lines)
 
 
 def of_run(results: RunResults) -> dict[str, pd.DataFrame]:
@@ -246,19 +218,6 @@ def write_all(results: RunResults, folder: Path, frames: Mapping[str, pd.DataFra
         formats.write(frame, readable(frame), folder / "tables", name, UNPRINTED.get(name, ()))
 
 
-def counts(samples: Iterable[Sample]) -> pd.DataFrame:
-    """A row a category: images found of each split and kind, and how many MVTec LOCO AD's release has."""
-    from ladlib.data.layout import published as published_counts
-
-    keys, released = [(one.category, one.split, one.anomaly) for one in samples], published_counts("mvtec_loco")
-    names = sorted({category for category, split, _ in released if split == "test"})
-    columns = {
-        title: [f"{keys.count((name, *kind))} (released: {released[name, *kind][0]})" for name in names]
-        for title, kind in SPLITS.items()
-    }
-    return pd.DataFrame({"category": names} | columns)
-
-
 def views(samples: Iterable[Sample], folder: Path, data: Data) -> pd.DataFrame:
     """What the model gets of each category's images: size on disk, size as the model sees it, visual tokens."""
     from ladlib.data.images import fitted_size, read_size, tokens
@@ -270,30 +229,3 @@ def views(samples: Iterable[Sample], folder: Path, data: Data) -> pd.DataFrame:
         rows.append((sample.category, "{} × {}".format(*size), "{} × {}".format(*seen), tokens(seen)))
     columns = ["category", "on disk", "as the model sees it", "visual tokens"]
     return pd.DataFrame(rows, columns=columns).value_counts(sort=False).rename("images").reset_index()
-
-
-def conversation_kinds(conversations: Iterable[Conversation]) -> pd.DataFrame:
-    """A row a type of question: how many, about how many images, and one answer of each."""
-    rows = [(one.kind, one.pair.id, one.answer) for one in conversations]
-    types = pd.DataFrame(rows, columns=["type", "image", "answer"]).groupby("type")
-    columns = {"conversations": types.size(), "images": types["image"].nunique(), "an answer": types["answer"].first()}
-    return pd.DataFrame(columns).sort_values("conversations", ascending=False).reset_index()
-
-
-def right_answers(conversations: Sequence[Conversation], answers: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Share of answers that are right word for word: a row a type of question, a column a model."""
-    expected = [one.answer.strip() for one in conversations]
-    right = {
-        name: [text.strip() == answer for text, answer in zip(texts, expected, strict=True)]
-        for name, texts in answers.items()
-    }
-    types = pd.DataFrame({"type": [one.kind for one in conversations]} | right).groupby("type")
-    return types.mean().map("{:.0%}".format).assign(questions=types.size()).reset_index()
-
-
-def start_and_end(log: Sequence[dict], share: float = 0.2) -> pd.DataFrame:
-    """Mean of each quantity over the first and the last ``share`` of the steps of GRPO, and the change."""
-    frame = pd.DataFrame(log)[TRENDS].astype(float)
-    count = max(1, round(share * len(frame)))
-    first, last = frame.head(count).mean(), frame.tail(count).mean()
-    return pd.DataFrame({"start": first, "end": last, "change": last - first}).round(3).rename_axis("mean over steps")

@@ -8,23 +8,21 @@ A widget lives as long as its kernel, so each also displays its first view as HT
 import random
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from itertools import starmap
 from typing import Any
 
 import ipywidgets
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, display
-from PIL import Image, ImageColor
+from PIL import Image
 
 from ladlib.data.images import FACTOR, open_image, tokens, view
-from ladlib.data.pairing import pair_images
 from ladlib.errors import UserError
 from ladlib.metrics import measure, outcomes
 from ladlib.parsing import parse, parse_answer
 from ladlib.records import Answer, Pair
-from ladlib.report.cards import defect_overlay
-from ladlib.report.style import SKY, image_tag
+from ladlib.report import cards, tables
+from ladlib.report.cards import GREY, defect_overlay, image_tag
 from ladlib.rewards import accuracy_reward, explain_accuracy, explain_format, format_reward
 from ladlib.sanitize import escape_html
 from ladlib.toy import loco
@@ -33,13 +31,10 @@ from ladlib.toy.scenes import Scene, render
 from ladlib.toy.truth import read_scenes, what_changed
 
 AS_SEEN, AS_STORED = "as the model sees it, in patches", "as stored"
-BY_CHANGE, BY_ADVANTAGE = "change of log-probability", "the completion's advantage"
 REMOVE, KEEP, ADD = "take the part out", "leave it", "put another part there"
 VERDICTS = {"yes": "anomalous", "no": "good", None: "unparsed answer"}
+GRID = (86, 180, 233)  # the sky blue of the figures
 PRODUCTS = {product.name: product for product in loco.PRODUCTS}
-FULL = 2.0  # the advantage, or the change in nats, from which on a colour is at its strongest
-GREY = "color:#5A6570"  # 4.5 to 1 on white, as WCAG 2.2 asks for small letters
-CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:break-word;padding:2px 10px 2px 0"
 HIDDEN_BESIDE_WIDGET = "<style>.jp-OutputArea:has(.widget-vbox) .ladlib-still{display:none}</style>"
 
 
@@ -57,7 +52,7 @@ class Explorer(ipywidgets.VBox):
             control.observe(lambda _: setattr(self.view, "value", self._html()), names="value")
 
     def _repr_mimebundle_(self, **options: object) -> dict | tuple[dict, dict]:
-        label = f"<small style='{GREY}'>{escape_html(self.title)}, snapshot. Run this cell to interact.</small>"
+        label = f"<small style='color:{GREY}'>{escape_html(self.title)}, snapshot. Run this cell to interact.</small>"
         figure = f"<figure class='ladlib-still'>{self.view.value}<figcaption>{label}</figcaption></figure>"
         display(HTML(HIDDEN_BESIDE_WIDGET + figure))
         return super()._repr_mimebundle_(**options)
@@ -80,15 +75,12 @@ def menu(description: str, options: Sequence) -> ipywidgets.Dropdown:
 
 def note(text: str) -> str:
     """A sentence in grey."""
-    return f"<p style='{GREY};margin:0.4em 0;white-space:pre-line'>{escape_html(text)}</p>"
+    return f"<p style='color:{GREY};margin:0.4em 0;white-space:pre-line'>{escape_html(text)}</p>"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
-    """A table of cells that are HTML already; headings and caption are plain text."""
-    heads = "".join(f"<th scope='col' style='{CELL};white-space:nowrap'>{escape_html(text)}</th>" for text in headings)
-    lines = "".join(f"<tr>{''.join(f'<td style={CELL!r}>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    body = f"<caption>{escape_html(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>"
-    return f"<table style='border-collapse:collapse'>{body}</table>"
+def table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
+    """A table of plain texts."""
+    return tables.display(pd.DataFrame(rows, columns=headings)).to_html()
 
 
 def picture(image: Image.Image, alt: str, text: str) -> str:
@@ -106,18 +98,19 @@ def side_by_side(*parts: str) -> str:
 
 def pair_browser(session: Any) -> Explorer:
     """Any test pair of MVTec LOCO AD as stored or as the model sees it, with or without its mask and its label."""
-    pairs, folder, data = session.pairs(), session.folder(), session.profile.data
-    category = menu("Category", sorted({pair.test.category for pair in pairs}))
-    own = matching(pairs, category.value)
-    defect = menu("Defect", defects(own))
+    folder, data = session.folder(), session.profile.data
+    pairs: dict[str, list[Pair]] = {}
+    for pair in session.pairs():
+        pairs.setdefault(pair.test.category, []).append(pair)
+    category = menu("Category", sorted(pairs))
+    own = pairs[category.value]
     first = next((index for index, pair in enumerate(own, 1) if pair.test.masks), 1)  # one whose mask can be shown
     number = ipywidgets.IntSlider(first, min=1, max=len(own), description="Pair")
     mask = ipywidgets.Checkbox(False, description="Show the mask", tooltip="Red: where the defect is")
     guess = ipywidgets.Checkbox(False, description="Let me guess", tooltip="Hides the label and the names of the files")
 
-    def draw(category: str, defect: str, number: int, pixels: str, mask: bool, guess: bool) -> str:
-        chosen = matching(pairs, category, defect) or matching(pairs, category)  # one menu may be ahead of the other
-        pair, cells = chosen[min(number, len(chosen)) - 1], []
+    def draw(category: str, number: int, pixels: str, mask: bool, guess: bool) -> str:
+        pair, cells = pairs[category][min(number, len(pairs[category])) - 1], []  # the slider may be behind the menu
         test, stored = pair.test, pixels == AS_STORED
         caption = "Normal or anomalous, and why?" if guess else f"{test.anomaly} {test.defect}, label {test.label}"
         for name, path in (("reference image", pair.reference), ("test image", test.image)):
@@ -131,25 +124,9 @@ def pair_browser(session: Any) -> Explorer:
             cells.append(picture(image, f"{name} of {category}", f"{name if guess else f'{name}: {path}'}\n{size}"))
         return note(caption.replace("_", " ")) + side_by_side(*cells)
 
-    def follow(change: dict) -> None:
-        if change["owner"] is category:
-            defect.options = defects(matching(pairs, category.value))
-        number.max = max(1, len(matching(pairs, category.value, defect.value)))
-
-    for control in (category, defect):
-        control.observe(follow, names="value")
-    menus, boxes = {"category": category, "defect": defect}, {"mask": mask, "guess": guess}
-    return Explorer("Pair browser", draw, **menus, number=number, pixels=menu("Pixels", [AS_SEEN, AS_STORED]), **boxes)
-
-
-def defects(pairs: Sequence[Pair]) -> list[str]:
-    return ["all", *sorted({pair.test.defect or "good" for pair in pairs})]
-
-
-def matching(pairs: Sequence[Pair], category: str, defect: str = "all") -> list[Pair]:
-    """The pairs of one category and one defect ("good" for none)."""
-    own = [pair for pair in pairs if pair.test.category == category]
-    return [pair for pair in own if defect in ("all", pair.test.defect or "good")]
+    category.observe(lambda change: setattr(number, "max", len(pairs[change["new"]])), names="value")
+    pixels = menu("Pixels", [AS_SEEN, AS_STORED])
+    return Explorer("Pair browser", draw, category=category, number=number, pixels=pixels, mask=mask, guess=guess)
 
 
 def with_grid(image: Image.Image, times: int = 3) -> Image.Image:
@@ -157,7 +134,7 @@ def with_grid(image: Image.Image, times: int = 3) -> Image.Image:
     pixels = np.asarray(image).repeat(times, 0).repeat(times, 1)
     for step, width in ((FACTOR // 2, 1), (FACTOR, 3)):
         for offset in range(width):
-            pixels[offset :: step * times] = pixels[:, offset :: step * times] = ImageColor.getrgb(SKY)
+            pixels[offset :: step * times] = pixels[:, offset :: step * times] = GRID
     return Image.fromarray(pixels)
 
 
@@ -170,69 +147,33 @@ def rewards() -> Explorer:
 
 def _rewarded(completion: str, label: Answer) -> str:
     parsed, values = parse(completion), (accuracy_reward(completion, label), format_reward(completion))
-    blocks = f"thinking: {'none found' if parsed.think is None else parsed.think}\nanswer: {parsed.answer or '–'}"
-    texts = completion, blocks, explain_accuracy(completion, label), explain_format(completion)
-    numbers = "", "", *(f"<b>{value:.0f}</b>" for value in values)
-    names = "the completion", "as parsed", "accuracy reward", "format reward"
-    rows = list(zip(names, numbers, map(escape_html, texts), strict=True))
-    return table(["", "reward", "why"], rows) + note(f"Total: {sum(values):.0f}. The rationale was not checked.")
+    rows = [
+        ("thinking", "", "none found" if parsed.think is None else parsed.think),
+        ("answer", "", parsed.answer or "–"),
+        ("accuracy reward", f"{values[0]:.0f}", explain_accuracy(completion, label)),
+        ("format reward", f"{values[1]:.0f}", explain_format(completion)),
+    ]
+    total = note(f"Total: {sum(values):.0f}. The rationale was not checked.")
+    return table(rows, ["", "reward", "why"]) + total
 
 
-def rollouts(session: Any, arm: str = "sft_grpo", changes: bool = False) -> Explorer:
-    """The stored groups of a training by step, their tokens coloured by advantage.
-
-    With ``changes`` also by what became of each token's log-probability since SFT; two checkpoints are loaded for it.
-    """
+def rollouts(session: Any, arm: str = "sft_grpo") -> Explorer:
+    """The stored groups of a training by step: completions, rewards and advantages."""
     groups = session.rollouts(arm)
     steps = list(dict.fromkeys(group["step"] for group in groups))
-    measure = token_changes(session, arm) if changes else None
 
     def options(step: int) -> list[tuple[str, int]]:
         return [(group["id"], index) for index, group in enumerate(groups) if group["step"] == step]
 
-    def draw(step: int, group: int, colour: str) -> str:
-        chosen, names = groups[group], ("accuracy", "format", "reward", "advantage")
-        inherited = [[(one["text"], one["advantage"])] for one in chosen["completions"]]
-        lines = zip(measure(chosen) if colour == BY_CHANGE else inherited, chosen["completions"], strict=True)
-        rows = [["".join(starmap(coloured, line)), *(f"{one[name]:.4g}" for name in names)] for line, one in lines]
-        legend = f"Colours: {colour}. Blue, underlined: up. Orange, dotted: down. Strongest from {FULL:g} on."
-        if len({one["reward"] for one in chosen["completions"]}) == 1:
-            legend += " All rewards are equal: a zero-variance group gives no gradient."
-        caption = f"Step {step}, {chosen['id']}: label {chosen['label']}"
-        return table(["completion", *names], rows, caption) + note(legend)
+    def draw(step: int, group: int) -> str:
+        alike = len({one["reward"] for one in groups[group]["completions"]}) == 1
+        gradient = "All rewards are equal: a zero-variance group gives no gradient." if alike else ""
+        return cards.rollout(groups[group]).data + note(gradient)
 
     chosen = menu("Group", options(steps[0]) if steps else [])
-    colour = menu("Colour by", [BY_CHANGE, BY_ADVANTAGE] if changes else [BY_ADVANTAGE])
     step = ipywidgets.SelectionSlider(options=steps, description="Step", tooltip="Optimizer step")
     step.observe(lambda change: setattr(chosen, "options", options(change["new"])), names="value")
-    return Explorer("Rollout explorer", draw, step=step, group=chosen, colour=colour)
-
-
-def token_changes(session: Any, arm: str) -> Callable[[dict], list[list[tuple[str, float]]]]:
-    """A function from a group to its completions' tokens with their change of log-probability since SFT."""
-    from ladlib import generate
-
-    models = [generate.load(session.profile, session.model_name(name)) for name in ("sft", arm)]
-    pairs = {pair.id: pair for pair in session.training_pairs()}
-
-    def changes(group: dict) -> list[list[tuple[str, float]]]:
-        images = pair_images(pairs[group["id"]], session.data, session.profile.data)
-        texts = [one["text"] for one in group["completions"]]
-        before, after = (generate.token_log_probabilities(*model, images, texts) for model in models)
-        lines = [zip(old, new, strict=True) for old, new in zip(before, after, strict=True)]
-        return [[(token, late - early) for (token, early), (_, late) in line] for line in lines]
-
-    return changes
-
-
-def coloured(text: str, value: float) -> str:
-    """A token as HTML: blue and underlined above zero, orange and dotted below, stronger the farther off."""
-    strength = min(1.0, abs(value) / FULL)
-    if strength < 0.02:
-        return escape_html(text)
-    rgb, line = ("86,180,233", "solid") if value > 0 else ("230,159,0", "dotted")
-    style = f"background:rgba({rgb},{0.15 + 0.65 * strength:.2f});text-decoration:underline {line} 1px"
-    return f"<span style='{style}' title='{value:+.2f}'>{escape_html(text)}</span>"
+    return Explorer("Rollout explorer", draw, step=step, group=chosen)
 
 
 def threshold(answers: pd.DataFrame) -> Explorer:
@@ -245,13 +186,13 @@ def threshold(answers: pd.DataFrame) -> Explorer:
 
 def _scored(by_arm: dict[str, pd.DataFrame], arm: str, value: float) -> str:
     scores = measure(outcomes(by_arm[arm]).assign(called=by_arm[arm]["p_yes"] >= value))
-    tn, fp, fn, tp = (f"{name.upper()} <b>{scores[name]}</b>" for name in ("tn", "fp", "fn", "tp"))
-    matrix = table(["", "called good", "called anomalous"], [["good", tn, fp], ["anomalous", fn, tp]])
+    tn, fp, fn, tp = (f"{name.upper()} {scores[name]}" for name in ("tn", "fp", "fn", "tp"))
+    matrix = table([("good", tn, fp), ("anomalous", fn, tp)], ["", "called good", "called anomalous"])
     names = ("accuracy", "f1", "recall", "specificity", "balanced_accuracy")
     shares = [[name, "–" if scores[name] is None else f"{scores[name]:.3f}"] for name in names]
     rule = f"{arm}, {len(by_arm[arm])} images: called anomalous from P = {value:.2f} on. "
     warning = "A threshold chosen with the labels of these images gives no honest score; F1-max is such a number."
-    return side_by_side(matrix, table(["score", "value"], shares)) + note(rule + warning)
+    return side_by_side(matrix, table(shares, ["score", "value"])) + note(rule + warning)
 
 
 def scene_editor(session: Any, arm: str = "sft_grpo") -> Explorer:

@@ -48,6 +48,7 @@ IN_A_ROW = 10  # failed requests: then the endpoint is at fault, and no further 
 SHORT = 200  # characters of what a server says that an error repeats
 BUSY = frozenset({408, 409, 425, 429})  # and everything from 500
 HINTS = {
+    300: "Give the address it leads to, if it is right.",
     401: f"Set the key in the environment, as {KEYS[0]}.",
     402: "Top up the account, then run again.",
     403: f"Check that the key in {KEYS[0]} may use this model.",
@@ -94,12 +95,12 @@ def ask_all(
                 future.result()
             finally:
                 batch.is_stopped = True  # those under way end, and keep what they are given
+        if batch.failed:
+            what = f"{title}: {len(batch.failed)} of {total} {noun}s have no answer, first {batch.failed[0]}."
+            raise UserError(what, f"The reasons are in {unanswered}; run again to ask for these alone.")
     except UserError as error:
-        raise UserError(f"{error.what} {batch.summary()}", error.hint) from None
-    if batch.failed:
-        what = f"{title}: {len(batch.failed)} of {total} {noun}s have no answer, first {batch.failed[0]}."
-        hint = f"The reasons are in {unanswered}; run again to ask for these alone."
-        raise UserError(f"{what} {batch.summary()}", hint)
+        what = f"{error.what} {batch.answered} of {total} {noun}s are answered and kept."
+        raise UserError(what, error.hint) from None
 
 
 class BatchRequests:
@@ -108,13 +109,9 @@ class BatchRequests:
     def __init__(self, settings: Endpoint, keep: Keep, progress: Progress, unanswered: Path) -> None:
         self.settings, self.keep, self.progress, self.unanswered = settings, keep, progress, unanswered
         self.key, self.failed = key(), []  # failed: "name: reason"
-        self.answered, self.in_a_row, self.retries = progress.begun, 0, 0
+        self.answered, self.in_a_row = progress.begun, 0
         self.resume_at = 0.0  # on the clock of time.monotonic; nothing is sent before
         self.is_stopped = False
-
-    def summary(self) -> str:
-        """How many items have an answer, as a sentence."""
-        return f"{self.answered} of {self.progress.total} {self.progress.unit}s are answered and kept."
 
     async def run(self, requests: Sequence[Request]) -> None:
         """Ask for all. Raises :class:`UserError` where the endpoint itself is at fault."""
@@ -138,8 +135,7 @@ class BatchRequests:
                     self.answered, self.in_a_row = self.answered + 1, 0
                 except RequestFailed as error:
                     self._record_failure(request.name, str(error))
-                counts = {"asked again": self.retries, "without an answer": len(self.failed)}
-                note = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+                note = f"{len(self.failed)} without an answer" if self.failed else ""
                 self.progress.tell(self.answered + len(self.failed), note)
         except BaseException:
             self.is_stopped = True
@@ -166,22 +162,19 @@ class BatchRequests:
             if self.is_stopped:
                 return None
             try:
-                return await self._ask_once(body)
+                start = time.perf_counter()
+                return await self._ask_once(body), time.perf_counter() - start
             except Busy as error:
                 reason, pause = str(error), min(LONGEST_PAUSE, PAUSE * 2**attempt)
-                self.retries += attempt < ATTEMPTS - 1
         raise RequestFailed(reason)
 
-    async def _ask_once(self, body: dict) -> tuple[Completion, float]:
-        start, rejected = time.perf_counter(), None
+    async def _ask_once(self, body: dict) -> Completion:
         fields = {name: value for name, value in body.items() if name not in ("model", "messages")}
+        headers, rejected = None if self.key else {"Authorization": Omit()}, None
         try:
             async with asyncio.timeout(TIMEOUT):  # the client's own limit is between two bytes
                 response = await self.client.chat.completions.with_raw_response.create(
-                    model=body["model"],
-                    messages=body["messages"],
-                    extra_body=fields,
-                    extra_headers=None if self.key else {"Authorization": Omit()},
+                    model=body["model"], messages=body["messages"], extra_body=fields, extra_headers=headers
                 )
         except TimeoutError:
             raise Busy(f"the response is not whole within {TIMEOUT:g} s") from None
@@ -193,11 +186,9 @@ class BatchRequests:
                 what = f"{self.settings.url} cannot be reached: {text}."
                 raise UserError(what, "Start the server, or correct the address.") from None
             raise Busy(f"{kind}: {text}".rstrip(": ")) from None
-        completion = self._rejected(rejected) if rejected else self._parsed(response.text)
-        return completion, time.perf_counter() - start
-
-    def _parsed(self, text: str) -> Completion:
-        text = self._redact(text)
+        if rejected:
+            return self._rejected(rejected)
+        text = self._redact(response.text)
         try:
             completion = parse_response(text)
         except ValueError as error:
@@ -206,16 +197,19 @@ class BatchRequests:
         return replace(completion, text=self._redact(completion.text))  # again: JSON may spell it in escapes
 
     def _rejected(self, error: APIStatusError) -> Completion:
+        """What a status of 300 or more means; a prompt that was turned away before the model saw it is a refusal."""
         status, body = error.status_code, error.body
         code, message = (body.get("code"), body.get("message")) if isinstance(body, dict) else ("", body)
         message = self._redact(str(message or "").encode(errors="replace").decode())
         text = f"HTTP {status}: {shorten(message)}"
-        if code == "content_filter":  # the prompt was turned away before the model saw it
+        if code == "content_filter":
             return Completion(message, "stop", p_yes=None, prompt_tokens=0, completion_tokens=0, refused=True)
-        status = 402 if code == "insufficient_quota" else status
-        if status < 400 or status in HINTS:
-            hint = HINTS.get(status, "Give the address it leads to, if it is right.")
-            raise UserError(f"{self.settings.url}: {text}.", hint)
+        if code == "insufficient_quota":
+            status = 402
+        elif status < 400:
+            status = 300  # every redirect alike
+        if status in HINTS:
+            raise UserError(f"{self.settings.url}: {text}.", HINTS[status])
         if status not in BUSY and status < 500:
             raise RequestFailed(text)
         seconds = 0.0
@@ -250,9 +244,8 @@ def shorten(text: str) -> str:
 
 def message(question: str, images: Sequence[Image.Image]) -> Message:
     """The user turn that every arm is given, each placeholder replaced by its image as PNG."""
-    turn, remaining = user_message(question, len(images)), iter(images)
-    parts = [_image_part(next(remaining)) if part["type"] == "image" else part for part in turn["content"]]
-    return turn | {"content": parts}
+    turn = user_message(question, images=0)
+    return turn | {"content": [*map(_image_part, images), *turn["content"]]}
 
 
 def _image_part(image: Image.Image) -> dict:

@@ -67,33 +67,27 @@ def parse_response(body: str) -> Completion:
 def share_of_yes(tokens: Sequence[Token]) -> float | None:
     """P(yes) / (P(yes) + P(no)) for the word after the first ``<answer>``; None where neither is listed.
 
-    As in :mod:`ladlib.generate` both ways of writing a word count, in the token that ends the tag and in the one
-    after it; white space between them is followed. Only the likeliest alternatives are listed, and only along the
-    model's own text, so (1) a word that is not listed counts 0; (2) where the model ended the tag and began one word
-    with one token (Qwen2.5's ">No"), the bare end of the tag counts for the other word if that has no such token
-    (">" for "Yes"): as good as exact where the model is sure, a bound where it is not.
+    As in :mod:`ladlib.generate` a word counts in the token that ends the tag and in the one after it; white space
+    between them is followed. Only the likeliest alternatives along the model's own text are listed: a word that is not
+    counts 0. Where one token ended the tag and began a word (Qwen2.5's ">No"), a bare ">" counts for the other word.
     """
     mass, head, weight = {"yes": 0.0, "no": 0.0}, "", 1.0
     for token in tokens:
-        listed = {one.token: math.exp(min(0.0, one.logprob)) for one in [*token.top_logprobs, token]}
+        listed = {other.token: math.exp(min(0.0, other.logprob)) for other in [*token.top_logprobs, token]}
         words = {text: _after_tag(head + text) for text in listed}
         for text, word in words.items():
             if word in mass:
                 mass[word] += weight * listed[text]
-        was_open, head = ANSWER_OPENING in head, _tail(head + token.token)
-        if words[token.token]:
+        was_open, written = ANSWER_OPENING in head, words[token.token]
+        if written:
             bare = 0.0 if was_open else sum(listed[text] for text, word in words.items() if word == "")
             mass = {word: value or bare for word, value in mass.items()}
             break
-        weight *= listed[token.token] if ANSWER_OPENING in head else 1.0
+        # All of a long text would take time that grows with its square
+        head = (head + token.token)[1 - len(ANSWER_OPENING) :] if written is None else ANSWER_OPENING
+        weight *= listed[token.token] if written == "" else 1.0
     total = mass["yes"] + mass["no"]
     return mass["yes"] / total if total else None
-
-
-def _tail(text: str) -> str:
-    """What the next token can complete: with all of a long answer, time would grow with its square."""
-    before, tag, rest = text.partition(ANSWER_OPENING)
-    return tag + rest.strip() if tag else before[1 - len(ANSWER_OPENING) :]
 
 
 def _after_tag(text: str) -> str | None:

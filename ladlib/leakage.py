@@ -21,7 +21,7 @@ from PIL import Image
 
 from ladlib.checksums import sha256
 from ladlib.data.images import open_image
-from ladlib.data.layout import find_dataset, is_image
+from ladlib.data.layout import SPLITS, find_dataset, list_images, subfolders
 from ladlib.errors import UserError
 from ladlib.progress import Progress
 from ladlib.records import Pair, Record
@@ -75,7 +75,8 @@ def _refuse_test_images(hashes: dict[Path, str], root: Path | str) -> None:
         folder = find_dataset(root, "mvtec_loco")
     except UserError:
         return
-    tested = sorted(path for path in folder.glob("*/*/**/*") if is_image(path) and "ground_truth" not in path.parts)
+    kinds = [kind for category in subfolders(folder) for split in SPLITS for kind in subfolders(category / split)]
+    tested = [image for kind in kinds for image in list_images(kind)]
     paths, sizes = {digest: path for path, digest in hashes.items()}, {path.stat().st_size for path in hashes}
     for image in tested:
         # Files of another length cannot have the same bytes: few are ever read.

@@ -99,7 +99,8 @@ def _problems(
     dataset: str, folder: Path, category: str, rows: Sequence[VisaRow], decode: bool
 ) -> Iterator[tuple[Severity, str, Collection[str]]]:
     """Each possible problem with the names of the files that have it."""
-    names = {image.relative_to(folder).as_posix() for image in layout.category_images(folder / category)}
+    kinds = [kind for split in layout.SPLITS for kind in layout.subfolders(folder / category / split)]
+    names = {image.relative_to(folder).as_posix() for kind in kinds for image in layout.list_images(kind)}
     expected = {row.image for row in rows if row.object == category}
     if dataset != "visa":
         article, release = (_published_images(dataset, category, edition) for edition in (-1, 0))

@@ -53,33 +53,23 @@ def category_folders(folder: Path) -> list[Path]:
     return [path for path in subfolders(folder) if any((path / name).exists() for name in names)]
 
 
-def category_images(category: Path) -> list[Path]:
-    """All images of a category, without the masks."""
-    kinds = [kind for split in SPLITS for kind in subfolders(category / split)]
-    return [image for kind in kinds for image in list_images(kind)]
-
-
 def subfolders(folder: Path) -> list[Path]:
     """The folders in ``folder``, sorted by name, hidden ones left out; [] where it does not exist."""
-    return [path for path in _children(folder) if path.is_dir() and not path.name.startswith(".")]
+    return [path for path in _children(folder) if path.is_dir()]
 
 
 def list_images(folder: Path) -> list[Path]:
     """The image files in ``folder``, sorted by name, hidden ones left out; [] where it does not exist."""
-    return [path for path in _children(folder) if is_image(path)]
-
-
-def is_image(path: Path) -> bool:
-    """Whether the name is that of an image file; "._000.png" of a macOS archive is not one."""
-    return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
+    return [path for path in _children(folder) if path.suffix.lower() in ENDINGS and path.is_file()]
 
 
 def _children(folder: Path) -> list[Path]:
+    """Without hidden ones, such as the "._000.png" of a macOS archive."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in paths:
         if (name := str(path).encode(errors="backslashreplace").decode()) != str(path):  # no record could hold it
             raise UserError(f"{name} has a name that is not UTF-8.", "Rename it.")
-    return paths
+    return [path for path in paths if not path.name.startswith(".")]
 
 
 def read_table(name: str) -> list[dict[str, str]]:

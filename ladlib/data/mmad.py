@@ -1,19 +1,17 @@
 """Reader of MMAD: multiple-choice questions about images of other datasets, and domain knowledge.
 
-``mmad.json`` is one object keyed by the query image's path below the MMAD folder::
+``mmad.json``, by the query image's path below the MMAD folder::
 
     {"DS-MVTec/bottle/image/broken_large/000.png": {
-       "mask_path": "rbg_mask/broken_large/000_rbg_mask.png",
        "conversation": [{"Question": "Is there any defect in the object?", "Answer": "A",
-                         "Options": {"A": "Yes.", "B": "No."}, "type": "Anomaly Detection"}],
-       "similar_templates": ["MVTec-AD/bottle/train/good/001.png"], "random_templates": ["..."]}}
+                         "Options": {"A": "Yes.", "B": "No."}, "type": "Anomaly Detection"}]}}
 
 ``domain_knowledge.json`` is dataset -> object -> defect -> text. As the evaluators in jam-cc/MMAD, this takes any key
-that begins with "conversation"; templates are not read, the reference image is chosen by :mod:`ladlib.data.pairing`.
+that begins with "conversation"; MMAD's templates are not read, the reference image is :mod:`ladlib.data.pairing`'s.
 """
 
 import warnings
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
@@ -52,25 +50,33 @@ def read_questions(root: Path | str) -> list[Question]:
     more than a loader of it does, and which two is not known.
     """
     path = find_dataset(root, "mmad") / "mmad.json"
+    entries = _validated(path, "the file", dict[str, dict[str, Any]], read_json(path, HINT))
     questions = []
-    for image, entry in _validate(path, read_json(path, HINT), dict[str, dict[str, Any]], "the file").items():
+    for image, entry in entries.items():
         turns = next((entry[key] for key in entry if key.startswith("conversation")), None)
-        for turn in _validate(path, turns, list[dict[str, Any]], image):
+        for turn in _validated(path, image, list[dict[str, Any]], turns):
             values = {key.lower(): value for key, value in turn.items()} | {"image": image}
-            questions.append(_validate(path, values, Question, image))
+            questions.append(_validated(path, image, Question, values))
     valid = [question for question in questions if question.answer in question.options]
     if not valid:
         raise UserError(f"{path} holds no question with an answer among its options.", HINT)
-    if len(valid) < len(questions):
-        count = len(questions) - len(valid)
-        warnings.warn(f"{path}: {count} of {len(questions)} questions have no valid answer", stacklevel=2)
+    if invalid := len(questions) - len(valid):
+        warnings.warn(f"{path}: {invalid} of {len(questions)} questions have no valid answer", stacklevel=2)
     return valid
 
 
 def read_knowledge(root: Path | str) -> dict[str, dict[str, dict[str, str]]]:
     """``domain_knowledge.json``: dataset -> object -> defect (or "good") -> text. UserError where it is not that."""
     path = find_dataset(root, "mmad") / "domain_knowledge.json"
-    return _validate(path, read_json(path, HINT), dict[str, dict[str, dict[str, str]]], "the file")
+    return _validated(path, "the file", dict[str, dict[str, dict[str, str]]], read_json(path, HINT))
+
+
+def _validated(path: Path, place: str, kind: Any, value: object) -> Any:
+    """``value`` as a ``kind``; a UserError names its ``place`` in the file."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise UserError(f"{path}, {place}: {first_problem(error, 'its form')}.", HINT) from error
 
 
 def locate(image: str) -> tuple[Dataset, str] | None:
@@ -79,18 +85,10 @@ def locate(image: str) -> tuple[Dataset, str] | None:
     MMAD keeps MVTec AD's test images as ``DS-MVTec/<category>/image/<defect>/000.png`` and VisA's in the layout of
     its ``prepare_data.py``, ``VisA/<object>/test/{good,bad}/000.JPG``.
     """
-    parts = PurePosixPath(image.rsplit(".", 1)[0]).parts
+    parts = image.rsplit(".", 1)[0].split("/")
     if len(parts) != 5 or parts[0] not in SOURCES:
         return None
     source, category, split, kind, name = parts
     if source == "VisA":
         return "visa", f"{category}/Data/Images/{'Normal' if kind == 'good' else 'Anomaly'}/{name}"
     return SOURCES[source], f"{category}/{'test' if split == 'image' else split}/{kind}/{name}"
-
-
-def _validate(path: Path, value: object, kind: Any, place: str) -> Any:
-    """``value`` as a ``kind``; a UserError names its ``place`` in the file."""
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        raise UserError(f"{path}, {place}: {first_problem(error, 'its form')}.", HINT) from error

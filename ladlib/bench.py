@@ -9,15 +9,13 @@ A line is printed for each variant, then the result as one JSON object, whose ``
 import json
 import tempfile
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import mean, median
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ladlib import generate
 from ladlib.config import Profile
@@ -31,7 +29,6 @@ from ladlib.sft_data import balanced_pairs
 
 OURS, STOCK = "shared prefix", "TRL's GRPOTrainer"
 PADDED, ALONE = "generate, padded batches", "generate, one pair at a time"
-Variants = Mapping[str, Callable[[], object]]
 
 
 def grpo(profile: Profile, data_root: Path | str, repeats: int, steps: int, model: str = "") -> dict:
@@ -51,7 +48,7 @@ def grpo(profile: Profile, data_root: Path | str, repeats: int, steps: int, mode
             trainer = make_trainer(changed, pairs, data_root, policy, processor, Path(folder, name), seed=0)
             trainer.args.save_strategy, trainers[name] = "no", trainer
             trainer.remove_callback(PrinterCallback)
-        result = compare({name: trainer.train for name, trainer in trainers.items()}, policy, repeats, STOCK, steps)
+        result = compare({name: trainer.train for name, trainer in trainers.items()}, repeats, STOCK, steps)
     logs = {name: trainer.state.log_history for name, trainer in trainers.items()}
     return report(result | {
         "what": "grpo", "profile": profile.name, "group": profile.grpo.group_size, "steps": steps,
@@ -80,7 +77,7 @@ def evaluation(profile: Profile, data_root: Path | str, repeats: int, model: str
             module = decode if name == OURS else generate
             completions[name] += module.answer(policy, processor, images, profile.model.max_new_tokens)
 
-    result = compare({name: lambda name=name: judge(name) for name in work}, policy, repeats, PADDED)
+    result = compare({name: partial(judge, name) for name in work}, repeats, PADDED)
     return report(result | {
         "what": "eval", "profile": profile.name, "pairs": len(work[ALONE]), "batch_size": profile.evaluate.batch_size,
         "ratio_one_by_one": median(result["seconds"][ALONE]) / median(result["seconds"][OURS]),
@@ -91,68 +88,33 @@ def evaluation(profile: Profile, data_root: Path | str, repeats: int, model: str
 def differences(answers: Sequence[Completion], expected: Sequence[Completion]) -> dict[str, float]:
     """How many texts differ, and by how much P(yes) does at most where they do not."""
     both = list(zip(answers, expected, strict=True))
-    same = [abs(one.p_yes - other.p_yes) for one, other in both if one.text == other.text]
+    same = [abs(answer.p_yes - other.p_yes) for answer, other in both if answer.text == other.text]
     return {"texts": len(both) - len(same), "p_yes": max(same, default=0.0)}
 
 
-def compare(variants: Variants, model: torch.nn.Module, repeats: int, stock: str, units: int = 1) -> dict:
-    """Memory of each variant, then its seconds per unit of work, and the ratio of ``stock`` to ours.
+def compare(variants: Mapping[str, Callable[[], object]], repeats: int, stock: str, units: int = 1) -> dict:
+    """Seconds of each variant per unit of work, after a first call, and the ratio of ``stock`` to ours.
 
     They take turns, so that a slow minute of the machine is all of theirs.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    peaks = {}
-    for name, variant in variants.items():  # and what a first call sets up is set up
-        with LiveBytes().known(model) as live:
-            before = live.now
+    for turn in range(1 + repeats):
+        for name, variant in variants.items():
+            start = time.perf_counter()
             variant()
-        peaks[name] = (live.peak - before) / 2**20
-    for name, variant in [*variants.items()] * repeats:
-        start = time.perf_counter()
-        variant()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds[name].append((time.perf_counter() - start) / units)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append((time.perf_counter() - start) / units)
     ratio = median(seconds[stock]) / median(seconds[OURS])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return {"ratio": ratio, "seconds": seconds, "peak_mib": peaks, "device": device, "threads": torch.get_num_threads()}
+    return {"ratio": ratio, "seconds": seconds, "device": device, "threads": torch.get_num_threads()}
 
 
 def report(result: dict) -> dict:
     """Print a line for each variant and the result, which is returned, as JSON: the last line, for programs."""
     width = max(map(len, result["seconds"]))
     for name, values in result["seconds"].items():
-        spread = f"{median(values):.2f} s ({min(values):.2f} to {max(values):.2f})"
-        print(f"{name:{width}}  {spread}  {result['peak_mib'][name]:.0f} MiB at most")
+        print(f"{name:{width}}  {median(values):.2f} s ({min(values):.2f} to {max(values):.2f})")
     print(json.dumps(result))
     return result
-
-
-class LiveBytes(TorchDispatchMode):
-    """Bytes of the storages that operators make, alive ``now`` and at ``peak``; not what operators need themselves."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._sizes: dict[int, int] = {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        self._add(output)
-        return output
-
-    def known(self, *values: object) -> "LiveBytes":
-        """Count ``values`` (tensors, modules), which were there before."""
-        self._add([list(one.parameters()) if isinstance(one, torch.nn.Module) else one for one in values])
-        return self
-
-    def _add(self, value: object) -> None:
-        for storage in (leaf.untyped_storage() for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)):
-            if storage._cdata not in self._sizes:
-                self._sizes[storage._cdata] = storage.nbytes()
-                self.now += storage.nbytes()
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self._drop, storage._cdata)
-
-    def _drop(self, key: int) -> None:
-        self.now -= self._sizes.pop(key, 0)

@@ -82,7 +82,9 @@ class Cost(Record):
     memory_gib: float
     disk_gib: float
     basis: str
-    seconds: dict[str, float] = {}  # by stage, where they were measured
+    measured_on: str = ""  # so were the two that follow
+    peak_memory_gib: float = 0
+    seconds: dict[str, float] = {}  # by stage
 
 
 def examine(name: str, data: str = "") -> Diagnosis:

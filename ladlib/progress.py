@@ -1,13 +1,12 @@
-"""Progress for people: one line rewritten in place on a terminal, now and then a plain line elsewhere."""
+"""Progress for people, as plain lines: carriage returns would fill logs and executed notebooks."""
 
-import sys
 import time
 
-PLAIN_EVERY = 10.0  # seconds between two plain lines
+EVERY = 10.0  # seconds between two lines
 
 
 class Progress:
-    """Counts ``total`` units, "step" or "batch", and tells how far it is and how long it will take.
+    """Counts ``total`` units, "step" or "batch", and prints how far it is and how long it will take.
 
     ``begun`` of them were done before, and say nothing about the speed.
 
@@ -17,20 +16,17 @@ class Progress:
 
     def __init__(self, title: str, unit: str, total: int, begun: int = 0) -> None:
         self.title, self.unit, self.total, self.begun = title, unit, total, begun
-        self.started, self.told = time.monotonic(), -PLAIN_EVERY
+        self.started, self.printed = time.monotonic(), -EVERY
 
     def tell(self, done: int, note: str = "") -> None:
-        """Say that ``done`` units are done, with a ``note`` of what they brought."""
-        elapsed, terminal = time.monotonic() - self.started, sys.stdout.isatty()
-        if not terminal and done < self.total and elapsed - self.told < PLAIN_EVERY:
+        """Print that ``done`` units are done, with a ``note`` of what they brought, unless a line is just out."""
+        elapsed = time.monotonic() - self.started
+        if done < self.total and elapsed - self.printed < EVERY:
             return
-        self.told = elapsed
-        fresh = done - self.begun
-        left = clock(elapsed / fresh * (self.total - done)) if fresh else "?"
-        parts = [self.title, f"{self.unit} {done}/{self.total}", *([note] if note else []), f"about {left} left"]
-        line = " · ".join(parts)
-        end = "" if terminal and done < self.total else "\n"
-        print(f"\r\x1b[K{line}" if terminal else line, end=end, flush=True)
+        self.printed = elapsed
+        left = clock(elapsed / (done - self.begun) * (self.total - done)) if done > self.begun else "?"
+        parts = [self.title, f"{self.unit} {done}/{self.total}", note, f"about {left} left"]
+        print(" · ".join(filter(None, parts)), flush=True)
 
 
 def clock(seconds: float) -> str:

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 from tiny import tiny_profile, write_data
 
 from ladlib import bench
@@ -17,9 +16,9 @@ def data(tmp_path_factory):
 
 
 def test_variants_take_turns_after_a_first_call_and_each_has_its_own_seconds():
-    turns, model = [], torch.nn.Linear(1, 1)
+    turns = []
     variants = {OURS: lambda: turns.append("o"), "stock": lambda: turns.append("s")}
-    result = bench.compare(variants, model, 3, "stock", units=2)
+    result = bench.compare(variants, 3, "stock", units=2)
     assert turns == ["o", "s"] * 4 and [len(values) for values in result["seconds"].values()] == [3, 3]
 
 
@@ -37,7 +36,6 @@ def test_the_variants_of_evaluation_answer_alike_and_the_last_line_says_how_they
     assert printed["ratio"] == pytest.approx(sum(padded) / sum(ours))
     assert printed["ratio_one_by_one"] == pytest.approx(sum(alone) / sum(ours))
     assert {one["texts"] for one in printed["apart_from_one_by_one"].values()} == {0}
-    assert all(peak > 0 for peak in printed["peak_mib"].values())
 
 
 @pytest.mark.slow
@@ -46,4 +44,3 @@ def test_both_variants_of_stage_two_take_the_same_steps(data, capsys):
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert printed == result and printed["what"] == "grpo"
     assert printed["ratio"] == pytest.approx(printed["seconds"][STOCK][0] / printed["seconds"][OURS][0])
-    assert printed["peak_mib"][OURS] < printed["peak_mib"][STOCK]

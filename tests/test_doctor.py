@@ -1,18 +1,21 @@
 """Doctor on made-up GPUs: what fits and what is missing; the memory sum and the plan against what TRL's trainers do."""
 
 import json
+import weakref
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tiny import TINY, meta_model, tiny_processor, tiny_profile, write_data
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from trl.trainer import utils as trl_utils
 
 from ladlib import doctor, grpo, sft, training
 from ladlib.batch import declared
-from ladlib.bench import LiveBytes
 from ladlib.config import load_profile
 from ladlib.doctor import GIB, PROMPT_TEXT, examine, gpu_memory, memory_lines, plan_lines, prompt_tokens
 from ladlib.pipeline import STAGES, effective, notebooks_folder
@@ -87,6 +90,35 @@ def test_what_is_missing_is_named(diagnose, tmp_path, name, text, subject, verdi
 # Memory
 
 
+class LiveBytes(TorchDispatchMode):
+    """Bytes of the storages that operators make, alive ``now`` and at ``peak``; not what operators need themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self.sizes = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        self.count(output)
+        return output
+
+    def add(self, *modules):
+        """Count the parameters of ``modules``, which were there before."""
+        self.count([list(module.parameters()) for module in modules])
+
+    def count(self, value):
+        for storage in (leaf.untyped_storage() for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)):
+            if storage._cdata not in self.sizes:
+                self.sizes[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self.drop, storage._cdata)
+
+    def drop(self, key):
+        self.now -= self.sizes.pop(key, 0)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("data"))
@@ -126,7 +158,7 @@ def test_a_training_holds_little_less_than_what_is_calculated(profile, data, tmp
         inputs = balanced_pairs(profile, data, 0)[:1]
         trainer = grpo.make_trainer(profile, inputs, data, policy, processor, tmp_path / "x", 0)
     live = LiveBytes()
-    live.known(trainer.model, *([trainer.ref_model] if getattr(trainer, "ref_model", None) else []))
+    live.add(trainer.model, *([trainer.ref_model] if getattr(trainer, "ref_model", None) else []))
     with live:
         trainer.train()
     terms = gpu_memory(profile)

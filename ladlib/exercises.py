@@ -74,14 +74,15 @@ def read_texts() -> dict[str, dict]:
     return yaml.safe_load((Path(__file__).parent / "assets" / "exercises.yaml").read_text(encoding="utf-8"))
 
 
-def _positives(pairs: Collection, *kinds: str) -> tuple[int, int]:
-    """(true, false positives) if every image is called anomalous; ``kinds`` of anomaly beside logical count too."""
-    found = [pair.test.anomaly for pair in pairs]
-    return sum(map(found.count, ("logical", *kinds))), found.count("good")
+def _share(pairs: Collection, *kinds: str) -> float:
+    """The share of anomalous images among these and the good; ``kinds`` of anomaly beside logical count too."""
+    anomalies = [pair.test.anomaly for pair in pairs if pair.test.anomaly in ("good", "logical", *kinds)]
+    return 1 - anomalies.count("good") / len(anomalies)
 
 
-def _f1(tp: int, fp: int) -> float:
-    return 2 * tp / (2 * tp + fp)
+def _f1(share: float) -> float:
+    """Of answering yes to all images."""
+    return 2 * share / (1 + share)
 
 
 def _tokens(images: Collection, width: int = 1, height: int = 1) -> int:
@@ -137,11 +138,10 @@ def _best(answers: Any) -> float:
 
 
 def _corrected(lost: int) -> int:
-    """The fewest corrected answers beside ``lost`` ones for which McNemar's p is below 0.05."""
-    from ladlib.statistics import mcnemar
+    """The fewest corrected answers beside ``lost`` ones for which McNemar's exact p is below 0.05."""
+    from scipy.stats import binomtest
 
-    tried = ([True] * lost + [False] * count for count in range(lost, 1000))
-    return next(len(before) - lost for before in tried if mcnemar(before, [not right for right in before]) < 0.05)
+    return next(count for count in range(lost, 1000) if binomtest(lost, lost + count).pvalue < 0.05)
 
 
 def _above(rows: Any) -> set[str]:
@@ -150,25 +150,15 @@ def _above(rows: Any) -> set[str]:
     return set(rows.loc[rows["f1"] > least, "method"])
 
 
-@cache
-def _images(share: float) -> int:
-    """The images at which half of Wilson's 95 % interval is one point."""
-    from ladlib.statistics import wilson
-
-    low, high = 1, 1_000_000
-    while high - low > 1:
-        middle = (low + high) // 2
-        ends = wilson(round(share * middle), middle)
-        low, high = (middle, high) if ends[1] - ends[0] > 0.02 else (low, middle)
-    return high
+def _images(share: float) -> float:
+    """The images at which half of the 95 % interval is one point."""
+    return 1.96**2 * share * (1 - share) / 0.01**2
 
 
 # The type of the answer, what is expected, and the usual mistakes in the order of their hints.
 QUESTIONS = {
-    "01-1": (Real, lambda pairs: _f1(*_positives(pairs)),
-             lambda pairs: _positives(pairs)[0] / sum(_positives(pairs)),
-             lambda pairs: _f1(*_positives(pairs, "structural")), lambda pairs: 1,
-             lambda pairs: 100 * _f1(*_positives(pairs))),
+    "01-1": (Real, lambda pairs: _f1(_share(pairs)), lambda pairs: _share(pairs),
+             lambda pairs: _f1(_share(pairs, "structural")), lambda pairs: 1, lambda pairs: 100 * _f1(_share(pairs))),
     "01-2": (Real, lambda images: _tokens(images, 2, 2), lambda images: _tokens(images, 2),
              lambda images: _tokens(images), lambda images: 4 * _tokens(images, 2, 2)),
     "01-3": (Real, lambda normals: 1 / (normals + 1), lambda normals: 1 / normals,

@@ -1,8 +1,8 @@
 """The exercises: nothing answered gives a start, each usual mistake its own hint, and the solutions are right."""
 
-import ast
 import json
 import math
+import re
 from pathlib import Path
 
 import papermill
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ladlib import metrics, published
-from ladlib.exercises import QUESTIONS, TEXTS, Reply, balanced_accuracy, check, read_texts
+from ladlib.exercises import QUESTIONS, Reply, balanced_accuracy, check, read_texts
 from ladlib.records import Pair, Sample
 from ladlib.results import load_answers
 from ladlib.runs import RELEASED, RunFolder
@@ -87,15 +87,13 @@ def test_a_usual_mistake_has_its_own_hint(number, about, answer, words):
     assert reply.mark == "Not yet" and words in reply.text
 
 
-@pytest.mark.parametrize(
-    ("number", "answer", "wanted"),
-    [("01-1", "two thirds", "a number"), ("03-2", 0.5, "a lambda"), ("05-2", "3B", "a list")],
-)
-def test_an_answer_of_another_type_is_told_which_is_expected(number, answer, wanted):
-    assert f"The answer is {wanted}" in check(number, answer).text
-
-
-def test_a_reply_reads_as_a_sentence_and_cannot_carry_markup():
+def test_an_answer_of_another_type_is_told_which_is_expected_and_a_reply_carries_no_markup():
+    for number, answer, wanted in (
+        ("01-1", "two thirds", "a number"),
+        ("03-2", 0.5, "a lambda"),
+        ("05-2", "3B", "a list"),
+    ):
+        assert f"The answer is {wanted}" in check(number, answer).text
     reply = Reply("Not yet", "<b>a</b> & b")
     assert repr(reply) == "Not yet. <b>a</b> & b"
     assert "&lt;b&gt;a&lt;/b&gt; &amp; b" in reply._repr_html_() and "role='status'" in reply._repr_html_()
@@ -104,32 +102,24 @@ def test_a_reply_reads_as_a_sentence_and_cannot_carry_markup():
 def test_the_threshold_is_scored_as_the_metrics_score_it():
     called = metrics.outcomes(FRAME).assign(called=FRAME["p_yes"] >= BEST)
     assert balanced_accuracy(FRAME, BEST) == pytest.approx(metrics.measure(called)["balanced_accuracy"])
-    assert len(set(TEXTS)) == 4
 
 
-def checks(notebook: Path) -> list[str]:
-    """The numbers of the exercises that a notebook checks, in order."""
-    cells = json.loads(notebook.read_text())["cells"]
-    code = [ast.parse("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
-    calls = [node for tree in code for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return [call.args[0].value for call in calls if ast.unparse(call.func) == "lad.exercises.check"]
+def sources(notebook: Path) -> str:
+    return "\n".join("".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_notebook_has_its_exercises_and_a_solution_of_each(name):
-    own = [number for number in QUESTIONS if number[:2] == name[:2]]
-    assert checks(NOTEBOOKS / f"{name}.ipynb") == checks(NOTEBOOKS / "solutions" / f"{name}.ipynb") == own
+    for folder in (NOTEBOOKS, NOTEBOOKS / "solutions"):
+        asked = re.findall(r'lad\.exercises\.check\("(.+?)"', sources(folder / f"{name}.ipynb"))
+        assert asked == [number for number in QUESTIONS if number[:2] == name[:2]]
 
 
 def replies(notebook: Path) -> list[str]:
     """What the checks of an executed copy replied, as plain text."""
-    outputs = [
-        out["data"]
-        for cell in json.loads(notebook.read_text())["cells"]
-        for out in cell.get("outputs", [])
-        if "data" in out
-    ]
-    return ["".join(one["text/plain"]) for one in outputs if "role='status'" in "".join(one.get("text/html", ""))]
+    outputs = [out for cell in json.loads(notebook.read_text())["cells"] for out in cell.get("outputs", [])]
+    data = [output["data"] for output in outputs if "data" in output]
+    return ["".join(one["text/plain"]) for one in data if "role='status'" in "".join(one.get("text/html", ""))]
 
 
 @pytest.mark.slow
@@ -137,10 +127,8 @@ def replies(notebook: Path) -> list[str]:
 def test_exercises_start_unanswered_and_their_solutions_are_right_on_a_finished_run(smoke, tmp_path, name):
     shipped, before = replies(smoke.notebooks / f"{name}.ipynb"), smoke.run_json.read_bytes()
     assert 3 <= len(shipped) <= 4 and all(reply.startswith("To do. ") for reply in shipped)
-    parameters = {} if name[:2] == "05" else {"run": str(smoke.root)}
-    papermill.execute_notebook(
-        NOTEBOOKS / "solutions" / f"{name}.ipynb", tmp_path / "out.ipynb", parameters, progress_bar=False
-    )
-    solved = replies(tmp_path / "out.ipynb")
+    parameters, out = {} if name[:2] == "05" else {"run": str(smoke.root)}, tmp_path / "out.ipynb"
+    papermill.execute_notebook(NOTEBOOKS / "solutions" / f"{name}.ipynb", out, parameters, progress_bar=False)
+    solved = replies(out)
     assert len(solved) == len(shipped) and all(reply.startswith("Right. ") for reply in solved)
     assert smoke.run_json.read_bytes() == before

@@ -3,8 +3,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 import ladlib
 from ladlib.runner import TOP_FLOOR
 
@@ -28,12 +26,9 @@ FLOORS = {
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
-LIGHT_ABOVE = {
-    "rewards", "alarms", "metrics", "statistics", "neighbours", "endpoint", "evaluate", "results", "published",
-    "claims", "response", "sft_writer", "report", "notebook", "pipeline", "study", "bands",
-    "verify", "cli", "exercises",
-}  # fmt: skip  # beside floors 0 and 1
+LOADS_HEAVY = {"models", "generate", "fast", "training", "sft", "grpo", "export", "bench", "pretrain"}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 
 def part(path: Path) -> str:
@@ -54,57 +49,43 @@ def imports(tree: ast.AST) -> set[str]:
     return found
 
 
-def at_module_level(tree: ast.Module) -> ast.Module:
-    """``tree`` without the bodies of functions."""
-
-    class Shallow(ast.NodeTransformer):
-        def visit_FunctionDef(self, node):
-            return None
-
-    return Shallow().visit(tree)
+def at_module_level(tree: ast.Module) -> set[str]:
+    """What ``tree`` imports outside functions."""
+    return imports(ast.Module([node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)], []))
 
 
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def test_a_module_imports_from_its_own_floor_or_lower():
+    wrong = {}
+    for path, tree in TREES.items():
+        parts = {name.split(".")[1] for name in imports(tree) if name.startswith("ladlib.")}
+        if above := {name for name in parts if FLOOR.get(name, 0) > FLOOR[part(path)]}:
+            wrong[path.name] = above
+    assert wrong == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_module_imports_from_its_own_floor_or_lower(path):
-    own = FLOOR[part(path)]
-    parts = {name.split(".")[1] for name in imports(parse(path)) if name.startswith("ladlib.")}
-    above = {name for name in parts if name in FLOOR and FLOOR[name] > own}
-    assert not above, f"floor {own} imports {above}"
+def test_low_floors_import_no_torch_and_others_only_inside_functions_but_where_it_is_their_work():
+    wrong = {}
+    for path, tree in TREES.items():
+        low = FLOOR[part(path)] <= 1 or part(path) == "__init__"  # not even inside a function
+        names = {name.split(".")[0] for name in (imports(tree) if low else at_module_level(tree))}
+        if names & HEAVY and part(path) not in LOADS_HEAVY:
+            wrong[path.name] = names & HEAVY
+    assert wrong == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_low_floors_and_the_front_door_import_no_torch(path):
-    name = part(path)
-    if name == "__init__" or FLOOR[name] <= 1:
-        tree = parse(path)  # not even inside a function
-    elif name in LIGHT_ABOVE:
-        tree = at_module_level(parse(path))
-    else:
-        return
-    assert not {one.split(".")[0] for one in imports(tree)} & HEAVY
-
-
-def names(module: str, alias: str) -> set[Path]:
-    """The files that ``from module import alias`` reads."""
+def files(module: str, alias: str) -> Path | None:
+    """The file that ``from module import alias`` reads first of all beside ``ladlib/__init__.py``."""
     folder = ROOT.joinpath(*module.split(".")[1:])
-    inner = (folder / f"{alias}.py", folder / alias / "__init__.py")
-    return {path for path in (*inner, folder.with_suffix(".py"), folder / "__init__.py") if path.is_file()} - {
-        ROOT / "__init__.py"
-    }
+    paths = [folder / f"{alias}.py", folder / alias / "__init__.py", folder.with_suffix(".py"), folder / "__init__.py"]
+    return next((path for path in paths if path.is_file() and path != ROOT / "__init__.py"), None)
 
 
 def test_no_module_imports_itself_by_way_of_others_not_even_inside_a_function():
     left = {}
-    for path in MODULES:
-        nodes = [node for node in ast.walk(parse(path)) if isinstance(node, ast.ImportFrom)]
+    for path, tree in TREES.items():
+        nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         own = [node for node in nodes if (node.module or "").split(".")[0] == "ladlib"]
-        found = [next(iter(sorted(names(node.module, alias.name), key=lambda f: f.stem == "__init__")), path)
-                 for node in own for alias in node.names]  # fmt: skip
-        left[path] = set(found) - {path}
+        left[path] = {files(node.module, alias.name) for node in own for alias in node.names} - {path, None}
     while free := [path for path, others in left.items() if not others & left.keys()]:
         for path in free:
             del left[path]
@@ -112,15 +93,12 @@ def test_no_module_imports_itself_by_way_of_others_not_even_inside_a_function():
 
 
 def test_the_report_is_imported_by_those_that_end_a_run_and_only_inside_functions():
-    users = set()
-    for path in MODULES:
-        if part(path) != "report":
-            tree = parse(path)
-            assert not any(name.startswith("ladlib.report") for name in imports(at_module_level(tree)))
-            users |= {part(path)} if any(name.startswith("ladlib.report") for name in imports(tree)) else set()
+    others = {path: tree for path, tree in TREES.items() if part(path) != "report"}
+    users = {part(path) for path, tree in others.items() if "ladlib.report" in " ".join(imports(tree))}
     assert users <= {"cli", "pipeline", "study", "notebook"}
+    assert "ladlib.report" not in " ".join(name for tree in others.values() for name in at_module_level(tree))
 
 
 def test_no_module_is_longer_than_300_lines():
-    long = {path.name: len(path.read_text().splitlines()) for path in MODULES}
-    assert not {name: lines for name, lines in long.items() if lines > 300}
+    lengths = {path.name: len(path.read_text().splitlines()) for path in MODULES}
+    assert not {name: lines for name, lines in lengths.items() if lines > 300}

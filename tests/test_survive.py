@@ -1,7 +1,9 @@
-"""Runs survive kills, a full disk, a second process, Ctrl-C, a limit of time. The long way: tests/survive.py."""
+"""Runs survive kills, a full disk, a second process, Ctrl-C, a limit of time."""
 
 import json
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,23 +17,79 @@ import pytest
 from fake_notebooks import STAGES as FAKES
 from fake_notebooks import execute_here, write_notebooks
 from rich.console import Console
-from survive import STAGES, differences, disturb
 from typer.testing import CliRunner
 
 from ladlib import batch, pipeline
 from ladlib.cli import app
 from ladlib.errors import UserError
 from ladlib.runner import StageFailed
-from ladlib.runs import RELEASED, RunFolder, locked, write_bytes
+from ladlib.runs import RELEASED, RunFolder, append_json, locked, write_bytes
 
+RUNNING = re.compile(r"^\[(\d\d_\w+)\] cell", re.MULTILINE)
+COMPARED = (
+    "generations/*.jsonl", "logs/*.jsonl", "manifests/*", "rationales/*", "samples/*", "tables/*", "metrics.json",
+)  # fmt: skip
 Disk = namedtuple("Disk", "total used free")
 SLEEP = "import time\nprint('asleep', flush=True)\ntime.sleep(60)"
 
 
+class Chain:
+    """One run folder that ``ladlib reproduce`` is called on until it ends well."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.output = folder, folder.with_suffix(".txt")
+
+    def start(self) -> subprocess.Popen:
+        command = [sys.executable, "-m", "ladlib", "reproduce", "--profile", "smoke", "--run", str(self.folder)]
+        with self.output.open("w") as file:
+            return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+
+    def stage(self) -> str:
+        """The stage that is running; "" where none has begun."""
+        return ([""] + RUNNING.findall(self.output.read_text(errors="replace")))[-1]
+
+    def kill(self, stage: str, seconds: float, whole: bool) -> bool:
+        """SIGKILL to the pipeline alone, as one kills a process, or to the whole, as a machine that is switched off.
+
+        It comes ``seconds`` after ``stage`` has begun; False where the run had ended.
+        """
+        process = self.start()
+        while process.poll() is None and self.stage() < stage:
+            time.sleep(0.05)
+        end = time.monotonic() + seconds
+        while process.poll() is None and self.stage() == stage and time.monotonic() < end:
+            time.sleep(0.05)
+        if process.poll() is not None:
+            return False
+        (os.killpg if whole else os.kill)(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+
+
+def differences(run: Path, expected: Path) -> list[str]:
+    """What differs between two runs, by file; [] where they are equal."""
+    files = ((root, file) for root in (run, expected) for pattern in COMPARED for file in root.glob(pattern))
+    names = sorted({file.relative_to(root).as_posix() for root, file in files})
+    return [name for name in names if _content(run / name) != _content(expected / name)]
+
+
+def _content(file: Path) -> object:
+    if not file.is_file():
+        return None
+    if file.suffix != ".jsonl":
+        return file.read_bytes()
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    timeless = [{key: value for key, value in row.items() if not key.startswith("seconds")} for row in rows]
+    return sorted(timeless, key=lambda row: str(row.get("id", ""))) if "generations" in file.parts else timeless
+
+
 @pytest.mark.slow
-def test_a_run_that_is_disturbed_in_every_stage_ends_as_an_undisturbed_one(tmp_path, smoke):
-    steps = [("short", STAGES[0]), *(("kill", stage) for stage in STAGES)]
-    assert len(disturb(steps, 6, tmp_path, seed=3, undisturbed=smoke.root)) == 6
+def test_a_run_that_is_killed_in_its_long_stages_ends_as_an_undisturbed_one(tmp_path, smoke):
+    chain, chance = Chain(tmp_path / "run"), random.Random(3)
+    stages = [smoke.stage(name) for name in ("02_sft", "03_grpo", "04_evaluation")]
+    killed = [chain.kill(one.name, chance.uniform(0, one.seconds), number != 1) for number, one in enumerate(stages)]
+    assert chain.start().wait() == 0, chain.output.read_text()[-2000:]
+    assert any(killed) and differences(chain.folder, smoke.root) == []
 
 
 def test_a_sample_that_is_doubled_lost_or_answered_otherwise_is_a_difference(tmp_path):
@@ -39,12 +97,12 @@ def test_a_sample_that_is_doubled_lost_or_answered_otherwise_is_a_difference(tmp
     rows = [row, row | {"id": "b"}]
     for name, kept in {"whole": rows, "slower": [row | {"seconds": 9}, rows[1]], "doubled": [*rows, row],
                        "lost": rows[:1], "other": [row | {"text": "no"}, rows[1]]}.items():  # fmt: skip
-        file = tmp_path / name / "generations" / "base-seed0.jsonl"
-        file.parent.mkdir(parents=True)
-        file.write_text("".join(json.dumps(one) + "\n" for one in kept))
-    whole = tmp_path / "whole"
-    assert differences(tmp_path / "slower", whole) == []
-    assert all(differences(tmp_path / name, whole) for name in ("doubled", "lost", "other"))
+        for answer in kept:
+            append_json(tmp_path / name / "generations" / "base-seed0.jsonl", answer)
+    wrong = [
+        name for name in ("slower", "doubled", "lost", "other") if differences(tmp_path / name, tmp_path / "whole")
+    ]
+    assert wrong == ["doubled", "lost", "other"]
 
 
 # One process at a time

@@ -1,27 +1,26 @@
 """The claims of ``results/claims.yml``: what decides each, measured on a run, and whether it holds there.
 
 A claim about real data is not testable on a toy run, one about the toy not on real data; what published figures
-decide is the same everywhere. Nothing is left out because it does not hold. Values are points (x 100), or p.
+decide is the same everywhere. Nothing is left out because it does not hold. Values are points (x 100), or p, of greedy
+answers to good + logical images.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import yaml
 
-import ladlib
 from ladlib import published
 from ladlib.metrics import SUBSETS
 from ladlib.parsing import parse
 from ladlib.published import BASE, LARGE, TRAINED
 from ladlib.records import Record
 from ladlib.results import RunResults
-from ladlib.statistics import by_image, category_scores, difference, seeds_of
+from ladlib.statistics import category_scores, difference, seeds_of
 from ladlib.toy.truth import summary
 
 ARM = "sft_grpo"
@@ -76,19 +75,12 @@ class Claim(Record):
     basis: Literal["real data", "published figures", "toy study"]
     quantity: str
     expected: Expected
-    shown: dict[str, str]  # the notebook and the cell to look at
-
-
-def path() -> Path:
-    """The file: of the installed package, else that of the checkout."""
-    package = Path(ladlib.__file__).parent
-    installed = package / "claims.yml"
-    return installed if installed.is_file() else package.parent / "results" / "claims.yml"
 
 
 def read_claims() -> list[Claim]:
     """All claims, in the file's order."""
-    return [Claim.model_validate(row) for row in yaml.safe_load(path().read_text(encoding="utf-8"))]
+    text = published.stored_path("claims.yml").read_text(encoding="utf-8")
+    return [Claim.model_validate(row) for row in yaml.safe_load(text)]
 
 
 def table(results: RunResults) -> pd.DataFrame:
@@ -97,23 +89,18 @@ def table(results: RunResults) -> pd.DataFrame:
     ``measured`` has its interval in ``low`` and ``high``, over resampled images (95 %) or from the lowest to the
     highest seed, as ``over`` says.
     """
-    of_basis = {"published figures": lambda quantity: PUBLISHED[quantity]()}
-    if results.is_toy:
-        toy = Toy(results)
-        of_basis["toy study"] = lambda quantity: TOY[quantity](toy)
-    else:
-        of_basis["real data"] = lambda quantity: REAL[quantity](results)
-    rows = [_row(claim, of_basis.get(claim.basis, lambda quantity: None)(claim.quantity)) for claim in read_claims()]
-    return pd.DataFrame(rows, columns=COLUMNS).assign(label=results.profile.label)
-
-
-def _row(claim: Claim, measured: Measured | None) -> dict:
-    row = {"id": claim.id, "of": claim.of, "basis": claim.basis, "claim": claim.claim, "expected": claim.expected.text}
-    if measured is None:
-        return row | {"status": UNTESTED}
-    values = {key: round(float(value), 4) for key, value in zip(("measured", "low", "high"), measured[:3], strict=True)}
-    status = "holds" if claim.expected.holds(measured) else "does not hold"
-    return row | values | {"over": measured.over, "status": status}
+    testable = {"published figures", "toy study" if results.is_toy else "real data"}
+    rows = []
+    for claim in read_claims():
+        row = {"id": claim.id, "of": claim.of, "basis": claim.basis, "claim": claim.claim, "status": UNTESTED}
+        row["expected"] = claim.expected.text
+        measured = QUANTITIES[claim.quantity](results) if claim.basis in testable else None
+        if measured and not np.isnan(measured.value):
+            row |= {"measured": measured.value, "low": measured.low, "high": measured.high, "over": measured.over}
+            row["status"] = "holds" if claim.expected.holds(measured) else "does not hold"
+        rows.append(row)
+    frame = pd.DataFrame(rows, columns=COLUMNS).assign(label=results.profile.label)
+    return frame.astype({"measured": float, "low": float, "high": float}).round(4)
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
@@ -127,94 +114,71 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
     return shown.fillna({"over": "–"}).rename(columns=HEADINGS)
 
 
-# What claims about the toy are measured by, greedy, on good + logical images of toy MVTec LOCO AD
+# What claims about a run are measured by; None where it has not what it takes
 
 
-class Toy:
-    """What a toy run has stored, arranged for these quantities."""
-
-    def __init__(self, results: RunResults) -> None:
-        self.answers = by_image(results.answers)
-        self.scores = results.metrics.query("subset == 'logical' and category == 'pooled'")
-        self.rationales = {
-            key: summary([row for row in rows if row["anomaly"] in SUBSETS["logical"]])
-            for key, rows in results.rationales.items()
-        }
-
-    def arm(self, name: str) -> list[pd.DataFrame]:
-        return seeds_of(self.answers, name)
-
-    def column(self, arm: str, key: str) -> list[float]:
-        """A metric of every seed, x 100."""
-        values = self.scores.loc[self.scores["arm"] == arm, key].dropna()
-        return [round(100 * value, 2) for value in values]
-
-    def shares(self, arm: str, key: str) -> list[float]:
-        """A share of the summary of the rationales of every seed, x 100."""
-        seeds = [self.rationales[of] for of in sorted(self.rationales) if of[0] == arm]
-        return [100 * seed[key] for seed in seeds if seed.get(key) is not None]
-
-
-def _gain_in_each_seed(toy: Toy, rule: str) -> Measured | None:
+def _gain_in_each_seed(results: RunResults, rule: str) -> Measured | None:
     """SFT + GRPO minus base: the seed of the least gain, and the lowest end of any seed's interval."""
-    base, trained = toy.arm("base"), toy.arm(ARM)
+    base, trained = seeds_of(results.images, "base"), seeds_of(results.images, ARM)
     gains = [difference(rule, base, [seed])[0] for seed in trained] if base else []
     if not gains:
         return None
     least = min(gains, key=lambda gain: gain.value)
-    low = min(gain.low for gain in gains)
-    return _known(least.value, low, least.high, f"images, lowest of {_seeds(gains)}")
+    return Measured(least.value, min(gain.low for gain in gains), least.high, f"images, lowest of {_seeds(gains)}")
 
 
-def _gain_over(toy: Toy, arm: str) -> Measured | None:
-    first, trained = toy.arm(arm), toy.arm(ARM)
-    return _known(*difference("strict", first, trained)[0], f"images, {_seeds(trained)}") if first and trained else None
+def _gain_over(results: RunResults, arm: str) -> Measured | None:
+    first, trained = seeds_of(results.images, arm), seeds_of(results.images, ARM)
+    if not (first and trained):
+        return None
+    gain, _ = difference("strict", first, trained)
+    return Measured(gain.value, gain.low, gain.high, f"images, {_seeds(trained)}")
 
 
-def _f1_over_always_yes(toy: Toy) -> Measured | None:
-    always = toy.column("always_yes", "f1")
-    return over_seeds([value - always[0] for value in toy.column(ARM, "f1")]) if always else None
-
-
-def _statements_true_over_sft(toy: Toy) -> Measured | None:
-    sft = toy.shares("sft", "statements_true")
-    return over_seeds([share - np.mean(sft) for share in toy.shares(ARM, "statements_true")]) if sft else None
-
-
-def _weakest_category(toy: Toy) -> Measured | None:
+def _weakest_category(results: RunResults) -> Measured | None:
     """The upper end of the interval of the category where it is lowest, to be compared with chance."""
-    trained = toy.arm(ARM)
+    trained = seeds_of(results.images, ARM)
     scores = category_scores(trained) if trained else {}
     if not scores:
         return None
     name = min(scores, key=lambda name: scores[name].high)
-    value, low, high = scores[name]
-    return _known(high, low, high, f"images, {name.replace('_', ' ')} at {value:.1f}, {_seeds(trained)}")
+    value, low, high, _ = scores[name]
+    return Measured(high, low, high, f"images, {name.replace('_', ' ')} at {value:.1f}, {_seeds(trained)}")
 
 
-TOY: dict[str, Callable[[Toy], Measured | None]] = {
-    "gain over base in each seed, strict": partial(_gain_in_each_seed, rule="strict"),
-    "gain over base in each seed, lenient": partial(_gain_in_each_seed, rule="lenient"),
-    "gain over base in each seed, AUROC": partial(_gain_in_each_seed, rule="likelihood"),
-    "gain over SFT": partial(_gain_over, arm="sft"),
-    "gain over longer SFT": partial(_gain_over, arm="sft_long"),
-    "gain over large": partial(_gain_over, arm="large"),
-    "F1 over always yes": _f1_over_always_yes,
-    "well formed": lambda toy: over_seeds(toy.column(ARM, "format_rate")),
-    "statements true": lambda toy: over_seeds(toy.shares(ARM, "statements_true")),
-    "statements true, beside SFT": _statements_true_over_sft,
-    "rationale and answer agree": lambda toy: over_seeds(toy.shares(ARM, "agree")),
-    "upper end of the weakest category": _weakest_category,
-}
+def _metric(results: RunResults, key: str, minus: str = "") -> Measured | None:
+    """A metric of every seed of SFT + GRPO, less that of the arm ``minus``, which has one seed."""
+    rows = results.metrics.query("subset == 'logical' and category == 'pooled'")
+    values, others = ((100 * rows.loc[rows["arm"] == arm, key].dropna()).round(2).tolist() for arm in (ARM, minus))
+    if minus and not others:
+        return None
+    return _over_seeds([value - (others[0] if minus else 0) for value in values])
 
 
-def over_seeds(values: Sequence[float]) -> Measured | None:
+def _rationales(results: RunResults, key: str, minus: str = "") -> Measured | None:
+    """A share of the checked rationales of every seed of SFT + GRPO, less the mean of that of the arm ``minus``."""
+    shares: dict[str, list[float]] = {ARM: [], minus: []}
+    for (arm, _), rows in sorted(results.rationales.items()):
+        share = summary([row for row in rows if row["anomaly"] in SUBSETS["logical"]]).get(key)
+        if arm in shares and share is not None:
+            shares[arm].append(100 * share)
+    if minus and not shares[minus]:
+        return None
+    return _over_seeds([share - (np.mean(shares[minus]) if minus else 0) for share in shares[ARM]])
+
+
+def _words(results: RunResults) -> Measured | None:
+    """Mean number of words between the think tags."""
+    rows = results.of(ARM)[lambda frame: frame["anomaly"].isin(SUBSETS["logical"])]
+    words = rows["text"].map(lambda text: len((parse(text).think or "").split()))
+    return _over_seeds(words.groupby(rows["seed"]).mean().tolist())
+
+
+def _over_seeds(values: Sequence[float]) -> Measured | None:
     """Their mean between the lowest and the highest seed; None without values."""
-    return _known(float(np.mean(values)), min(values), max(values), f"{_seeds(values)}, range") if values else None
-
-
-def _known(value: float, low: float, high: float, over: str) -> Measured | None:
-    return None if np.isnan(value) else Measured(value, low, high, over)
+    if not values:
+        return None
+    return Measured(float(np.mean(values)), min(values), max(values), f"{_seeds(values)}, range")
 
 
 def _seeds(values: Sequence) -> str:
@@ -224,11 +188,11 @@ def _seeds(values: Sequence) -> str:
 # Published figures: of the confusion tables that rounding leaves possible, the least favourable counts
 
 
-@cache
-def _published_gain(measure: str, first: str, second: str) -> Measured:
+def _published_gain(_results: RunResults, measure: str, first: str, second: str) -> Measured:
     """``second`` minus ``first`` in points, images resampled for each: nobody published which answers were right."""
     tables = published.recovered_tables()
-    return min((_resampled(measure, *two) for two in product(tables[first], tables[second])), key=lambda gain: gain.low)
+    gains = [_resampled(measure, *pair) for pair in product(tables[first], tables[second])]
+    return min(gains, key=lambda gain: gain.low)
 
 
 def _resampled(measure: str, first: published.ConfusionTable, second: published.ConfusionTable) -> Measured:
@@ -238,41 +202,30 @@ def _resampled(measure: str, first: published.ConfusionTable, second: published.
     return Measured(100 * value, 100 * low, 100 * high, "images, unpaired")
 
 
-@cache
-def _published_p(first: str, second: str) -> Measured:
-    """Two-sided p of equal accuracies, unpaired; the interval is what a paired test could have given."""
-    tables = published.recovered_tables()[first], published.recovered_tables()[second]
-    fewest = published.over_tables(published.paired_p, *tables)
-    most = published.over_tables(partial(published.paired_p, most=True), *tables)
-    unpaired = max(published.over_tables(published.unpaired_p, *tables))
-    return Measured(unpaired, fewest[0], most[-1], "paired tests, bounds")
+def _published_p(_results: RunResults) -> Measured:
+    return Measured(*published.accuracy_p(BASE, TRAINED), "paired tests, bounds")
 
 
-PUBLISHED: dict[str, Callable[[], Measured]] = {
-    "p of the gain in accuracy": partial(_published_p, BASE, TRAINED),
-    "gain in F1": partial(_published_gain, "f1", BASE, TRAINED),
-    "gain in balanced accuracy": partial(_published_gain, "balanced_accuracy", BASE, TRAINED),
-    "F1 over always anomalous": partial(_published_gain, "f1", "always anomalous", TRAINED),
-    "accuracy beside the 72B": partial(_published_gain, "accuracy", LARGE, TRAINED),
-    "F1 beside the 72B": partial(_published_gain, "f1", LARGE, TRAINED),
+QUANTITIES: dict[str, Callable[[RunResults], Measured | None]] = {
+    "accuracy": partial(_metric, key="accuracy"),
+    "F1": partial(_metric, key="f1"),
+    "words a rationale": _words,
+    "p of the gain in accuracy": _published_p,
+    "gain in F1": partial(_published_gain, measure="f1", first=BASE, second=TRAINED),
+    "gain in balanced accuracy": partial(_published_gain, measure="balanced_accuracy", first=BASE, second=TRAINED),
+    "F1 over always anomalous": partial(_published_gain, measure="f1", first="always anomalous", second=TRAINED),
+    "accuracy beside the 72B": partial(_published_gain, measure="accuracy", first=LARGE, second=TRAINED),
+    "F1 beside the 72B": partial(_published_gain, measure="f1", first=LARGE, second=TRAINED),
+    "gain over base in each seed, strict": partial(_gain_in_each_seed, rule="strict"),
+    "gain over base in each seed, lenient": partial(_gain_in_each_seed, rule="lenient"),
+    "gain over base in each seed, AUROC": partial(_gain_in_each_seed, rule="likelihood"),
+    "gain over SFT": partial(_gain_over, arm="sft"),
+    "gain over longer SFT": partial(_gain_over, arm="sft_long"),
+    "gain over large": partial(_gain_over, arm="large"),
+    "F1 over always yes": partial(_metric, key="f1", minus="always_yes"),
+    "well formed": partial(_metric, key="format_rate"),
+    "statements true": partial(_rationales, key="statements_true"),
+    "statements true, beside SFT": partial(_rationales, key="statements_true", minus="sft"),
+    "rationale and answer agree": partial(_rationales, key="agree"),
+    "upper end of the weakest category": _weakest_category,
 }
-
-
-# A run on real data
-
-
-def _metric(results: RunResults, key: str) -> Measured | None:
-    rows = results.metrics.query("arm == @ARM and subset == 'logical' and category == 'pooled'")
-    return over_seeds([100 * value for value in rows[key].dropna()])
-
-
-def _words(results: RunResults) -> Measured | None:
-    """Mean number of words between the think tags, over the good + logical images."""
-    rows = results.of(ARM)[lambda frame: frame["anomaly"].isin(SUBSETS["logical"])]
-    words = rows["text"].map(lambda text: len((parse(text).think or "").split()))
-    return over_seeds(words.groupby(rows["seed"]).mean().tolist())
-
-
-REAL: dict[str, Callable[[RunResults], Measured | None]] = {
-    "accuracy": partial(_metric, key="accuracy"), "F1": partial(_metric, key="f1"), "words a rationale": _words,
-}  # fmt: skip

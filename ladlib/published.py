@@ -1,15 +1,14 @@
 """The published numbers (``results/published``, values x 100, a source per row) and what they imply.
 
 Column ``tag``: P the paper's own text, S a third-party summary, I inferred, R read in a public repository, N a
-second-hand note, ? unknown. What is inferred here is analysis of printed figures, trusted to their last digit.
+second-hand note. What is inferred here is analysis of printed figures, trusted to their last digit.
 
 >>> confusion_tables_matching(561, 575, accuracy=60.4, f1=63.5)[0]
 ConfusionTable(tp=391, fn=170, fp=280, tn=295)
 """
 
-import math
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -20,13 +19,12 @@ import pandas as pd
 import ladlib
 from ladlib.data.layout import published as published_counts
 from ladlib.errors import UserError
-from ladlib.statistics import p_text, sign_p, wilson
+from ladlib.statistics import sign_p, wilson
 
 LABEL = "published, other data"
 DRAWS = 10_000
 BASE, TRAINED, LARGE = "Qwen2.5-VL-3B (base)", "LAD-Reasoner 3B", "Qwen2.5-VL-72B"
-COMPARED = (BASE, TRAINED), (TRAINED, LARGE), (BASE, LARGE), ("APRIL-GAN", TRAINED)
-ROUNDING = 0.05 + 1e-9  # published values have one decimal of a percentage
+ROUNDING = 0.05 + 1e-9  # published values have one decimal of a percentage; ties were rounded either way
 
 
 class ConfusionTable(NamedTuple):
@@ -37,40 +35,31 @@ class ConfusionTable(NamedTuple):
     fp: int
     tn: int
 
-    @property
-    def accuracy(self) -> float:
-        return (self.tp + self.tn) / sum(self)
-
 
 # Shares from TP, FN, FP, TN, whole numbers or arrays of them; nan where a value is undefined.
 MEASURES: dict[str, Callable] = {
     "accuracy": lambda tp, fn, fp, tn: (tp + tn) / (tp + fn + fp + tn),
     "f1": lambda tp, fn, fp, tn: 2 * tp / (2 * tp + fp + fn),
-    "precision": lambda tp, fn, fp, tn: tp / (tp + fp),
     "recall": lambda tp, fn, fp, tn: tp / (tp + fn),
     "specificity": lambda tp, fn, fp, tn: tn / (tn + fp),
     "balanced_accuracy": lambda tp, fn, fp, tn: (tp / (tp + fn) + tn / (tn + fp)) / 2,
 }
 
 
-def path() -> Path:
-    """The folder of the csv files: of the installed package, else ``results/published`` of the checkout."""
+def stored_path(name: str) -> Path:
+    """A file or folder of ``results/`` that is part of the package: as installed, else in the checkout."""
     package = Path(ladlib.__file__).parent
-    installed = package / "published"
-    return installed if installed.is_dir() else package.parent / "results" / "published"
+    return package / name if (package / name).exists() else package.parent / "results" / name
 
 
 def read(name: str) -> pd.DataFrame:
     """The table ``name``, without its ending. Raises :class:`UserError` where there is none."""
-    file = path() / f"{name}.csv"
+    folder = stored_path("published")
+    file = folder / f"{name}.csv"
     if not file.is_file():
-        raise UserError(f"There is no published table {file}.", f"Use one of {', '.join(names())}.")
+        names = ", ".join(sorted(other.stem for other in folder.glob("*.csv")))
+        raise UserError(f"There is no published table {file}.", f"Use one of {names}.")
     return pd.read_csv(file, keep_default_na=False, na_values=[""])
-
-
-def names() -> list[str]:
-    """The names of the tables."""
-    return sorted(file.stem for file in path().glob("*.csv"))
 
 
 def released_counts() -> pd.DataFrame:
@@ -81,23 +70,14 @@ def released_counts() -> pd.DataFrame:
     return frame.rename_axis("category").astype(int)
 
 
-def confusion_tables_matching(anomalous: int, good: int, decimals: int = 1, **published: float) -> list[ConfusionTable]:
-    """Every table of so many images on which all ``published`` measures (x 100) round to the printed values.
-
-    All pairs (TP, TN) are tried; half a unit of the last decimal is allowed, whichever way ties were rounded.
-    """
+def confusion_tables_matching(anomalous: int, good: int, **published: float) -> list[ConfusionTable]:
+    """Every table of so many images on which all ``published`` measures (x 100) round to the printed values."""
     tp, tn = np.arange(anomalous + 1.0)[:, None], np.arange(good + 1.0)[None, :]
-    allowed, fits = 0.5 * 10.0**-decimals + 1e-9, np.ones((anomalous + 1, good + 1), dtype=bool)
+    fits = np.ones((anomalous + 1, good + 1), dtype=bool)
     with np.errstate(invalid="ignore"):
         for name, value in published.items():
-            fits &= np.abs(100 * MEASURES[name](tp, anomalous - tp, good - tn, tn) - value) <= allowed
+            fits &= np.abs(100 * MEASURES[name](tp, anomalous - tp, good - tn, tn) - value) <= ROUNDING
     return [ConfusionTable(int(a), anomalous - int(a), good - int(b), int(b)) for a, b in np.argwhere(fits)]
-
-
-def integer_counts(accuracy: float, images: int) -> list[int]:
-    """The numbers of right answers among ``images`` that round to ``accuracy`` (x 100, one decimal)."""
-    right = np.arange(images + 1)
-    return right[np.abs(100 * right / images - accuracy) <= ROUNDING].tolist()
 
 
 @cache
@@ -111,26 +91,30 @@ def recovered_tables() -> dict[str, tuple[ConfusionTable, ...]]:
 
 
 def recovered() -> pd.DataFrame:
-    """:func:`recovered_tables`, a row each: method, tp, fn, tn, fp, recall, specificity (x 100)."""
-    rows = [(method, *one) for method, tables in recovered_tables().items() for one in tables]
-    frame = pd.DataFrame(rows, columns=["method", "tp", "fn", "fp", "tn"])[["method", "tp", "fn", "tn", "fp"]]
-    recall, specificity = frame["tp"] / (frame["tp"] + frame["fn"]), frame["tn"] / (frame["tn"] + frame["fp"])
-    return frame.assign(recall=(100 * recall).round(1), specificity=(100 * specificity).round(1))
+    """:func:`recovered_tables`, a row each: method, tp, fn, fp, tn, recall, specificity (x 100)."""
+    rows = [(method, *table) for method, tables in recovered_tables().items() for table in tables]
+    frame = pd.DataFrame(rows, columns=["method", *ConfusionTable._fields])
+    counts = [frame[name] for name in ConfusionTable._fields]
+    shares = {name: (100 * MEASURES[name](*counts)).round(1) for name in ("recall", "specificity")}
+    return frame.assign(**shares)
 
 
 def attainable() -> pd.DataFrame:
     """The 72B's accuracy per category, and on which test set a whole number of right answers gives it."""
     counts, rows = released_counts(), read("lad_reasoner_categories")
+    frame = pd.DataFrame({"category": rows["category"], "published": rows["accuracy"].map("{:.1f}".format)})
     sets = {"good + logical": ["good", "logical"], "full test set": ["good", "logical", "structural"]}
-    columns = {
-        name: [_fraction(row.accuracy, int(counts.loc[row.category, kinds].sum())) for row in rows.itertuples()]
-        for name, kinds in sets.items()
-    }
-    return pd.DataFrame({"category": rows["category"], "published": rows["accuracy"].map("{:.1f}".format)} | columns)
+    for title, kinds in sets.items():
+        images = counts.loc[rows["category"], kinds].sum(axis=1)
+        frame[title] = [_fraction(*pair) for pair in zip(rows["accuracy"], images, strict=True)]
+    return frame
 
 
 def _fraction(accuracy: float, images: int) -> str:
-    return " or ".join(f"{right} / {images}" for right in integer_counts(accuracy, images)) or f"no count of {images}"
+    """The numbers of right answers that round to ``accuracy`` (x 100), as text."""
+    right = np.arange(images + 1)
+    fits = right[np.abs(100 * right / images - accuracy) <= ROUNDING]
+    return " or ".join(f"{count} / {images}" for count in fits) or f"no count of {images}"
 
 
 def certainty() -> pd.DataFrame:
@@ -153,11 +137,18 @@ def resampled(measure: str, table: ConfusionTable, draws: int = DRAWS, seed: int
     return MEASURES[measure](tp, anomalous - tp, good - tn, tn)
 
 
-def unpaired_p(first: ConfusionTable, second: ConfusionTable) -> float:
-    """Two-sided p that two accuracies on different images are equal (pooled z test of two proportions)."""
+def accuracy_p(first: str, second: str) -> tuple[float, float, float]:
+    """Two-sided p of equal accuracies of two methods: unpaired, and the least and the most of a paired test.
+
+    Unpaired is the pooled z test of two proportions. Nobody published which answers were right, so McNemar's exact
+    test is bounded by the fewest and the most discordant answers. All tables that the rounding allows are tried.
+    """
     from statsmodels.stats.proportion import proportions_ztest
 
-    return float(proportions_ztest([one.tp + one.tn for one in (first, second)], [sum(first), sum(second)])[1])
+    pairs = list(product(recovered_tables()[first], recovered_tables()[second]))
+    unpaired = [proportions_ztest([one.tp + one.tn for one in pair], [sum(one) for one in pair])[1] for pair in pairs]
+    paired = [sign_p(*discordant(*pair, most)) for pair in pairs for most in (False, True)]
+    return float(max(unpaired)), min(paired), max(paired)
 
 
 def discordant(first: ConfusionTable, second: ConfusionTable, most: bool = False) -> tuple[int, int]:
@@ -169,41 +160,3 @@ def discordant(first: ConfusionTable, second: ConfusionTable, most: bool = False
     kinds = [(first.fn, second.tp, second.tp - first.tp), (first.fp, second.tn, second.tn - first.tn)]
     corrected = sum(min(missed, hits) if most else max(change, 0) for missed, hits, change in kinds)
     return corrected, corrected - sum(change for *_, change in kinds)
-
-
-def paired_p(first: ConfusionTable, second: ConfusionTable, most: bool = False) -> float:
-    """McNemar's exact p on the same images with the fewest or ``most`` discordant answers; the true p lies between."""
-    return sign_p(*discordant(first, second, most))
-
-
-def over_tables(value: Callable, first: Sequence[ConfusionTable], second: Sequence[ConfusionTable]) -> list[float]:
-    """``value`` of every pair of tables that the rounding leaves possible, sorted."""
-    return sorted(value(one, other) for one, other in product(first, second))
-
-
-def power() -> pd.DataFrame:
-    """What tests of the paper's differences in accuracy show, and the images that would be needed, as text.
-
-    p-values are the least that the rounding allows, the second of the paired ones the largest.
-    """
-    return pd.DataFrame([_compared(before, after) for before, after in COMPARED])
-
-
-def _compared(before: str, after: str) -> dict[str, str]:
-    tables = recovered_tables()[before], recovered_tables()[after]
-    shares = [group[0].accuracy for group in tables]
-    least, most = over_tables(paired_p, *tables)[0], over_tables(partial(paired_p, most=True), *tables)[-1]
-    return {
-        "difference": f"{after} minus {before}",
-        "points": f"{100 * (shares[1] - shares[0]):+.1f}",
-        "p, unpaired": p_text(over_tables(unpaired_p, *tables)[0]),
-        "p, paired": f"{p_text(least)} to {p_text(most)}",
-        "images for 80 % power, unpaired": f"{images_needed(*shares):,}",
-    }
-
-
-def images_needed(first: float, second: float) -> int:
-    """Images per method that give a test of two accuracies (shares, other images for each) 80 % power at 5 %."""
-    from statsmodels.stats.proportion import samplesize_proportions_2indep_onetail as size
-
-    return math.ceil(size(abs(second - first), min(first, second), 0.8, alpha=0.05, alternative="two-sided"))

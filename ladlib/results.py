@@ -18,6 +18,7 @@ from ladlib.config import RENAMED, Profile, load_profile
 from ladlib.errors import UserError, first_problem, read_json
 from ladlib.records import ARMS, Detection, Generation, RunRecord, Variation
 from ladlib.runs import DAMAGED, STUDY, RunFolder, read_jsonl, stored
+from ladlib.statistics import by_image
 
 Key = tuple[str, int]  # arm, seed
 Kind = TypeVar("Kind", Generation, Variation, Detection)
@@ -93,6 +94,11 @@ class RunResults:
     def metrics(self) -> pd.DataFrame:
         """``scores`` as a frame; what is undefined is NaN."""
         return pd.DataFrame(self.scores)
+
+    @cached_property
+    def images(self) -> dict[Key, pd.DataFrame]:
+        """The answers to good + logical images by arm and seed: :func:`ladlib.statistics.by_image`."""
+        return by_image(self.answers)
 
     @cached_property
     def rationales(self) -> dict[Key, list[dict]]:

@@ -30,7 +30,7 @@ from ladlib.runs import RunFolder, now, write_text
 PACKAGE = Path(__file__).parent
 NO_CODE = ("assets", "profiles", "notebooks")
 TOP_FLOOR = (
-    "report", "bands", "verify", "doctor", "bench", "exercises", "batch", "runner", "pipeline", "study", "notebook",
+    "report", "verify", "doctor", "bench", "exercises", "batch", "runner", "pipeline", "study", "notebook",
     "cli", "cli_data", "__init__", "__main__",
 )  # fmt: skip  # imported by no module below: without effect on what a stage trains or answers
 

@@ -5,7 +5,6 @@
 (57.5, 63.2)
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -17,79 +16,59 @@ from numpy.typing import ArrayLike
 from ladlib.metrics import SUBSETS, is_right, is_right_leniently
 
 Score = Literal["balanced_accuracy", "auroc"]
-Parts = tuple[np.ndarray, np.ndarray]  # of the anomalous images, of the good ones
-
 RULES: dict[str, Score] = {"strict": "balanced_accuracy", "lenient": "balanced_accuracy", "likelihood": "auroc"}
 
 
 class Estimate(NamedTuple):
-    """A value with the ends of its interval."""
+    """A value with its 95 % interval and its standard error."""
 
     value: float
     low: float
     high: float
+    error: float
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value that the value is 0, by its normal approximation.
+
+        The value over its standard error (Efron and Tibshirani, 1993, chapters 6 and 13). It can be smaller than one
+        over the number of draws, so that a correction over a family leaves something.
+        """
+        from scipy import stats
+
+        return float(2 * stats.norm.sf(abs(self.value) / self.error)) if self.error else float(not self.value)
 
 
-def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a proportion, both ends in 0..1; (0, 1) without trials."""
+UNKNOWN = Estimate(np.nan, np.nan, np.nan, np.nan)
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval (1927) of a proportion, both ends in 0..1; (0, 1) without trials."""
     from scipy import stats
 
     if trials == 0:
         return 0.0, 1.0
-    interval = stats.binomtest(successes, trials).proportion_ci(confidence_level=level, method="wilson")
+    interval = stats.binomtest(successes, trials).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def paired_bootstrap(
-    first: Sequence[bool], second: Sequence[bool], draws: int = 2000, seed: int = 0, level: float = 0.95
+def bootstrap(
+    score: Score, anomalous: ArrayLike, values: ArrayLike, baseline: ArrayLike | None = None, draws: int = 2000
 ) -> Estimate:
-    """Accuracy of ``second`` minus that of ``first`` on the same images, with its percentile interval.
+    """A score of one arm, or with ``baseline`` its difference from another arm's on the same images.
 
-    Images are drawn with replacement and keep their two answers together (Efron and Tibshirani, 1993).
-    """
-    change = _differences(first, second)
-    picks = np.random.default_rng(seed).integers(0, change.size, (draws, change.size))
-    low, high = np.quantile(change[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(change.mean()), float(low), float(high))
-
-
-def bootstrap_score(
-    score: Score, anomalous: ArrayLike, values: ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
-) -> Estimate:
-    """A score of one arm with its percentile interval, drawn as in :func:`bootstrap_difference`."""
-    return _bootstrap(_pairs(score, np.asarray(anomalous, dtype=bool), values), draws, seed, level)
-
-
-def bootstrap_difference(
-    score: Score, anomalous: ArrayLike, first: ArrayLike, second: ArrayLike, draws: int = 2000, seed: int = 0,
-    level: float = 0.95,
-) -> Estimate:  # fmt: skip
-    """Score of ``second`` minus that of ``first`` on the same images, with its percentile interval.
-
-    ``anomalous`` is (images,); ``first`` and ``second`` are (images,) or (seeds, images): for ``balanced_accuracy``
+    ``anomalous`` is (images,); ``values`` and ``baseline`` are (images,) or (seeds, images): for ``balanced_accuracy``
     whether each answer is right, for ``auroc`` P(anomalous). Scores are averaged over seeds. Images are drawn with
     replacement within the good and within the anomalous ones, and a drawn image brings the answers of both arms and
-    all seeds (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). The interval covers the choice of
-    images, not that of seeds. Raises ValueError where one kind of image is missing or the images differ.
+    all seeds (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). The percentile interval covers the choice
+    of images, not that of seeds. Raises ValueError where one kind of image is missing or the images differ.
     """
     known = np.asarray(anomalous, dtype=bool)
-    return _bootstrap(_pairs(score, known, second) - _pairs(score, known, first), draws, seed, level)
-
-
-def bootstrap_p(
-    score: Score, anomalous: ArrayLike, first: ArrayLike, second: ArrayLike, draws: int = 2000, seed: int = 0
-) -> float:
-    """Two-sided p-value that the difference of :func:`bootstrap_difference` is 0, by its normal approximation.
-
-    The difference over the standard deviation of the draws (Efron and Tibshirani, 1993, chapters 6 and 13). It goes
-    below 1 / ``draws``, so that a correction over a family leaves something.
-    """
-    from scipy import stats
-
-    known = np.asarray(anomalous, dtype=bool)
-    table = _pairs(score, known, second) - _pairs(score, known, first)
-    error = _draws(table, draws, seed).std(ddof=1)
-    return float(2 * stats.norm.sf(abs(table.mean()) / error)) if error else float(not table.mean())
+    table = _pairs(score, known, values) - (0 if baseline is None else _pairs(score, known, baseline))
+    rows, columns = _resampled(*table.shape, draws)
+    means = ((rows @ table) * columns).sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(table.mean()), float(low), float(high), float(means.std(ddof=1)))
 
 
 def _pairs(score: Score, anomalous: np.ndarray, values: ArrayLike) -> np.ndarray:
@@ -106,28 +85,19 @@ def _pairs(score: Score, anomalous: np.ndarray, values: ArrayLike) -> np.ndarray
     return table.mean(axis=0)
 
 
-def _bootstrap(table: np.ndarray, draws: int, seed: int, level: float) -> Estimate:
-    low, high = np.quantile(_draws(table, draws, seed), [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(table.mean()), float(low), float(high))
-
-
-def _draws(table: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """The mean of ``table`` in every draw."""
-    rows, columns = _resampled(*table.shape, draws, seed)
-    return ((rows @ table) * columns).sum(axis=1)
-
-
 @lru_cache(maxsize=8)  # a study compares many arms on the same images
-def _resampled(rows: int, columns: int, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _resampled(rows: int, columns: int, draws: int) -> tuple[np.ndarray, np.ndarray]:
     """How often each draw takes each row and each column, as shares: (draws, rows) and (draws, columns)."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     of_rows, of_columns = (rng.multinomial(size, np.full(size, 1 / size), draws) / size for size in (rows, columns))
     return of_rows, of_columns
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     """The exact two-sided p-value that both arms are right equally often (McNemar, 1947), 1.0 where none differs."""
-    change = _differences(first, second)
+    if len(first) != len(second) or not len(first):
+        raise ValueError(f"Paired answers of the same images are needed: {len(first)} and {len(second)} given.")
+    change = np.asarray(second, dtype=int) - np.asarray(first, dtype=int)
     return sign_p(int((change > 0).sum()), int((change < 0).sum()))
 
 
@@ -150,35 +120,7 @@ def p_text(value: float) -> str:
     return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _differences(first: Sequence[bool], second: Sequence[bool]) -> np.ndarray:
-    if len(first) != len(second) or not len(first):
-        raise ValueError(f"Paired answers of the same images are needed: {len(first)} and {len(second)} given.")
-    return np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
-
-
-def paired_error(measure: str, first: pd.DataFrame, second: pd.DataFrame) -> float:
-    """The standard error of the difference in a measure between two arms on the same images in the same order.
-
-    ``measure`` is ``balanced_accuracy``, ``auroc`` or ``format_rate`` of :func:`ladlib.metrics.outcomes` of both
-    labels. Each is written as what every image adds to it; the variances of those parts over their numbers, by label,
-    give its variance. For AUROC they are the placements of DeLong, DeLong and Clarke-Pearson (1988).
-    """
-    pairs = zip(_parts(measure, first), _parts(measure, second), strict=True)
-    return math.sqrt(sum(float((one - other).var()) / one.size for one, other in pairs))
-
-
-def _parts(measure: str, images: pd.DataFrame) -> Parts:
-    sides = images[images["anomalous"]], images[~images["anomalous"]]
-    if measure == "auroc":
-        ahead = np.subtract.outer(*(side["score"].to_numpy() for side in sides))
-        won = (ahead > 0) + (ahead == 0) / 2
-        return won.mean(axis=1), won.mean(axis=0)
-    if measure == "balanced_accuracy":
-        return tuple((side["called"] == side["anomalous"]).to_numpy() / 2 for side in sides)
-    return tuple(side["well_formed"].to_numpy() * len(side) / len(images) for side in sides)
-
-
-# Two arms on the same good + logical images
+# Arms on the same good + logical images
 
 
 def by_image(answers: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
@@ -200,34 +142,31 @@ def seeds_of(answers: Mapping[tuple[str, int], pd.DataFrame], arm: str) -> list[
     return [answers[key] for key in sorted(answers) if key[0] == arm]
 
 
-def difference(
-    rule: str, first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], p: bool = False
-) -> tuple[Estimate, float, int]:
-    """``second`` minus ``first`` in points, averaged over the seeds of each; its p-value if asked; the common images.
+def difference(rule: str, first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame]) -> tuple[Estimate, int]:
+    """``second`` minus ``first`` in points, averaged over the seeds of each, and the number of common images.
 
     NaN where these are all good or all anomalous, or P(anomalous) of one is unknown.
     """
     images = _common([*first, *second])
     anomalous = first[0].loc[images, "anomalous"].to_numpy()
-    values = [np.array([seed.loc[images, rule] for seed in arm], dtype=float) for arm in (first, second)]
+    values = [np.array([seed.loc[images, rule] for seed in arm], dtype=float) for arm in (second, first)]
     if len(set(anomalous)) < 2 or any(np.isnan(of).any() for of in values):
-        return Estimate(np.nan, np.nan, np.nan), np.nan, len(images)
-    estimate = _points(bootstrap_difference(RULES[rule], anomalous, *values))
-    return estimate, bootstrap_p(RULES[rule], anomalous, *values) if p else np.nan, len(images)
+        return UNKNOWN, len(images)
+    return _points(bootstrap(RULES[rule], anomalous, *values)), len(images)
 
 
 def category_scores(seeds: Sequence[pd.DataFrame]) -> dict[str, Estimate]:
     """Balanced accuracy by category under the strict rule, in points, averaged over seeds; those with both kinds."""
-    images = _common(seeds)
-    first, scores = seeds[0].loc[images], {}
+    first, scores = seeds[0].loc[_common(seeds)], {}
     for category, rows in first.groupby("category"):
         if rows["anomalous"].nunique() == 2:
             right = [seed.loc[rows.index, "strict"] for seed in seeds]
-            scores[category] = _points(bootstrap_score("balanced_accuracy", rows["anomalous"], right))
+            scores[category] = _points(bootstrap("balanced_accuracy", rows["anomalous"], right))
     return scores
 
 
 def _common(seeds: Sequence[pd.DataFrame]) -> list[str]:
+    """The images that all of them have, sorted."""
     return sorted(set.intersection(*(set(seed.index) for seed in seeds)))
 
 

@@ -17,7 +17,6 @@ import pandas as pd
 
 from ladlib import checksums, claims
 from ladlib.config import load_profile
-from ladlib.doctor import load_cost
 from ladlib.errors import UserError
 from ladlib.report import analysis, tables
 from ladlib.report.formats import markdown
@@ -56,7 +55,7 @@ def release(run: RunFolder, released: RunFolder) -> None:
 def with_blocks(text: str) -> str:
     """``text`` with its generated blocks filled from what is released. Raises KeyError for an unknown block."""
     makers = {
-        "results": results, "seconds": seconds, "lessons": lessons, "study": study, "claims": of_claims,
+        "results": results, "seconds": seconds, "study": study, "claims": of_claims,
         "departures": departures, "speed": speed,
     }  # fmt: skip
     pattern = r"(<!-- (\w+) -->)\n.*?(<!-- end -->)"
@@ -83,24 +82,11 @@ def departures() -> str:
 
 
 def seconds() -> str:
-    """How long each notebook of the run's profile takes, and on what: profiles/cost.yaml."""
-    cost = load_cost(TOY.read().profile)
-    lines = ["| notebook | toy profile |", "|---|---|"]
-    lines += [f"| `{name}` | {took:.0f} s |" for name, took in cost.seconds.items()]
-    return "\n".join(lines) + f"\n\nMeasured on {cost.measured_on}.\n"
-
-
-def lessons() -> str:
-    """What a class has to wait for: seconds of each notebook from run.json, the memory of all from cost.yaml."""
+    """How long each notebook of the released toy run took, and on what."""
     record = TOY.read()
-    cost = load_cost(record.profile)
-    lines = ["| notebook | runs in |", "|---|---|"]
+    lines = ["| notebook | toy profile |", "|---|---|"]
     lines += [f"| `{stage.name}` | {stage.seconds:.0f} s |" for stage in record.stages]
-    return "\n".join(lines) + (
-        f"\n\nMeasured with {record.hardware['cores']} CPU cores and no GPU. None of them held more than "
-        f"{cost.peak_memory_gib:g} GiB of memory;\na machine with {cost.memory_gib:g} GiB, and "
-        f"{cost.disk_gib:g} GiB free on disk, is enough.\n"
-    )
+    return "\n".join(lines) + f"\n\nMeasured on {record.hardware['cores']} CPU cores, no GPU.\n"
 
 
 def speed() -> str:

@@ -15,7 +15,7 @@ from ladlib.parsing import parse_answer
 from ladlib.records import ARMS, TRIVIAL_ARMS
 from ladlib.report.formats import MISSING, banded, cell_text, readable
 from ladlib.results import NAMES, RunResults, name
-from ladlib.statistics import RULES, by_image, difference, holm, p_text, seeds_of, wilson
+from ladlib.statistics import RULES, difference, holm, p_text, seeds_of, wilson
 from ladlib.toy.truth import summary
 
 CALIBRATION = ("auroc", "average_precision", "f1", "f1_max_tuned_on_test", "ece", "mcc")
@@ -193,7 +193,7 @@ def differences(results: RunResults) -> pd.DataFrame:
     label; points. Images that one seed has not answered are left out of that comparison. ``p_holm`` is Holm's
     correction over all rows, which are the family of claims.
     """
-    answers = by_image(results.answers)
+    answers = results.images
     trained = {seed: rows for (arm, seed), rows in sorted(answers.items()) if arm == ARM}
     base = seeds_of(answers, "base")
     compared = [("base", str(seed), base, [rows]) for seed, rows in trained.items() if base]
@@ -201,9 +201,9 @@ def differences(results: RunResults) -> pd.DataFrame:
     rows = []
     for arm, over, first, second in compared:
         for rule in RULES if first else ():
-            (value, low, high), p, images = difference(rule, first, second, p=True)
-            ends = [round(end, 2) for end in (value, low, high)]
-            rows.append((arm, NAMES[arm], over, rule, *ends, p, np.nan, images, results.profile.label))
+            estimate, images = difference(rule, first, second)
+            ends = [round(end, 2) for end in estimate[:3]]
+            rows.append((arm, NAMES[arm], over, rule, *ends, estimate.p, np.nan, images, results.profile.label))
     columns = ["arm", "against", "seeds", "reading", "difference", "low", "high", "p", "p_holm", "images", "label"]
     frame = pd.DataFrame(rows, columns=columns)
     known = frame["p"].notna()

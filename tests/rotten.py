@@ -6,9 +6,7 @@
 import io
 import json
 import os
-import struct
 import tarfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-NESTED = "[" * 200_000
 LOCO, AD, VISA, MMAD = "mvtec_loco_anomaly_detection", "mvtec_anomaly_detection", "visa", "mmad"
 JUICE = f"{LOCO}/juice_bottle"
 CONFIG = f"{JUICE}/defects_config.json"
@@ -30,7 +27,7 @@ COLOURS = np.array(
 class Row(NamedTuple):
     what: str
     spoil: Callable[[Path], object]
-    words: tuple[str, ...]  # all of them stand in the one line that is told
+    words: tuple[str, ...]  # all of them stand in the one line of the error
 
 
 # Images
@@ -47,40 +44,16 @@ def encoded(image: Image.Image, form: str, **options: object) -> bytes:
     return file.getvalue()
 
 
-def noise(form: str) -> bytes:
-    return encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), form)
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width: int, height: int, rows: bytes = b"", depth: int = 8, colour: int = 2) -> bytes:
-    """A PNG whose header promises ``width`` by ``height`` pixels and whose data are ``rows``."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
-
-
+NOISE = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), "PNG")
 DAMAGED = "does not decode"
 BAD_IMAGES = [
-    ("zero bytes", "a.png", b"", DAMAGED),
     ("a web page", "a.jpg", b"<!doctype html><html>", DAMAGED),
-    ("half a png", "a.png", noise("PNG")[:4000], DAMAGED),
-    ("half a jpeg", "a.jpg", noise("JPEG")[:1500], DAMAGED),
-    ("a broken checksum", "a.png", noise("PNG").replace(b"IDAT", b"IDAT\x00", 1), DAMAGED),
-    ("a bomb of 20,000 by 20,000", "a.png", png(20_000, 20_000), "too large"),
-    ("a png with too few rows", "a.png", png(64, 64, b"\x00" * 100), DAMAGED),
+    ("half a png", "a.png", NOISE[:4000], DAMAGED),
+    ("a broken checksum", "a.png", NOISE.replace(b"IDAT", b"IDAT\x00", 1), DAMAGED),
+    ("a bomb of 20,000 by 20,000", "a.ppm", b"P5 20000 20000 255\n", "too large"),
     ("floating-point grey", "a.tif", encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"), DAMAGED),
     ("postscript, which would start a program", "a.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", DAMAGED),
 ]
-
-
-def sixteen_bit_colour() -> bytes:
-    """A PNG of 16 bits a channel, as some cameras' exports are; Pillow cannot write one."""
-    wide = COLOURS.astype(">u2") * 257
-    rows = b"".join(b"\x00" + row.tobytes() for row in wide)
-    return png(2, 3, rows, depth=16)
 
 
 def turned() -> bytes:
@@ -110,18 +83,13 @@ def grey(factor: int, kind: type) -> Image.Image:
     return Image.fromarray((GREY[..., 0].astype(np.uint32) * factor).astype(kind))
 
 
-FINE = {"quality": 100, "subsampling": 0}
 ODD_IMAGES = [
     ("a png named jpg", "a.jpg", encoded(picture(), "PNG"), COLOURS, 0),
-    ("a jpeg named png", "a.png", encoded(picture(), "JPEG", **FINE), COLOURS, 4),
-    ("cmyk jpeg", "a.jpg", encoded(picture().convert("CMYK"), "JPEG", quality=100), COLOURS, 6),
-    ("sixteen-bit colour", "a.png", sixteen_bit_colour(), COLOURS, 0),
     ("sixteen-bit grey png", "a.png", encoded(grey(257, np.uint16), "PNG"), GREY, 0),
     ("palette png", "a.png", encoded(picture().quantize(8), "PNG"), COLOURS, 1),
     ("animated gif", "a.gif", animated(), COLOURS, 1),
     ("transparency", "a.png", transparent(), WHITE_CORNER, 0),
     ("bytes after the end", "a.png", encoded(picture(), "PNG") + b"\x00trailing" * 9, COLOURS, 0),
-    ("a colour profile that is none", "a.png", encoded(picture(), "PNG", icc_profile=b"rotten"), COLOURS, 0),
     ("turned as EXIF says", "a.png", turned(), COLOURS, 0),
     ("a name in another script", "缺少_é_\u202e.png", encoded(picture(), "PNG"), COLOURS, 0),
 ]
@@ -140,15 +108,13 @@ def put(place: str, content: str | bytes) -> Callable[[Path], object]:
     return spoil
 
 
-def changed(place: str, *pairs: tuple[str, str]) -> Callable[[Path], object]:
+def changed(place: str, old: str, new: str) -> Callable[[Path], object]:
     """Replace text in the file ``place``."""
 
     def spoil(root: Path) -> None:
         text = (root / place).read_bytes().decode()
-        for old, new in pairs:
-            assert old in text
-            text = text.replace(old, new)
-        (root / place).write_bytes(text.encode())
+        assert old in text
+        (root / place).write_bytes(text.replace(old, new).encode())
 
     return spoil
 
@@ -175,19 +141,13 @@ def not_utf8(root: Path) -> None:
     Path(os.fsdecode(os.fsencode(source.parent) + b"/\xff\xfe.png")).write_bytes(source.read_bytes())
 
 
-CUT_MASK = encoded(Image.effect_noise((64, 64), 90), "PNG")[:900]
 LOCO_ROWS = [
     Row("config gone", gone(CONFIG), ("defects_config.json is missing", "Copy")),
-    Row("config cut off", put(CONFIG, defects({})[:30]), ("defects_config.json is not JSON", "Copy")),
-    Row("config an object", put(CONFIG, "{}"), ("defects_config.json: the file: Input should be a valid list", "Copy")),
     Row("value 0", put(CONFIG, defects({"pixel_value": 0})), ("0.pixel_value", "greater than or equal to 1")),
     Row("a value twice", put(CONFIG, defects({}, {"defect_name": "b"})), ("a pixel value twice", "Copy")),
-    Row("a name twice", put(CONFIG, defects({}, {"pixel_value": 1})), ("names a defect", "twice", "Copy")),
     Row("a key twice", put(CONFIG, '[{"pixel_value": 1, "pixel_value": 2}]'), ("'pixel_value' stands in it 2", "Copy")),
-    Row("mask in colour", mask(Image.new("RGB", (8, 8))), ("000/000.png is of mode RGB", "Copy")),
     Row("mask of sixteen bit", mask(grey(257, np.uint16)), ("000/000.png is of mode I;16", "Copy")),
     Row("mask with another value", mask(Image.new("L", (8, 8), 17)), ("000/000.png has the pixel value 17", "Copy")),
-    Row("mask cut off", put(MASK, CUT_MASK), ("000/000.png does not decode", "Copy")),
     Row("two images of one name", copied(GOOD, f"{GOOD[:-3]}jpg"), ("000.png: two images of one name",)),
     Row("a name that is no text", not_utf8, (r"\udcff\udcfe.png has a name that is not UTF-8", "Rename")),
     Row("a folder of another kind", put(f"{JUICE}/test/broken/000.png", b""), ("broken is no folder of MVTec", "Use")),
@@ -197,21 +157,18 @@ SPLIT, LABELS = f"{VISA}/split_csv/1cls.csv", f"{VISA}/pcb4/image_anno.csv"
 IMAGE, ROW = "pcb4/Data/Images/Normal/0002", "pcb4,test,normal"
 
 
-def split(old: str, new: str) -> Callable[[Path], object]:
-    return changed(SPLIT, (old, new))
-
-
 VISA_ROWS = [
-    Row("split with semicolons", split(",", ";"), ("1cls.csv has other columns than object,split", "Copy")),
-    Row("a row too short", split(f"{ROW},", "pcb4,"), ("1cls.csv, line 4: split: ", "Copy")),
-    Row("an unknown split", split(ROW, "pcb4,valid,normal"), ("line 4: split", "Copy")),
-    Row("a path up and out", split(IMAGE, "../../etc/0002"), ("line 4: image", "leads outside", "Copy")),
-    Row("an image twice", split("Normal/0002", "Normal/0001"), ("two images of one name", "Take one")),
-    Row("a field of a megabyte", split("pcb4,test", "x" * 2**20 + ",test"), ("1cls.csv is not a csv file", "Copy")),
+    Row("split with semicolons", changed(SPLIT, ",", ";"), ("1cls.csv has other columns than object,split", "Copy")),
+    Row("a row too short", changed(SPLIT, f"{ROW},", "pcb4,"), ("1cls.csv, line 4: split: ", "Copy")),
+    Row("a path up and out", changed(SPLIT, IMAGE, "../../etc/0002"), ("line 4: image", "leads outside", "Copy")),
+    Row(
+        "a field of a megabyte",
+        changed(SPLIT, "pcb4,test", "x" * 2**20 + ",test"),
+        ("1cls.csv is not a csv file", "Copy"),
+    ),
 ]
 
 JSON = f"{MMAD}/mmad.json"
-KNOWLEDGE = f"{MMAD}/domain_knowledge.json"
 
 
 def entry(image: str = "a/b/c/d", **turn: object) -> Callable[[Path], object]:
@@ -224,8 +181,6 @@ MMAD_ROWS = [
     Row("questions gone", gone(JSON), ("mmad.json is missing", "Copy")),
     Row("questions a list", put(JSON, "[]"), ("the file: its form: Input should be", "Copy")),
     Row("an image up and out", entry("DS-MVTec/../../../etc/passwd"), ("leads outside", "Copy")),
-    Row("options a list", entry(Options=["A"]), ("options: Input should be a valid dict", "Copy")),
-    Row("a question that is none", entry(Question=7), ("question: Input should be a valid str", "Copy")),
     Row("no answer among its options", entry(Answer="Z"), ("holds no question", "Copy")),
 ]
 
@@ -244,56 +199,37 @@ def line(place: str, text: str | bytes) -> Callable[[Path], object]:
 
 
 def record(place: str, **changes: object) -> Callable[[Path], object]:
-    """Change the first row of ``place``."""
+    """Put the first row of ``place``, with ``changes``, before all rows."""
 
     def spoil(root: Path) -> None:
-        first, *others = (root / place).read_text().splitlines(keepends=True)
-        (root / place).write_text("".join([json.dumps(json.loads(first) | changes) + "\n", *others]))
-
-    return spoil
-
-
-def doubled(place: str) -> Callable[[Path], object]:
-    def spoil(root: Path) -> None:
-        first, *others = (root / place).read_text().splitlines(keepends=True)
-        (root / place).write_text("".join([first, first, *others]))
+        text = (root / place).read_text()
+        (root / place).write_text(json.dumps(json.loads(text.split("\n")[0]) | changes) + "\n" + text)
 
     return spoil
 
 
 ANSWERS = "generations/base-seed0.jsonl"
 LOG, GROUPS = "logs/sft_grpo-seed0.jsonl", "logs/sft_grpo-seed0-rollouts.jsonl"
-NAMELESS = '{"profile": "toy", "seed": 0, "parameters": {"name.s": 1}}'
 RUN_ROWS = [
     Row("run.json gone", gone("run.json"), ("is not a run folder", "ladlib reproduce")),
     Row("run.json cut off", put("run.json", '{"profile": "to'), ("run.json is damaged", "Move it away")),
-    Row("run.json nested", put("run.json", NESTED), ("run.json is damaged", "Move it away")),
     Row("run.json of an unknown profile", put("run.json", '{"profile": "tyo", "seed": 0}'), ("'tyo'", "Use one of")),
-    Row("run.json with a value of a value", put("run.json", NAMELESS), ("'name.s'", "spelling")),
     Row("answers no text", line(ANSWERS, b"\xff\xfe"), ("base-seed0.jsonl is not UTF-8 text", "again")),
-    Row("an answer of another kind", line(ANSWERS, '{"id": 1}'), ("base-seed0.jsonl", "valid string", "again")),
     Row("an answer up and out", record(ANSWERS, test="../../../etc/passwd"), ("test", "leads outside", "again")),
-    Row("an answer twice", doubled(ANSWERS), ("pushpins/test/good/000 twice", "Keep one")),
+    Row("an answer twice", record(ANSWERS), ("pushpins/test/good/000 twice", "Keep one")),
     Row("log without a step", line(LOG, '{"loss": 1.0}'), ("sft_grpo-seed0.jsonl: 0.step", "again")),
-    Row("groups without completions", line(GROUPS, '{"step": 1}'), ("rollouts.jsonl: 0.id", "again")),
 ]
 
 PROFILE_ROWS = [
-    ("a list", "- a\n- b\n", ("valid dictionary",)),
-    ("not yaml", "a: [1,\n", ("is not YAML", "Correct")),
     ("nested", "[" * 20_000, ("is not YAML", "nested too deeply")),
-    ("no text", b"\xff\xfe\x00a", ("is not UTF-8", "Correct")),
     ("a tag that runs code", "!!python/object/apply:os.system ['touch pwned']", ("is not YAML", "Correct")),
     ("aliases of aliases", "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]", ("label: Field required",)),
 ]
 
 PARAMETER_ROWS = [
     ("grpo_steps=few", "is not a whole number"),
-    ("grpo_steps=[[[[", "is not a whole number"),
     ("grpo_learning_rate=nan", "is not a number"),
     ("grpo_learning_rate=" + "9" * 5000, "is not a number"),
-    ("=3", "not of the form name=value"),
-    ("grpo_steps", "not of the form name=value"),
     ("\x1b[31m=3", r"\x1b"),
     ("seed=3", "Give --seed"),
 ]
@@ -344,6 +280,5 @@ MODEL_ROWS = [
     Row("config of another model", edited("config.json", model_type="llama"), ("belong to a Qwen2.5-VL", "Give")),
     Row("weights cut off", lambda root: os.truncate(root / WEIGHTS, 9000), ("are damaged", "Copy")),
     Row("weights pickled", lambda root: (root / WEIGHTS).rename(root / "pytorch_model.bin"), ("safetensors", "Copy")),
-    Row("tokenizer cut off", put("tokenizer.json", "{"), ("are damaged", "Copy")),
     Row("an adapter of nothing", put("adapter_config.json", "{}"), ("does not say what", "Copy")),
 ]

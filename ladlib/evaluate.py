@@ -76,7 +76,7 @@ def evaluate(
 
     The answers are those of ``model`` (the profile's base where ""), of the profile's endpoint, or of ``stored``, a
     file of generations that must fit in every pair, image and size. ``limit`` test images for each category and kind
-    of anomaly (the profile's where None; 0 = all). With ``variant`` (one of generations.VARIANTS, or "all") the file
+    of anomaly (the profile's where None; 0 = all). With ``variant`` (of generations.FACTORS, or "all") the file
     is ``run.sensitivity``, with evaluation's own answers to the same pairs; None where the profile wants none of it.
     Raises :class:`UserError` for data or a model that are not there, and as :class:`Answers`.
     """

@@ -2,7 +2,7 @@
 
     answers = Answers(profile, Path("data"), path, "base", 0, plan(profile, Path("data")), {"model": "toy-base"})
     for task in answers.pending:
-        answers.append(task, prompt, completion, seconds)
+        answers.append(answers.record(task, prompt, completion, seconds))
 
 ``blind`` (the reference image in both places) and ``swapped`` (the images change places, the question stays) are
 baselines; other reference images and other wordings are choices that the paper leaves open.
@@ -11,7 +11,7 @@ baselines; other reference images and other wordings are choices that the paper 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -29,10 +29,6 @@ from ladlib.parsing import parse_answer
 from ladlib.records import Completion, Factor, Generation, Pair, Seen, Variation
 from ladlib.runs import DAMAGED, append_json, read_jsonl, write_text
 
-REFERENCES = 3  # other reference images of a test image, for the variant "reference"
-WORDINGS = ("short", "compare")  # of prompts.WORDINGS, for the variant "wording"
-VARIANTS = ("blind", "swapped", "reference", "wording")
-
 
 class Variant(NamedTuple):
     """How a pair is judged."""
@@ -42,6 +38,15 @@ class Variant(NamedTuple):
     shown: tuple[Seen, Seen] = ("reference", "test")
     question: str = prompts.QUESTION
     reference: int = 0  # rank of the reference image; 0 is evaluation's
+
+
+VARIANTS = (
+    Variant("blind", shown=("reference", "reference")),
+    Variant("swapped", shown=("test", "reference")),
+    *(Variant("reference", str(1 + rank), reference=rank) for rank in (1, 2, 3)),
+    *(Variant("wording", name, question=prompts.WORDINGS[name]) for name in ("short", "compare")),
+)
+FACTORS = tuple(dict.fromkeys(variant.factor for variant in VARIANTS))
 
 
 class Task(NamedTuple):
@@ -55,37 +60,25 @@ class Task(NamedTuple):
         return self.pair.id, self.variant.factor, self.variant.level
 
 
-def plan(profile: Profile, data_root: Path | str, variant: str = "", limit: int | None = None) -> list[Task]:
-    """The pairs to be judged, and how. A category with few training images lowers the other references for all."""
+def plan(profile: Profile, data_root: Path | str, factor: str = "", limit: int | None = None) -> list[Task]:
+    """The pairs to be judged as in evaluation, or (of :data:`FACTORS`, or "all") also with that ``factor`` changed.
+
+    Raises :class:`UserError` for an unknown factor.
+    """
     samples = read_dataset(data_root, "mvtec_loco")
-    pairs, normals = pair(samples, profile.data.reference_seed), training_normals(samples)
-    if not variant:
+    pairs, seed = pair(samples, profile.data.reference_seed), profile.data.reference_seed
+    if not factor:
         return [Task(one) for one in subsample(pairs, profile.evaluate.limit if limit is None else limit)]
-    chosen = balanced_subsample(pairs, profile.evaluate.variants)
-    rankings = [
-        ranked(
-            one.test.image, normals[one.test.dataset, one.test.category], profile.data.reference_seed, 1 + REFERENCES
-        )
-        for one in chosen
-    ]
-    return [
-        Task(Pair(test=one.test, reference=ranking[how.reference]), how)
-        for how in variants(variant, min(map(len, rankings), default=1) - 1)
-        for one, ranking in zip(chosen, rankings, strict=True)
-    ]
-
-
-def variants(name: str = "all", references: int = REFERENCES) -> list[Variant]:
-    """Evaluation's own, then those with the factor ``name``. Raises :class:`UserError` for an unknown one."""
-    if name not in ("all", *VARIANTS):
-        raise UserError(f"There is no variant {name!r}.", f"Use one of all, {', '.join(VARIANTS)}.")
-    every = [
-        Variant("blind", shown=("reference", "reference")),
-        Variant("swapped", shown=("test", "reference")),
-        *(Variant("reference", str(1 + rank), reference=rank) for rank in range(1, 1 + references)),
-        *(Variant("wording", wording, question=prompts.WORDINGS[wording]) for wording in WORDINGS),
-    ]
-    return [Variant(), *(variant for variant in every if name in ("all", variant.factor))]
+    if factor not in ("all", *FACTORS):
+        raise UserError(f"There is no variant {factor!r}.", f"Use one of all, {', '.join(FACTORS)}.")
+    chosen, normals = balanced_subsample(pairs, profile.evaluate.variants), training_normals(samples)
+    tasks = [Task(one) for one in chosen]
+    for variant in (variant for variant in VARIANTS if factor in ("all", variant.factor)):
+        for test in (one.test for one in chosen):
+            nearest = ranked(test.image, normals[test.dataset, test.category], seed, 1 + variant.reference)
+            if variant.reference < len(nearest):  # a category may have few training images
+                tasks.append(Task(Pair(test=test, reference=nearest[variant.reference]), variant))
+    return tasks
 
 
 def subsample(pairs: Sequence[Pair], limit: int) -> list[Pair]:
@@ -93,35 +86,34 @@ def subsample(pairs: Sequence[Pair], limit: int) -> list[Pair]:
 
     Chosen by the hash of the test image's id, since the first files of a folder often share a defect.
     """
-    chosen = {one.id for rank, one in _ranked(pairs) if rank <= limit}
-    return [one for one in pairs if one.id in chosen or not limit]
+    ranks = _ranks(pairs)
+    return [one for one in pairs if ranks[one.id] <= limit or not limit]
 
 
 def balanced_subsample(pairs: Sequence[Pair], size: int) -> list[Pair]:
     """At most ``size`` good and logical ``pairs``: each category and kind gives one in turn, always the same."""
-    ranks = _ranked([one for one in pairs if one.test.anomaly != "structural"])
-    return [one for _, one in sorted(ranks, key=lambda turn: (turn[0], turn[1].test.category, turn[1].test.anomaly))][
-        :size
-    ]
+    ranks = _ranks(pairs)
+    judged = [one for one in pairs if one.test.anomaly != "structural"]
+    return sorted(judged, key=lambda one: (ranks[one.id], one.test.category, one.test.anomaly))[:size]
 
 
-def _ranked(pairs: Sequence[Pair]) -> Iterator[tuple[int, Pair]]:
-    """Each pair with its rank, from 1, in its category and kind, by the hash of its id."""
-    counts = Counter()
+def _ranks(pairs: Sequence[Pair]) -> dict[str, int]:
+    """The rank of each pair by its id, from 1, in its category and kind, by the hash of its id."""
+    counts, ranks = Counter(), {}
     for one in sorted(pairs, key=lambda one: hashlib.sha256(one.id.encode()).digest()):
         counts[one.test.category, one.test.anomaly] += 1
-        yield counts[one.test.category, one.test.anomaly], one
-
-
-def file_hashes(one: Pair, folder: Path) -> tuple[str, str]:
-    """SHA-256 of the files of reference and test image."""
-    return sha256(folder / one.reference), sha256(folder / one.test.image)
+        ranks[one.id] = counts[one.test.category, one.test.anomaly]
+    return ranks
 
 
 def matches(row: Mapping, one: Pair, folder: Path) -> bool:
     """Whether the record ``row`` is of the pair ``one``: same reference image, same label, same bytes."""
     same = (row["reference"], row["label"]) == (one.reference, one.test.label)
-    return same and tuple(row["images_sha256"]) == file_hashes(one, folder)
+    return same and tuple(row["images_sha256"]) == _file_hashes(one, folder)
+
+
+def _file_hashes(one: Pair, folder: Path) -> tuple[str, str]:
+    return sha256(folder / one.reference), sha256(folder / one.test.image)
 
 
 class Answers:
@@ -137,10 +129,10 @@ class Answers:
     ) -> None:  # fmt: skip
         self.profile, self.path, self.arm, self.seed, self.tasks = profile, path, arm, seed, tasks
         self.folder = find_dataset(data_root, "mvtec_loco")
-        done = self._resume(inputs) & {task.key for task in tasks}
-        if done:
-            print(f"{arm}: {len(done)} of {len(tasks)} pairs were judged before")
+        done = self._resume(inputs)
         self.pending = [task for task in tasks if task.key not in done]
+        if count := len(tasks) - len(self.pending):
+            print(f"{arm}: {count} of {len(tasks)} pairs were judged before")
 
     def _resume(self, inputs: dict) -> set[tuple[str, str, str]]:
         """The keys of the records that are kept."""
@@ -156,10 +148,8 @@ class Answers:
             elif row.get("served") and "replay" not in made:  # what was replayed is still in its file
                 bought.append(row["served"])
         if bought:
-            raise UserError(
-                f"{self.path} holds {len(bought)} answers of {bought[0]} with another model, setting or image.",
-                "They are not thrown away: set the values back, or move the file elsewhere.",
-            )
+            what = f"{self.path} holds {len(bought)} answers of {bought[0]} with another model, setting or image."
+            raise UserError(what, "They are not thrown away: set the values back, or move the file elsewhere.")
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept.values())
         if self.path.is_file() and self.path.read_bytes() != text.encode():
             write_text(self.path, text)
@@ -175,15 +165,16 @@ class Answers:
     def record(self, task: Task, prompt: str, completion: Completion, seconds: float, served: str = "") -> Generation:
         """What is stored of an answer to ``task``, given to ``prompt``."""
         test, variant = task.pair.test, task.variant
-        changed = {"factor": variant.factor, "level": variant.level, "shown": variant.shown}
-        is_variation = self.path.parent.name == "sensitivity"
-        return (Variation if is_variation else Generation)(
-            **test.model_dump(include={"id", "dataset", "category", "anomaly", "defect"}), label=test.label,
-            arm=self.arm, seed=self.seed, reference=task.pair.reference, test=test.image,
+        fields = test.model_dump(include={"id", "dataset", "category", "anomaly", "defect"}) | asdict(completion)
+        record_class = Generation
+        if self.path.parent.name == "sensitivity":
+            record_class = Variation
+            fields |= {"factor": variant.factor, "level": variant.level, "shown": variant.shown}
+        return record_class(
+            **fields, label=test.label, arm=self.arm, seed=self.seed, reference=task.pair.reference, test=test.image,
             answer=parse_answer(completion.text), prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
-            images_sha256=file_hashes(task.pair, self.folder),
+            images_sha256=_file_hashes(task.pair, self.folder),
             pixels=tuple(image.size for image in self.images(task).values()), seconds=seconds, served=served,
-            **asdict(completion), **(changed if is_variation else {}),
         )  # fmt: skip
 
     def append(self, record: Generation) -> None:

@@ -2,12 +2,6 @@
 
 import csv
 import json
-import re
-import signal
-import subprocess
-import sys
-import time
-from importlib.resources import files
 
 import chat_server
 import pytest
@@ -95,17 +89,13 @@ def test_the_template_writes_the_same_bytes_again_and_other_ones_for_another_see
         (["--writer", "endpoint"], ["--endpoint URL"]),
         (["--model", "m"], ["--writer endpoint"]),
         (["--review", "nowhere.csv"], ["nowhere.csv"]),
+        ([], ["mine.json", "no file of conversations"]),
     ],
 )
-def test_options_that_do_not_fit_are_one_line(data, tmp_path, options, words):
-    assert refused(sft(data, tmp_path / "sft.jsonl", *options), *words)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_another_file_is_not_written_over(data, tmp_path):
+def test_options_that_do_not_fit_and_another_file_are_one_line(data, tmp_path, options, words):
     (tmp_path / "mine.json").write_text("{}")
-    assert refused(sft(data, tmp_path / "mine.json"), "mine.json", "no file of conversations")
-    assert (tmp_path / "mine.json").read_text() == "{}"
+    assert refused(sft(data, tmp_path / ("sft.jsonl" if options else "mine.json"), *options), *words)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["{}"]
 
 
 # By endpoint
@@ -131,29 +121,19 @@ def test_the_endpoint_sees_both_images_and_the_annotation_and_is_asked_once(data
     assert (tmp_path / "other.jsonl").read_bytes() == (tmp_path / "sft.jsonl").read_bytes()
 
 
-def test_a_killed_build_continues_and_asks_only_for_what_is_missing(data, tmp_path, server):
-    server.trouble = lambda number, attempt: time.sleep(0.3) or ""
-    command = [sys.executable, "-m", "ladlib", "data", "sft", "--data", data, "--out", tmp_path / "sft.jsonl"]
-    smoke = (files("ladlib") / "profiles" / "smoke.yaml").read_text(encoding="utf-8")
-    (tmp_path / "one.yaml").write_text(f"{smoke}\nendpoint: {{concurrency: 1}}\n", encoding="utf-8")
-    options = ["--profile", tmp_path / "one.yaml", "--writer", "endpoint", "--endpoint", server.url, "--model", "m"]
-    process = subprocess.Popen([str(one) for one in (*command, *options)])
-    replies, deadline = tmp_path / "sft-replies.jsonl", time.monotonic() + 60
-    while not replies.exists() or len(read_jsonl(replies)) < 2:
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+def test_a_build_without_all_answers_writes_no_file_and_the_next_asks_only_for_the_missing(data, tmp_path, server):
+    server.trouble = lambda number, attempt: "malformed" if number == 2 else ""
+    assert refused(asked(data, tmp_path / "sft.jsonl", server), "1 of 4 conversations have no answer")
+    assert not (tmp_path / "sft.jsonl").exists()
+    replies, count = tmp_path / "sft-replies.jsonl", sum(server.asked.values())
     with replies.open("a") as file:
         file.write('{"key": "half a li')  # cut off while being written
-    time.sleep(0.5)  # what was on its way arrives
     server.trouble = lambda number, attempt: ""
-    kept, before = len(read_jsonl(replies)), sum(server.asked.values())
-    result = asked(data, tmp_path / "sft.jsonl", server)
-    assert result.exit_code == 0, result.output
-    rows = read_sft_file(tmp_path / "sft.jsonl")
-    assert sum(server.asked.values()) - before == len(rows) - kept
-    assert len(read_jsonl(replies)) == len(rows)
+    assert asked(data, tmp_path / "sft.jsonl", server).exit_code == 0
+    assert sum(server.asked.values()) == count + 1
+    assert len(read_sft_file(tmp_path / "sft.jsonl")) == len(read_jsonl(replies)) == 4
+    replies.write_text("{}\n")
+    assert refused(asked(data, tmp_path / "sft.jsonl", server), "sft-replies.jsonl", "Take the line out")
 
 
 def test_a_reply_in_another_form_is_left_out_and_kept(data, tmp_path, server, monkeypatch):
@@ -166,16 +146,6 @@ def test_a_reply_in_another_form_is_left_out_and_kept(data, tmp_path, server, mo
     assert count == len(read_sft_file(tmp_path / "sft.jsonl")) + 2
     asked(data, tmp_path / "sft.jsonl", server)
     assert sum(server.asked.values()) == count
-
-
-def test_no_file_is_written_without_answers_and_a_damaged_file_of_replies_is_named_with_its_line(
-    data, tmp_path, server
-):
-    server.trouble = lambda number, attempt: "401"
-    assert refused(asked(data, tmp_path / "sft.jsonl", server), "HTTP 401")
-    assert not (tmp_path / "sft.jsonl").exists()
-    (tmp_path / "sft-replies.jsonl").write_text("{}\n")
-    assert refused(asked(data, tmp_path / "sft.jsonl", server), "sft-replies.jsonl", "Take the line out")
 
 
 @pytest.mark.parametrize(
@@ -243,25 +213,21 @@ def test_a_review_leaves_out_the_rejected_and_replaces_the_edited(data, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("content", "says"),
     [
-        (("0123", "accept", "q", "a", "", ""), "there is no conversation '0123'"),
-        (("{id}", "maybe", "q", "a", "", ""), "line 2: decision: Input should be "),
-        (("{id}", "edit", "q", " ", "", ""), "edited to no words"),
-        (("{id}", "accept"), "line 2: question: "),
+        ("{columns}\n0123,accept,q,a,,", "there is no conversation '0123'"),
+        ("{columns}\n{id},maybe,q,a,,", "line 2: decision: Input should be "),
+        ("{columns}\n{id},edit,q, ,,", "edited to no words"),
+        ("{columns}\n{id},accept", "line 2: question: "),
+        ("id;decision;question;answer\n", "has other columns"),
+        ("", "has other columns"),
     ],
 )
-def test_a_row_that_cannot_be_applied_is_one_line_and_the_file_stays(data, tmp_path, row, says):
+def test_a_review_that_cannot_be_applied_is_one_line_and_the_file_stays(data, tmp_path, content, says):
     sft(data, tmp_path / "sft.jsonl")
     before = (tmp_path / "sft.jsonl").read_bytes()
     first = read_sft_file(tmp_path / "sft.jsonl")[0].id
-    review = write_review(tmp_path / "review.csv", [cell.format(id=first) for cell in row])
-    result = sft(data, tmp_path / "sft.jsonl", "--review", review)
-    assert refused(result, "review.csv") and re.search(says, result.stderr)
+    (tmp_path / "review.csv").write_text(content.format(columns=",".join(COLUMNS), id=first))
+    result = sft(data, tmp_path / "sft.jsonl", "--review", tmp_path / "review.csv")
+    assert refused(result, "review.csv", says)
     assert (tmp_path / "sft.jsonl").read_bytes() == before
-
-
-@pytest.mark.parametrize("content", [b"", b"id;decision;question;answer\n", b"\xff\xfe"])
-def test_a_file_that_is_no_review_is_one_line(data, tmp_path, content):
-    (tmp_path / "review.csv").write_bytes(content)
-    assert refused(sft(data, tmp_path / "sft.jsonl", "--review", tmp_path / "review.csv"), "review.csv")

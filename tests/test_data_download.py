@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from ladlib import cli_data
 from ladlib.cli import app
 from ladlib.data import download as downloads
 from ladlib.data.download import download, read_sources, unpack
@@ -147,14 +146,6 @@ def test_the_command_shows_the_licence_and_downloads_only_once_it_is_accepted(se
     assert result.exit_code == 0, result.output
     assert "CC BY 4.0" in result.output.splitlines()[0] and names(tmp_path) == WHOLE
     assert result.output.splitlines()[-1] == f"Check it: ladlib data check {tmp_path / 'visa'}"
-
-
-def test_on_a_terminal_the_licence_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("typer.confirm", lambda question: print(question))
-    with pytest.raises(UserError, match="was not accepted"):
-        cli_data.download("mmad", tmp_path)
-    assert names(tmp_path) == []
 
 
 def test_every_committed_file_has_a_checksum_a_size_and_a_safe_link():

@@ -147,15 +147,6 @@ def test_an_mmad_question_is_read_in_each_form_that_the_evaluators_take(tmp_path
     assert mmad.read_knowledge(tmp_path)["MVTec"]["bottle"]["good"] == "A bottle."
 
 
-@pytest.mark.parametrize("entry", [[], {}, {"conversation": [[]]}])
-def test_a_malformed_mmad_file_is_an_error_naming_it(tmp_path, entry):
-    write_mmad(tmp_path, {BOTTLE: entry}, knowledge={"MVTec": {"bottle": "text"}})
-    with pytest.raises(UserError, match=r"mmad\.json"):
-        mmad.read_questions(tmp_path)
-    with pytest.raises(UserError, match="MVTec.bottle: Input should be a valid dict"):
-        mmad.read_knowledge(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("image", "sample"),
     [

@@ -63,12 +63,6 @@ def test_a_test_image_under_a_training_images_name_is_refused(data, as_reference
         training_files([pair], data)
 
 
-def test_without_the_test_set_there_is_nothing_to_compare_with(data):
-    pairs = pairs_to_train_on(tiny_profile(), data)
-    shutil.rmtree(find_dataset(data, "mvtec_loco"))
-    assert len(training_files(pairs, data)) == len(pairs)
-
-
 # Looks
 
 

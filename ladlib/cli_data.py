@@ -57,16 +57,15 @@ def toy(out: Out, profile: Profile = "toy") -> None:
     typer.echo(f"Written: {out}")
 
 
-@app.command(epilog=examples("data check /data/anomaly", "data check /data/anomaly --decode --json"))
+@app.command(epilog=examples("data check /data/anomaly", "data check /data/anomaly --json"))
 def check(
     root: Annotated[Path, Argument(metavar="DIR", help="A dataset, or the folder that holds several.")],
-    decode: Annotated[bool, Option("--decode", help="Decode all of every image (slow).")] = False,
     as_json: Json = False,
 ) -> None:
     """Check datasets against their published layout and counts; exit 1 if something is wrong or missing."""
     from ladlib.data.check import check as find
 
-    findings = find(root, decode)
+    findings = find(root)
     errors, warnings = (sum(one.severity == severity for one in findings) for severity in ("error", "warning"))
     if as_json:
         print_json({"errors": errors, "warnings": warnings, "findings": [one.model_dump() for one in findings]})

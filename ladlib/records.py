@@ -32,13 +32,10 @@ def leads_outside(path: str) -> bool:
     return parts.is_absolute() or ".." in parts.parts or bool(PureWindowsPath(path).drive) or "\0" in path
 
 
-LONGEST = 255  # bytes of one file's name, on every common file system
-
-
 def _inside(path: str) -> str:
     if leads_outside(path):
         raise ValueError(f"the path {path!r} leads outside its folder")
-    if any(len(part.encode()) > LONGEST for part in path.split("/")):
+    if any(len(part.encode()) > 255 for part in path.split("/")):  # the limit of every common file system
         raise ValueError(f"no file can have the name {path[:40]!r}...")
     return path
 
@@ -129,9 +126,8 @@ class Generation(Record):
     test: Inside
     text: str  # raw completion
     answer: Answer | None  # strict parse; None = unparsed, counted as wrong
-    p_yes: (
-        Annotated[float, Field(ge=0, le=1)] | None
-    )  # P(yes) / (P(yes) + P(no)) after the model's own rationale and "<answer>"; None = not told
+    # P(yes) / (P(yes) + P(no)) after the model's own rationale and "<answer>"; None where a server does not report it
+    p_yes: Annotated[float, Field(ge=0, le=1)] | None
     prompt_sha256: str  # of the prompt in the chat template; of the question alone where a server adds the template
     images_sha256: tuple[str, str]  # reference, test: of the files' bytes
     pixels: tuple[tuple[int, int], tuple[int, int]]  # (width, height) as the model sees them

@@ -11,7 +11,7 @@ from typing import Literal
 from ladlib.checksums import sha256
 from ladlib.data import layout, mmad
 from ladlib.data.download import read_sources
-from ladlib.data.images import open_image, read_size
+from ladlib.data.images import open_image, read_image, read_size
 from ladlib.data.readers import READERS, UNKNOWN, VisaRow, read_split
 from ladlib.errors import UserError
 from ladlib.records import Record
@@ -35,11 +35,10 @@ class Finding(Record):
     hint: str
 
 
-def check(root: Path | str, decode: bool = False) -> list[Finding]:
+def check(root: Path | str) -> list[Finding]:
     """Findings about every dataset in ``root``, or about ``root`` where it is a dataset itself.
 
-    Opens the header of every image and looks at its end; with ``decode`` all of it (slow). Raises
-    :class:`UserError` where ``root`` holds nothing that can be recognised.
+    Raises :class:`UserError` where ``root`` holds nothing that can be recognised.
     """
     root = Path(root)
     if not root.is_dir():
@@ -56,7 +55,7 @@ def check(root: Path | str, decode: bool = False) -> list[Finding]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the readers: what they warn of is a finding
         for dataset, folder in folders.items():
-            lines = _mmad_lines(folder) if dataset == "mmad" else _dataset_lines(dataset, folder, decode)
+            lines = _mmad_lines(folder) if dataset == "mmad" else _dataset_lines(dataset, folder)
             findings += [Finding(dataset=dataset, **dict(zip(KEYS, line, strict=True))) for line in lines]
     for dataset in layout.FOLDERS:
         if inside and dataset not in inside:
@@ -65,7 +64,7 @@ def check(root: Path | str, decode: bool = False) -> list[Finding]:
     return findings
 
 
-def _dataset_lines(dataset: str, folder: Path, decode: bool) -> Iterator[Line]:
+def _dataset_lines(dataset: str, folder: Path) -> Iterator[Line]:
     try:
         rows = read_split(folder / "split_csv" / "1cls.csv") if dataset == "visa" else []
     except UserError as error:
@@ -79,13 +78,13 @@ def _dataset_lines(dataset: str, folder: Path, decode: bool) -> Iterator[Line]:
         elif category not in present:
             yield "error", category, "the category is missing.", f"Copy it to {folder / category}."
         else:
-            yield from _category_lines(dataset, folder, category, rows, decode)
+            yield from _category_lines(dataset, folder, category, rows)
 
 
-def _category_lines(dataset: str, folder: Path, category: str, rows: Sequence[VisaRow], decode: bool) -> list[Line]:
+def _category_lines(dataset: str, folder: Path, category: str, rows: Sequence[VisaRow]) -> list[Line]:
     lines = []
     try:
-        for severity, what, names in _problems(dataset, folder, category, rows, decode):
+        for severity, what, names in _problems(dataset, folder, category, rows):
             if names:
                 more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
                 message = f"{len(names)} {what}: {', '.join(sorted(names)[:MOST_NAMES])}{more}."
@@ -96,7 +95,7 @@ def _category_lines(dataset: str, folder: Path, category: str, rows: Sequence[Vi
 
 
 def _problems(
-    dataset: str, folder: Path, category: str, rows: Sequence[VisaRow], decode: bool
+    dataset: str, folder: Path, category: str, rows: Sequence[VisaRow]
 ) -> Iterator[tuple[Severity, str, Collection[str]]]:
     """Each possible problem with the names of the files that have it."""
     kinds = [kind for split in layout.SPLITS for kind in layout.subfolders(folder / category / split)]
@@ -107,7 +106,7 @@ def _problems(
         expected = article if names == article else release
     yield "error", f"of {len(expected)} images are missing", expected - names
     yield "warning", "images were not published", names - expected
-    yield "error", "images do not open", [name for name in names if not _opens(folder / name, decode)]
+    yield "error", "images do not open", [name for name in names if not _opens(folder / name)]
     samples = [sample for sample in READERS[dataset](folder, [folder / category]) if sample.anomaly != "good"]
     yield "error", "images have no masks", [sample.image for sample in samples if not sample.masks]
     unknown = [sample.image for sample in samples if sample.masks and sample.defect == UNKNOWN]
@@ -122,11 +121,11 @@ def _published_images(dataset: str, category: str, edition: int) -> set[str]:
     return {name for key, names in by_key.items() if key[0] == category for name in names}
 
 
-def _opens(path: Path, decode: bool) -> bool:
-    """A truncated file lacks the end of its format; to a whole one, bytes may be added."""
+def _opens(path: Path) -> bool:
+    """Whether a PNG's checksums hold and another image ends as its format does, or else decodes."""
     try:
-        read_size(path)
-        if decode or not path.read_bytes().endswith(ENDS):
+        read_image(path, lambda image: image.verify())
+        if not path.read_bytes().endswith(ENDS):
             open_image(path)
     except UserError:
         return False

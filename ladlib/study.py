@@ -26,9 +26,6 @@ SFT_LONG_STEPS = 520  # about 530 s, as long as GRPO takes with stock TRL (one c
 SAMPLED = ("base", "sft")  # what GRPO could start from: has it anything to choose from?
 PAIRS_PER_RULE = 48  # sampled for pass@k
 UNTRAINED_SEED = 0  # greedy answers of a model that is not trained depend on no seed
-UNUSED = {
-    "sft": {"grpo", "evaluate"}, "grpo": {"sft", "evaluate"}, "sample": {"sft"}, "judge": {"sft", "grpo"},
-}  # fmt: skip  # sections of the profile on which a training or another stage does not depend
 
 
 @dataclass(frozen=True)
@@ -115,21 +112,17 @@ def _stage(work: Callable[..., None], arm: Arm, seed: int, run: RunFolder, profi
         "train": [run.checkpoint(*key), run.log(*key), *([run.rollouts(*key)] if arm.training == "grpo" else [])],
         "sample": [run.samples(*key)], "judge": [run.generations(*key)], "check": [run.rationales(*key)],
     }[verb]  # fmt: skip
-    options = {"run": run, "arm": arm.name, "seed": seed}
-    after, values = ["data"], None
-    if work is check:
-        after.append(f"judge-{arm.name}-seed{seed}")
-    else:
-        start = arm.start if work is train or not arm.training else arm.name
-        weights = {"": profile.model.base, "large": profile.model.large}.get(start, "")
-        after += [] if weights else [f"train-{start}-seed{seed}"]
-        options |= {"profile": profile, "model": weights or str(run.checkpoint(start, seed))}
-        options |= {"stage": arm.training} if work is train else {}
-        omitted = {"name", "label", "endpoint"} | UNUSED[arm.training if work is train else verb]
-        values = {"profile": profile.model_dump(exclude=omitted), "seed": seed}
-        values["weights"] = weights_sha256(weights) if weights else ""
     names = tuple(path.relative_to(run.root).as_posix() for path in outputs)
-    return Stage(f"{verb}-{arm.name}-seed{seed}", names, work, options, tuple(after), values)
+    name, options = f"{verb}-{arm.name}-seed{seed}", {"run": run, "arm": arm.name, "seed": seed}
+    if work is check:
+        return Stage(name, names, check, options, ("data", f"judge-{arm.name}-seed{seed}"))
+    start = arm.start if work is train or not arm.training else arm.name
+    weights = {"": profile.model.base, "large": profile.model.large}.get(start, "")
+    options |= {"profile": profile, "model": weights or str(run.checkpoint(start, seed))}
+    options |= {"stage": arm.training} if work is train else {}
+    after = ("data",) if weights else ("data", f"train-{start}-seed{seed}")
+    used = profile.model_dump(exclude={"name", "label", "endpoint"})
+    return Stage(name, names, work, options, after, {"profile": used, "weights": weights_sha256(weights)})
 
 
 # What each kind of stage does, in a process of its own. Heavy imports stay inside.
@@ -166,20 +159,17 @@ def sample(profile: Profile, run: RunFolder, arm: str, seed: int, model: str, pe
         batch = pairs[start : start + size]
         images = [pair_images(pair, run.data, profile.data) for _, pair in batch]
         for (rule, pair), texts in zip(batch, generate.sample_texts(policy, processor, images, profile), strict=True):
-            answers = [parse_answer(text) for text in texts]
-            test, right = pair.test, [answer == pair.test.label for answer in answers]
+            test, answers = pair.test, [parse_answer(text) for text in texts]
             row = {"id": pair.id, "arm": arm, "seed": seed, "dataset": test.dataset, "category": test.category}
-            row |= {"rule": rule, "label": test.label, "texts": texts, "answers": answers, "right": right}
+            row |= {"rule": rule, "label": test.label, "texts": texts, "answers": answers}
+            row["right"] = [answer == test.label for answer in answers]
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         progress.tell(start + len(batch))
     write_text(run.samples(arm, seed), "".join(lines))
 
 
 def pairs_by_rule(profile: Profile, root: Path | str, per_rule: int) -> list[tuple[RuleKind, Pair]]:
-    """At most ``per_rule`` toy training pairs of each kind of rule: logical, good, logical, good, ...
-
-    Raises :class:`UserError` where there are none.
-    """
+    """At most ``per_rule`` toy training pairs of each kind of rule: logical, good, logical, good, ..."""
     rules = {(product.dataset, product.name): product.rule_kind for product in PRODUCTS}
     pairs = balanced_pairs(profile.replace({"data.grpo_pairs": 10**9}), root, seed=0)  # all there are
     by_rule: dict[RuleKind, list[Pair]] = {rule: [] for rule in get_args(RuleKind)}
@@ -187,8 +177,6 @@ def pairs_by_rule(profile: Profile, root: Path | str, per_rule: int) -> list[tup
         rule, other = (rules.get((pair.test.dataset, pair.test.category)) for pair in both)
         if rule and rule == other and len(by_rule[rule]) + 2 <= per_rule:
             by_rule[rule] += both
-    if not any(by_rule.values()):
-        raise UserError(f"{root} holds no pairs of toy products.", "Sample on the toy datasets.")
     return [(rule, pair) for rule, chosen in by_rule.items() for pair in chosen]
 
 

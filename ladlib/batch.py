@@ -1,8 +1,7 @@
 """A notebook in batch: its parameters, checked by name and type before anything runs, and papermill.
 
 papermill only warns about a misspelt name and passes any type on, so both are checked here against the literals of
-the cell tagged ``parameters``. The kernel is the Python that runs this code. The running cell and the last count that
-it printed stand in one line: rewritten on a terminal, printed now and then elsewhere.
+the cell tagged ``parameters``. The kernel is the Python that runs this code.
 """
 
 import ast
@@ -14,7 +13,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -36,7 +34,7 @@ TYPES = {  # of a parameter: what its values are called, and how one is read
 }
 COUNT = re.compile(r"^.* \d+/\d+ .*left$", re.MULTILINE)  # a line of ladlib.progress in what a cell prints
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-PLAIN_EVERY = 30.0  # seconds between two lines about a cell that prints
+COUNT_EVERY = 30.0  # seconds between two lines about a cell
 MAX_LINES = 12  # of a failing cell and of its message
 FULL = 8 * 2**20  # bytes; a disk with less than this left is taken to be the cause of a failure
 NO_SPACE = ("No space left on device", "[Errno 28]", "os error 28", "Disk quota exceeded", "File too large")
@@ -107,41 +105,34 @@ def convert(name: str, text: str, default: Scalar) -> Scalar:
 
 
 class Progress:
-    """Reports the running cell of a stage with ``total`` code cells.
+    """Prints each cell of a stage with ``total`` code cells as it starts, and now and then how far it has counted.
 
-    ``start_cell`` fits nbclient's hook ``on_cell_start``; ``write`` takes what the cell prints.
+    ``start_cell`` fits nbclient's hook ``on_cell_start``; ``write`` takes what the cell prints, all of it if verbose.
     """
 
     def __init__(self, console: Console, stage: str, total: int, verbose: bool = False) -> None:
         self.console, self.stage, self.total, self.verbose = console, stage, total, verbose
-        self.cell, self.count = 0, ""
-        self.started = self.reported = time.monotonic()
-        self.status = console.status("")
+        self.cell = 0
+        self.started = self.printed = time.monotonic()
 
     def start_cell(self, cell: dict, cell_index: int) -> None:
         if cell["cell_type"] == "code" and cell["source"].strip():
-            self.cell, self.count = self.cell + 1, ""
-            self._report()
+            self.cell += 1
+            self._print(f"[{self.stage}] cell {self.cell}/{self.total} · {clock(time.monotonic() - self.started)}")
 
     def write(self, text: str) -> None:
         plain = strip_control(COLOUR.sub("", text.rstrip()).replace("\r", "\n").expandtabs(4))
-        self.count = ([self.count] + COUNT.findall(plain))[-1]
-        if time.monotonic() - self.reported > (1 if self.console.is_terminal else PLAIN_EVERY):
-            self._report()
         if self.verbose and plain.strip():
-            self.console.print(plain, markup=False, highlight=False)
+            self._print(plain)
+        elif (counts := COUNT.findall(plain)) and time.monotonic() - self.printed > COUNT_EVERY:
+            self._print(f"[{self.stage}] {counts[-1]}")
 
     def flush(self) -> None:
         """Part of what a file offers; nothing is held back here."""
 
-    def _report(self) -> None:
-        line = f"[{self.stage}] cell {self.cell}/{self.total} · {clock(time.monotonic() - self.started)}"
-        line += f" · {self.count}" if self.count else ""
-        self.reported = time.monotonic()
-        if self.console.is_terminal:
-            self.status.update(line.replace("[", r"\["))
-        else:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+    def _print(self, line: str) -> None:
+        self.printed = time.monotonic()
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def execute(
@@ -163,13 +154,12 @@ def execute(
     progress = Progress(console, notebook.stem, total + 1, verbose)  # papermill adds a cell: the parameters
     end = time.monotonic() + 60 * minutes if minutes else None
     try:
-        with progress.status if console.is_terminal else nullcontext():
-            papermill.execute_notebook(
-                str(notebook), str(copy), parameters=dict(parameters), kernel_name="python3", language="python",
-                progress_bar=False, stdout_file=progress, stderr_file=progress, kernel_manager_class=_kernel_manager(),
-                on_cell_start=progress.start_cell,
-                timeout_func=(lambda _: max(1, math.ceil(end - time.monotonic()))) if end else None,
-            )  # fmt: skip
+        papermill.execute_notebook(
+            str(notebook), str(copy), parameters=dict(parameters), kernel_name="python3", language="python",
+            progress_bar=False, stdout_file=progress, stderr_file=progress, kernel_manager_class=_kernel_manager(),
+            on_cell_start=progress.start_cell,
+            timeout_func=(lambda _: max(1, math.ceil(end - time.monotonic()))) if end else None,
+        )  # fmt: skip
     except CellTimeoutError as error:
         reason = f"It took longer than the limit of {minutes:g} minutes. Give it more with --time-limit."
         raise _failed(copy, progress, reason) from error

@@ -99,8 +99,8 @@ class Session:
         self._models.clear()
         arm, model = lad.launch.ARMS[stage], self.model_name("sft") if stage == "grpo" else ""
         folder = lad.launch.train(stage, self.profile, self.data, self.run, self.seed, model)
-        files = self.run.log, self.run.rollouts, self.run.manifest
-        self._outputs.extend([folder, *(file(arm, self.seed) for file in files)])
+        self._outputs.append(folder)
+        self._outputs.extend(file(arm, self.seed) for file in (self.run.log, self.run.rollouts, self.run.manifest))
         return folder
 
     def log(self, arm: str) -> list[dict]:

@@ -96,9 +96,3 @@ def test_what_cannot_be_started_is_refused_and_nothing_is_written(checkout, prof
     with pytest.raises(UserError, match=message):
         start(profile, **options)
     assert not (checkout / "results").exists()
-
-
-def test_a_run_folder_of_another_seed_is_refused(tmp_path, images):
-    start("smoke", data=str(images), run=str(tmp_path / "run"), seed=0)
-    with pytest.raises(UserError, match="seed 0"):
-        start("smoke", data=str(images), run=str(tmp_path / "run"), seed=1)

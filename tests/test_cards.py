@@ -95,12 +95,6 @@ def test_a_rollout_is_a_table_with_a_bar_for_each_advantage():
     assert html.count("<tr>") == 5 and "+1.22" in html and "-1.22" in html and "transistor/&lt;b&gt;" in html
 
 
-def test_a_group_whose_rewards_differ_comes_first():
-    flat, spread = made_up_group((1.0, 1.0), 1), made_up_group(step=2)
-    assert cards.first_with_spread([flat, spread]) is spread
-    assert cards.first_with_spread([flat]) is flat and cards.first_with_spread([]) is None
-
-
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text[:12]))
 def test_what_a_model_wrote_is_shown_as_text_and_in_short(root, text):
     group = {"step": 1, "id": text, "label": "yes", "completions": [

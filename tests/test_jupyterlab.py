@@ -23,14 +23,14 @@ RIGHT, SPACE = ("ArrowRight",), ("Space",)
 MOVES = {
     "01_data_exploration": {
         "Pair browser": [
-            ("Show the mask", SPACE), ("Let me guess", SPACE), ("Let me guess", SPACE), ("Pixels", DOWN),
+            ("Show the mask", SPACE), ("Let me guess", SPACE), ("Let me guess", SPACE),
             ("Pair", RIGHT), ("Category", DOWN),
         ],
     },
     "02_sft": {},
     "03_grpo": {
         "Reward playground": [("Completion", "<think></think><answer>yes</answer>"), ("Label", DOWN)],
-        "Rollout explorer": [("Group", DOWN), ("Step", RIGHT)],
+        "Rollout explorer": [("Group", DOWN)],
     },
     "04_evaluation": {
         "Threshold on P(anomalous)": [("Threshold", RIGHT), ("Model", DOWN)],

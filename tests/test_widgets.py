@@ -111,9 +111,7 @@ def test_the_pair_browser_follows_its_menus_and_names_what_it_displays(fake):
         own[bad - 1].image in before and own[bad - 1].defect.replace("_", " ") in before and "visual tokens" in before
     )
     shown.controls["mask"].value = True
-    masked = shown.view.value
-    shown.controls["pixels"].value = widgets.AS_STORED
-    assert len({before, masked, shown.view.value}) == 3 and "visual tokens" not in shown.view.value
+    assert shown.view.value != before
     shown.controls["guess"].value = True
     guess = re.sub(r"src='[^']*'", "", shown.view.value)
     assert not re.search("logical|label (yes|no)|good|anomaly|mask", guess) and guess.count("<img") == 2
@@ -161,13 +159,11 @@ def test_the_threshold_moves_images_between_the_cells_of_the_matrix(value, cells
     assert all(found[cell[:2]] == cell[2:] for cell in cells.split())
 
 
-def test_the_step_changes_the_groups_and_the_group_the_table():
-    shown = rollouts(group(1, "first"), group(2, "second"), group(2, "third"))
-    assert "first" in shown.view.value
-    shown.controls["step"].value = 2
-    assert [name for name, _ in shown.controls["group"].options] == ["second", "third"]
-    shown.controls["group"].value = 2
-    assert "third" in shown.view.value
+def test_the_menu_of_groups_changes_the_table():
+    shown = rollouts(group(1, "first"), group(2, "second"))
+    assert "first" in shown.view.value and shown.controls["group"].options[1] == ("step 2: second", 1)
+    shown.controls["group"].value = 1
+    assert "second" in shown.view.value
 
 
 def test_a_group_of_equal_rewards_is_said_to_give_no_gradient_and_hostile_text_is_escaped():

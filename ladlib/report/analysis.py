@@ -3,7 +3,7 @@
 Shares are x 100, on good + logical images where nothing else is said. Unparsed answers are wrong, as everywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -24,14 +24,13 @@ CONDITIONS = {
     "none": "as evaluated", "blind": "blind: reference twice", "swapped": "images exchanged",
     "reference": "reference image", "wording": "wording", "order": "order", "batch": "batch size",
     "dtype": "numeric type",
-}  # fmt: skip
+}  # fmt: skip  # the last three are of older runs
 SCORES = ["accuracy", "recall", "specificity"]
 ARM_SCORES = {
     "accuracy": "Acc", "balanced_accuracy": "bal. acc, strict", "lenient_balanced_accuracy": "bal. acc, lenient",
     "auroc": "AUROC", "f1": "F1", "recall": "recall", "specificity": "specificity", "format_rate": "well formed",
     "unparsed": "unparsed",
 }  # fmt: skip
-STUCK_STEPS = 5  # of always or never answering yes at the end of a training
 COLLAPSES = {
     "accuracy_only": "accuracy reward only", "unbalanced": "unbalanced labels", "high_rate": "learning rate too high",
 }  # fmt: skip
@@ -49,7 +48,7 @@ def calibration(results: RunResults) -> pd.DataFrame:
     F1-max is tuned on the very images it is scored on. A measure that one seed lacks is NaN.
     """
     arms = _pooled(results).groupby("arm", sort=False)
-    means = (100 * arms[list(CALIBRATION)].agg(lambda column: column.mean(skipna=False))).round(1) + 0.0  # no -0.0
+    means = (100 * arms[list(CALIBRATION)].mean(skipna=False)).round(1) + 0.0  # no -0.0
     frame = means.assign(images=arms["n"].mean().round().astype(int), seeds=arms.size(), label=results.profile.label)
     frame.insert(0, "method", [results.title(arm) for arm in frame.index])
     return frame.reset_index(drop=True)
@@ -89,7 +88,7 @@ def sensitivity(results: RunResults) -> pd.DataFrame:
     Columns: method, seed, condition, pairs, accuracy, recall, specificity, unparsed, flips, low, high, change, label.
     A flip is another answer than to the unchanged input, an unparsed one counting as an answer of its own.
     """
-    columns = ["method", "seed", "condition", "pairs", *SCORES, "unparsed", "flips", "low", "high", "change", "label"]
+    shares = [*SCORES, "unparsed", "flips", "low", "high", "change"]
     rows = []
     for (arm, seed), answers in results.variations.groupby(["arm", "seed"], sort=False):
         cells = {cell: rows.set_index("id") for cell, rows in answers.groupby(["factor", "level"], sort=False)}
@@ -97,12 +96,14 @@ def sensitivity(results: RunResults) -> pd.DataFrame:
             scores, usual = measure(outcomes(cell)), cells.get(("none", ""))
             row = {"method": results.title(arm), "seed": seed, "pairs": len(cell), "label": results.profile.label}
             row["condition"] = CONDITIONS[factor] + (f": {level}" if level else "")
-            row |= {key: percent(scores[key]) for key in SCORES} | {"unparsed": percent(scores["unparsed"] / len(cell))}
+            row |= {key: scores[key] for key in SCORES} | {"unparsed": scores["unparsed"] / len(cell)}
             rows.append(row | (_flips(usual, cell) if factor != "none" and usual is not None else {}))
-    return pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame(rows, columns=["method", "seed", "condition", "pairs", *shares, "label"])
+    frame[shares] = frame[shares].astype(float).mul(100).round(1)
+    return frame
 
 
-def _flips(usual: pd.DataFrame, cell: pd.DataFrame) -> dict:
+def _flips(usual: pd.DataFrame, cell: pd.DataFrame) -> dict[str, float]:
     both = usual.index.intersection(cell.index, sort=False)
     if both.empty:
         return {}
@@ -110,13 +111,7 @@ def _flips(usual: pd.DataFrame, cell: pd.DataFrame) -> dict:
     flips = int((first["parsed"] != second["parsed"]).sum())
     low, high = wilson(flips, len(both))
     change = float((second["p_yes"] - first["p_yes"]).abs().mean(skipna=False))
-    ends = {"flips": flips / len(both), "low": low, "high": high, "change": change}
-    return {key: percent(value) for key, value in ends.items()}
-
-
-def percent(share: float | None) -> float | None:
-    """A share x 100, rounded to one decimal; None stays None."""
-    return None if share is None else round(100 * share, 1)
+    return {"flips": flips / len(both), "low": low, "high": high, "change": change}
 
 
 def sensitivity_text(frame: pd.DataFrame) -> pd.DataFrame:
@@ -126,39 +121,27 @@ def sensitivity_text(frame: pd.DataFrame) -> pd.DataFrame:
     return readable(shown, {"low": "flips, 95 %", "change": "mean change of P", "accuracy": "Acc"})
 
 
-def seeds(results: RunResults) -> pd.DataFrame:
-    """A row an arm and seed: arm, seed, method, the keys of ``ARM_SCORES``, images, label."""
-    rows = _pooled(results)
-    scores = rows.assign(unparsed=rows["unparsed"] / rows["n"])[list(ARM_SCORES)]
-    scores = scores.map(lambda share: round(100 * share, 2))
-    methods = [name(arm, results.profile) for arm in rows["arm"]]
-    frame = pd.concat([rows[["arm", "seed"]].assign(method=methods), scores], axis=1)
-    return frame.assign(images=rows["n"].round().astype(int), label=results.profile.label).reset_index(drop=True)
-
-
 def arms(results: RunResults) -> pd.DataFrame:
     """A row an arm: the mean over seeds of each key of ``ARM_SCORES``, with ``<key>_low`` and ``<key>_high``.
 
     All arms of the study have a row, those not run yet one without values; then other arms, then the trivial ones.
     """
-    by_seed = seeds(results).groupby("arm", sort=False)
-    bands = _bands(by_seed, ARM_SCORES)
+    rows, keys = _pooled(results), list(ARM_SCORES)
+    rows[keys] = rows.assign(unparsed=rows["unparsed"] / rows["n"])[keys].mul(100).round(2)
+    by_seed = rows.groupby("arm", sort=False)
+    bands = _bands(by_seed, keys).assign(images=by_seed["n"].min().round(), seeds=by_seed.size())
     others = [arm for arm in bands.index if arm not in ARMS + TRIVIAL_ARMS]
-    order = [*ARMS, *others, *TRIVIAL_ARMS]
-    counts = {"images": by_seed["images"].min().reindex(order).astype("Int64")}
-    counts["seeds"] = by_seed.size().reindex(order, fill_value=0).astype("Int64")
-    frame = bands.reindex(order).round(2).assign(**counts, label=results.profile.label).rename_axis("arm").reset_index()
+    frame = bands.reindex([*ARMS, *others, *TRIVIAL_ARMS]).round(2).astype({"images": "Int64"})
+    frame = frame.assign(seeds=frame["seeds"].fillna(0).astype("Int64"), label=results.profile.label).reset_index()
     frame.insert(1, "method", [name(arm, results.profile) for arm in frame["arm"]])
     return frame
 
 
-def _bands(by_seed, keys: Mapping[str, str]) -> pd.DataFrame:
+def _bands(by_seed, keys: Iterable[str]) -> pd.DataFrame:
     """Mean, lowest and highest seed of each key; NaN where one seed is."""
-    ends = {"": np.mean, "_low": np.min, "_high": np.max}
-    parts = {
-        f"{key}{end}": by_seed[key].agg(lambda of, f=f: f(of.to_numpy())) for key in keys for end, f in ends.items()
-    }
-    return pd.DataFrame(parts)
+    seeds = by_seed[list(keys)]
+    ends = {"": seeds.mean(skipna=False), "_low": seeds.min(skipna=False), "_high": seeds.max(skipna=False)}
+    return pd.DataFrame({f"{key}{end}": frame[key] for key in keys for end, frame in ends.items()})
 
 
 def rationales(results: RunResults) -> pd.DataFrame:
@@ -234,16 +217,7 @@ def passes(results: RunResults) -> pd.DataFrame:
 
 
 def collapsed_runs(results: RunResults) -> dict[str, list[dict]]:
-    """Title to log rows: a healthy run first, then its seeds that ended in one answer, then the collapses there are.
-
-    {} where no run is healthy.
-    """
-    logs = {key: rows for key, rows in sorted(results.logs.items()) if rows}
-    of_seed = {seed: rows for (arm, seed), rows in logs.items() if arm == ARM}
-    last = {seed: {row.get("yes_rate") for row in rows[-STUCK_STEPS:]} for seed, rows in of_seed.items()}
-    stuck = [seed for seed, rates in last.items() if rates in ({0.0}, {1.0})]
-    healthy = next((rows for seed, rows in of_seed.items() if seed not in stuck), None)
-    if healthy is None:
-        return {}
-    others = {title: rows for (arm, _), rows in logs.items() for name, title in COLLAPSES.items() if arm == name}
-    return {"healthy": healthy} | {f"same settings, seed {seed}": of_seed[seed] for seed in stuck} | others
+    """Title to log rows of one seed: SFT + GRPO first, then the runs that were set up to go wrong; {} without it."""
+    logs = {arm: rows for (arm, _), rows in sorted(results.logs.items(), reverse=True) if rows}
+    titles = {ARM: NAMES[ARM]} | COLLAPSES
+    return {title: logs[arm] for arm, title in titles.items() if arm in logs} if ARM in logs else {}

@@ -149,9 +149,3 @@ def rollout(group: dict) -> HTML:
     rows = [[*(str(one[name]) for name in names), one["advantage"]] for one in group["completions"]]
     title = f"step {group['step']}, {group['id']}: the label is {group['label']}"
     return HTML(TEMPLATE.module.table(title, ("completion", *names[1:], "advantage"), rows))
-
-
-def first_with_spread(groups: Sequence[dict]) -> dict | None:
-    """The first group whose rewards differ, else the first; None of no group."""
-    differing = (group for group in groups if len({one["reward"] for one in group["completions"]}) > 1)
-    return next(differing, next(iter(groups), None))

@@ -18,14 +18,12 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 import ladlib
 from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
-from ladlib.records import ARMS
 from ladlib.report.cards import image_tag
 from ladlib.results import NAMES
 from ladlib.rewards import group_advantages
@@ -168,14 +166,14 @@ def step_line(axes: Axes, rows: pd.DataFrame, key: str, colour: str, **look: obj
 
 @styled
 def collapse(runs: Mapping[str, Sequence[dict]]) -> Figure:
-    """Reward, its spread, share of "yes" and length by step; a column per run, the healthy one first."""
+    """Reward, its spread, share of "yes" and length by step; a column per run, the first one dashed in the others."""
     logs = {title: read_log(log) for title, log in runs.items()}
-    healthy = next(iter(logs.values()))
+    first = next(iter(logs))
     figure, grid = panels(4 * len(logs), 2.5, 1.5, len(logs), sharex="col", sharey="row")
     for axes, (key, title) in zip(grid, product(COLLAPSE, logs), strict=True):
-        if logs[title] is not healthy:
-            means = running_mean(healthy[key], len(healthy) // 10)
-            axes.plot(healthy["step"], means, color=GREY, linestyle="--", linewidth=1.2, label="healthy run")
+        if title != first:
+            means = running_mean(logs[first][key], len(logs[first]) // 10)
+            axes.plot(logs[first]["step"], means, color=GREY, linestyle="--", linewidth=1.2, label=first)
         step_line(axes, logs[title], key, BLUE)
         axes.set(xlabel="step", ylabel=COLLAPSE[key], title=title if key == "reward" else "")
         axes.label_outer()
@@ -200,14 +198,11 @@ def advantages(groups: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def by_arm(answers: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """(arm, its answers with columns ``parsed`` and ``right``): the arms of the study in their order, then others."""
+    """(arm, its answers with columns ``parsed`` and ``right``), arms in the order of the answers."""
     if answers.empty:
         raise UserError("There are no answers to draw.", "Run notebook 04_evaluation first.")
     parsed = answers["text"].map(parse_answer)
-    rows = answers.assign(parsed=parsed, right=parsed == answers["label"])
-    present = list(rows["arm"].unique())
-    arms = [arm for arm in ARMS if arm in present] + [arm for arm in present if arm not in ARMS]
-    return [(arm, rows[rows["arm"] == arm]) for arm in arms]
+    return list(answers.assign(parsed=parsed, right=parsed == answers["label"]).groupby("arm", sort=False))
 
 
 def _name(arm: str) -> str:
@@ -235,17 +230,15 @@ def roc(answers: pd.DataFrame) -> Figure:
 
 @styled
 def confusion(answers: pd.DataFrame) -> Figure:
-    """Confusion matrices, one per variant: count and share of the row, right answers green and wrong ones orange."""
+    """Confusion matrices, one per variant: count and share of the row, darker where the share is higher."""
     arms = by_arm(answers)
     figure, grid = panels(len(arms), 4.2 if len(arms) == 1 else 2.9, 2.7)
-    colours, signs = LinearSegmentedColormap.from_list("", ["#F2B48A", "white", "#8CCFB9"]), [[1, -1, -1], [-1, 1, -1]]
     for axes, (arm, rows) in zip(grid, arms, strict=True):
         cells = pd.crosstab(rows["label"], rows["parsed"].fillna("unparsed"))
         cells = cells.reindex(index=["no", "yes"], columns=["no", "yes", "unparsed"], fill_value=0)
         shares = cells.div(cells.sum(axis=1).clip(lower=1), axis=0)
-        look = {"fmt": "", "cbar": False, "cmap": colours, "vmin": -1, "vmax": 1, "annot_kws": {"color": INK}}
         texts = cells.astype(str) + shares.map("\n{:.0%}".format)
-        sns.heatmap(shares * np.array(signs), annot=texts, linewidths=1, ax=axes, **look)
+        sns.heatmap(shares, annot=texts, fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=1, ax=axes)
         axes.set(title=_name(arm), xlabel="answer", ylabel="")
         axes.set_yticklabels(["good", "anomalous"], rotation=90, va="center")
     return figure

@@ -28,6 +28,7 @@ NAMED = {
     "≤": r"$\leq$", "≥": r"$\geq$", "α": r"$\alpha$", "β": r"$\beta$", "ε": r"$\varepsilon$", "λ": r"$\lambda$",
     "π": r"$\pi$", "ρ": r"$\rho$", "σ": r"$\sigma$",
 }  # fmt: skip  # [ and * would be read as options of the line end before them
+LITERAL = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "\\<", "\n": " "})  # what Markdown shows as it is
 KNOWN = frozenset("–—‘’“”…")  # and Latin-1, which every LaTeX since 2020 sets
 
 
@@ -62,33 +63,26 @@ def banded(mean: float, low: float, high: float) -> str:
 
 def csv(frame: pd.DataFrame) -> str:
     """``frame`` as CSV whose texts no spreadsheet takes for formulas, and no terminal for commands."""
-    texts = frame.select_dtypes(["object", "string"])
-    safe = texts.map(lambda cell: escape_csv(strip_control(cell)) if isinstance(cell, str) else cell)
-    changed = [name for name in texts if not safe[name].equals(texts[name])]
-    return frame.assign(**safe[changed]).to_csv(index=False, lineterminator="\n")
+    safe = frame.map(lambda cell: escape_csv(strip_control(cell)) if isinstance(cell, str) else cell)
+    return safe.to_csv(index=False, lineterminator="\n")
 
 
 def markdown(frame: pd.DataFrame) -> str:
     """A GitHub table of a frame of text; ``to_markdown`` would escape neither pipes nor line ends in cells."""
     lines = [list(frame.columns), ["---"] * frame.shape[1], *frame.to_numpy().tolist()]
-    return "".join("| " + " | ".join(_literal(str(cell)) for cell in line) + " |\n" for line in lines)
-
-
-def _literal(cell: str) -> str:
-    for mark in ("\\", "|", "<"):  # the backslash first: it would take the effect of those that are added
-        cell = cell.replace(mark, f"\\{mark}")
-    return cell.replace("](", "]\\(").replace("\n", " ")
+    text = "".join("| " + " | ".join(str(cell).translate(LITERAL) for cell in line) + " |\n" for line in lines)
+    return text.replace("](", "]\\(")
 
 
 def escape_latex(text: str) -> str:
     """``text`` as LaTeX sets it, in one line; a character that LaTeX may not know is given by its number."""
-    return "".join(map(_character, " ".join(text.split())))
+    return "".join(
+        NAMED.get(one) or (one if _is_known(one) else f"{{[}}U+{ord(one):04X}]") for one in " ".join(text.split())
+    )
 
 
-def _character(one: str) -> str:
-    if one in NAMED:
-        return NAMED[one]
-    return one if one in KNOWN or (one.isprintable() and one < "\u0100") else f"{{[}}U+{ord(one):04X}]"
+def _is_known(one: str) -> bool:
+    return one in KNOWN or (one.isprintable() and one < "\u0100")
 
 
 def latex(frame: pd.DataFrame, unprinted: Sequence[str] = ()) -> str:

@@ -10,7 +10,6 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -51,11 +50,8 @@ def write_report(
     data = data or Path(str(results.record.parameters.get("data") or run.data))
     frames = tables.of_run(results)
     drawn = _figures(results)  # everything that can fail comes before the first file is written
-    _write(results, frames, {name: figure for name, (_, figure) in drawn.items()})
-    images = [
-        (title, figure.alt, cards.data_url((run.figures / f"{name}.png").read_bytes()))
-        for name, (title, figure) in drawn.items()
-    ]
+    _write(results, frames, drawn)
+    images = {figure.alt: cards.data_url((run.figures / f"{name}.png").read_bytes()) for name, figure in drawn.items()}
     texts = {name: tables.readable(frame) for name, frame in frames.items()}
     write_text(run.report, _render(results, texts, images, check(run) if check else None, data))
     return run.report
@@ -80,35 +76,29 @@ def _write(results: RunResults, frames: dict[str, pd.DataFrame], drawn: dict[str
     checksums.write(run, run.metrics_json, run.tables, run.figures)
 
 
-def _figures(results: RunResults) -> dict[str, tuple[str, Figure]]:
-    """Name to (caption, figure), in the page's order."""
-    answers, note, drawn = results.answers, results.profile.label, {}
-    for draw in (figures.categories, figures.confusion, figures.roc):
-        figure = draw(answers[answers["anomaly"] != "structural"], note=note)
-        drawn[draw.__name__] = (f"{figure.alt.split('. ')[0]}. Good and logical images.", figure)
+def _figures(results: RunResults) -> dict[str, Figure]:
+    """The figures by name, in the page's order; a note below each says whose numbers it shows."""
+    answers, note = results.answers[results.answers["anomaly"] != "structural"], results.profile.label
+    drawn = {draw.__name__: draw(answers, note=note) for draw in (figures.categories, figures.confusion, figures.roc)}
     logs = {key: log for key, log in results.logs.items() if log}
     for arm in dict.fromkeys(arm for arm, _ in logs):
         seeds = [seed for other, seed in logs if other == arm]
-        title = f"Training of {NAMES.get(arm, arm)}, seed {', '.join(map(str, seeds))}"
-        curves = figures.training(*(logs[arm, seed] for seed in seeds), note=f"{title}: {note}")
-        drawn[f"training-{arm}-seed{seeds[0]}"] = (title, curves)
+        title = f"{NAMES.get(arm, arm)}, seed {', '.join(map(str, seeds))}: {note}"
+        drawn[f"training-{arm}-seed{seeds[0]}"] = figures.training(*(logs[arm, seed] for seed in seeds), note=title)
     return drawn
 
 
 def _render(
-    results: RunResults, texts: dict[str, pd.DataFrame], images: list[tuple[str, str, str]],
-    checks: Sequence | None, data: Path,
-) -> str:  # fmt: skip
-    explored = explore(results.answers, data, LARGEST - sum(len(url) for *_, url in images))
+    results: RunResults, texts: dict[str, pd.DataFrame], images: dict[str, str], checks: Sequence | None, data: Path
+) -> str:
+    explored = explore(results.answers, data, LARGEST - sum(map(len, images.values())))
     bundle = read_package_file("html/dt_bundle.js")  # a module: its export becomes a name in the page's one script
     bundle = re.sub(r"export\{.*?(\w+) as default.*?\};?", r"const DataTable=\1;", bundle)
     chosen = max((at for at, name in enumerate(explored["models"]) if not name.startswith("large")), default=0)
     script = bundle + "\n" + TEMPLATES.get_template("report.js.j2").render(chosen=chosen)
-    last_groups = [cards.first_with_spread(groups[::-1]) for groups in results.rollouts.values()]
     return TEMPLATES.get_template("report.html.j2").render(
         record=results.record, profile=results.profile, toy=results.is_toy, texts=texts, images=images,
         checks=checks, counts=Counter(check.verdict for check in checks or ()), explored=explored, script=script,
-        groups=[cards.rollout(group).data for group in last_groups if group],
         datatables_css=read_package_file("html/dt_bundle.css"),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
@@ -119,10 +109,11 @@ def explore(answers: pd.DataFrame, data: Path, room: int) -> dict:
 
     Where that is too little, pairs are left out evenly, then images; ``total`` is the number of pairs there are.
     """
-    number = answers.groupby(["dataset", "id", "reference"], sort=False).ngroup()
-    sources = [_sources(row, data) for row in answers[~number.duplicated()].itertuples()]
-    marks = [_marks(row, data) if sources[pair] else "" for row, pair in zip(answers.itertuples(), number, strict=True)]
-    rows = answers.assign(pair=number, marks=marks)
+    datasets = {name: _dataset(data, name) for name in answers["dataset"].unique()}
+    rows = answers.assign(pair=answers.groupby(["dataset", "id", "reference"], sort=False).ngroup())
+    sources = [_sources(row, *datasets[row.dataset][:2]) for row in rows.drop_duplicates("pair").itertuples()]
+    marks = [_marks(row, datasets[row.dataset][2]) if sources[row.pair] else "" for row in rows.itertuples()]
+    rows = rows.assign(marks=marks)
     step, words = 1, _words(rows)
     while len(htmlsafe_json_dumps(words)) > room / 2 and step < len(sources):
         step *= 2
@@ -141,40 +132,32 @@ def explore(answers: pd.DataFrame, data: Path, room: int) -> dict:
     return words | {"images": list(urls.values()), "total": len(sources)}
 
 
-def _sources(row: Generation, data: Path) -> list[tuple[Path, ...]]:
+def _dataset(data: Path, name: str) -> tuple[Path, dict, dict]:
+    """The folder of a dataset, its masks by image and, of synthetic images, the scenes by image."""
+    try:
+        folder = find_dataset(data, name)
+        masks = {sample.image: sample.masks for sample in read_dataset(data, name)}
+    except UserError:
+        return data, {}, {}
+    scenes = read_scenes(folder) if (folder / "scenes.jsonl").is_file() else {}
+    return folder, masks, {image: truth.scene for image, truth in scenes.items()}
+
+
+def _sources(row: Generation, folder: Path, masks: dict) -> list[tuple[Path, ...]]:
     """Reference, test image and, where it is known, the defect, each as a file and the masks to mark on it.
 
     [] where either image is not the file that was evaluated.
     """
-    try:
-        folder = find_dataset(data, row.dataset)
-    except UserError:
-        return []
     files = folder / row.reference, folder / row.test
     if not all(file.is_file() and sha256(file) == known for file, known in zip(files, row.images_sha256, strict=True)):
         return []
-    masks = [folder / mask for mask in _masks(data, row.dataset).get(row.test, ())]
-    return [(files[0],), (files[1],), *([(files[1], *masks)] if masks else [])]
+    marked = [folder / mask for mask in masks.get(row.test, ())]
+    return [(files[0],), (files[1],), *([(files[1], *marked)] if marked else [])]
 
 
-@lru_cache(maxsize=4)
-def _masks(data: Path, dataset: str) -> dict[str, tuple[str, ...]]:
-    return {sample.image: sample.masks for sample in read_dataset(data, dataset)}
-
-
-@lru_cache(maxsize=4)
-def _scenes(data: Path, dataset: str) -> dict:
-    """The scene of each synthetic image by its path; {} for photographs."""
-    try:
-        return {path: truth.scene for path, truth in read_scenes(find_dataset(data, dataset)).items()}
-    except UserError:
-        return {}
-
-
-def _marks(row: Generation, data: Path) -> str:
+def _marks(row: Generation, scenes: dict) -> str:
     """A letter per sentence of the rationale; "" where its scenes are not known."""
-    scenes, think = _scenes(data, row.dataset), parse(row.text).think
-    both = [scenes.get(path) for path in (row.reference, row.test)]
+    both, think = [scenes.get(path) for path in (row.reference, row.test)], parse(row.text).think
     return "".join(MARKS[is_true] for is_true in judged(think, *both)) if think and all(both) else ""
 
 

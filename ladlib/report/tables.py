@@ -5,7 +5,7 @@ accuracies), the full test set after them. Seeds of an arm are averaged.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from string import Formatter
@@ -14,9 +14,9 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from ladlib import claims, published
-from ladlib.config import Data, Profile
+from ladlib.config import Profile
 from ladlib.metrics import score
-from ladlib.records import ARMS, NEIGHBOURS, TRIVIAL_ARMS, Sample
+from ladlib.records import ARMS, NEIGHBOURS, TRIVIAL_ARMS
 from ladlib.report import analysis, formats
 from ladlib.results import RunResults, load_run
 from ladlib.runs import RunFolder, write_text
@@ -103,7 +103,7 @@ def _scored_row(rows: pd.DataFrame, title: str) -> dict:
     if "logical" not in set(pooled["subset"]):
         return {"method": f"{title}: not yet"}
     numbers = pooled.drop(columns=["arm", "category", "seed"]).set_index("subset").astype(float)
-    means = numbers.groupby("subset").agg(lambda column: column.mean(skipna=False))
+    means = numbers.groupby("subset").mean(skipna=False)
     logical, whole = means.loc["logical"], means.loc["all"]
     low, high = wilson(round(logical["accuracy"] * logical["n"]), round(logical["n"]))
     shares = {key: logical[key] for key in SHARES} | {"format": logical["format_rate"]}
@@ -216,16 +216,3 @@ def write_all(results: RunResults, folder: Path, frames: Mapping[str, pd.DataFra
     write_text(folder / "metrics.json", f"[\n{rows}\n]\n")
     for name, frame in (of_run(results) if frames is None else frames).items():
         formats.write(frame, readable(frame), folder / "tables", name, UNPRINTED.get(name, ()))
-
-
-def views(samples: Iterable[Sample], folder: Path, data: Data) -> pd.DataFrame:
-    """What the model gets of each category's images: size on disk, size as the model sees it, visual tokens."""
-    from ladlib.data.images import fitted_size, read_size, tokens
-
-    rows = []
-    for sample in samples:
-        size = read_size(folder / sample.image)
-        seen = fitted_size(*size, data.min_pixels, data.max_pixels)
-        rows.append((sample.category, "{} × {}".format(*size), "{} × {}".format(*seen), tokens(seen)))
-    columns = ["category", "on disk", "as the model sees it", "visual tokens"]
-    return pd.DataFrame(rows, columns=columns).value_counts(sort=False).rename("images").reset_index()

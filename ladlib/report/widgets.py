@@ -16,7 +16,7 @@ import pandas as pd
 from IPython.display import HTML, display
 from PIL import Image
 
-from ladlib.data.images import FACTOR, open_image, tokens, view
+from ladlib.data.images import FACTOR, tokens, view
 from ladlib.errors import UserError
 from ladlib.metrics import measure, outcomes
 from ladlib.parsing import parse, parse_answer
@@ -30,7 +30,6 @@ from ladlib.toy.products import at, with_parts
 from ladlib.toy.scenes import Scene, render
 from ladlib.toy.truth import read_scenes, what_changed
 
-AS_SEEN, AS_STORED = "as the model sees it, in patches", "as stored"
 REMOVE, KEEP, ADD = "take the part out", "leave it", "put another part there"
 VERDICTS = {"yes": "anomalous", "no": "good", None: "unparsed answer"}
 GRID = (86, 180, 233)  # the sky blue of the figures
@@ -97,7 +96,7 @@ def side_by_side(*parts: str) -> str:
 
 
 def pair_browser(session: Any) -> Explorer:
-    """Any test pair of MVTec LOCO AD as stored or as the model sees it, with or without its mask and its label."""
+    """Any test pair of MVTec LOCO AD as the model sees it, with or without its mask and its label."""
     folder, data = session.folder(), session.profile.data
     pairs: dict[str, list[Pair]] = {}
     for pair in session.pairs():
@@ -109,24 +108,22 @@ def pair_browser(session: Any) -> Explorer:
     mask = ipywidgets.Checkbox(False, description="Show the mask", tooltip="Red: where the defect is")
     guess = ipywidgets.Checkbox(False, description="Let me guess", tooltip="Hides the label and the names of the files")
 
-    def draw(category: str, number: int, pixels: str, mask: bool, guess: bool) -> str:
+    def draw(category: str, number: int, mask: bool, guess: bool) -> str:
         pair, cells = pairs[category][min(number, len(pairs[category])) - 1], []  # the slider may be behind the menu
-        test, stored = pair.test, pixels == AS_STORED
-        caption = "Normal or anomalous, and why?" if guess else f"{test.anomaly} {test.defect}, label {test.label}"
+        test, labelled = pair.test, f"{pair.test.anomaly} {pair.test.defect}, label {pair.test.label}"
         for name, path in (("reference image", pair.reference), ("test image", test.image)):
-            image = open_image(folder / path) if stored else view(folder / path, data.min_pixels, data.max_pixels)
-            size = f"{image.width} × {image.height} pixels"
-            size += "" if stored else f", {tokens(image.size)} visual tokens"
+            image = view(folder / path, data.min_pixels, data.max_pixels)
+            size = f"{image.width} × {image.height} pixels, {tokens(image.size)} visual tokens"
             if mask and not guess and path == test.image and test.masks:
                 image = Image.fromarray(defect_overlay(np.asarray(image), [folder / mask for mask in test.masks]))
-            image = image if stored else with_grid(image)
+            image = with_grid(image)
             image.thumbnail((640, 640))
             cells.append(picture(image, f"{name} of {category}", f"{name if guess else f'{name}: {path}'}\n{size}"))
+        caption = "Normal or anomalous, and why?" if guess else labelled
         return note(caption.replace("_", " ")) + side_by_side(*cells)
 
     category.observe(lambda change: setattr(number, "max", len(pairs[change["new"]])), names="value")
-    pixels = menu("Pixels", [AS_SEEN, AS_STORED])
-    return Explorer("Pair browser", draw, category=category, number=number, pixels=pixels, mask=mask, guess=guess)
+    return Explorer("Pair browser", draw, category=category, number=number, mask=mask, guess=guess)
 
 
 def with_grid(image: Image.Image, times: int = 3) -> Image.Image:
@@ -158,22 +155,16 @@ def _rewarded(completion: str, label: Answer) -> str:
 
 
 def rollouts(session: Any, arm: str = "sft_grpo") -> Explorer:
-    """The stored groups of a training by step: completions, rewards and advantages."""
+    """The stored groups of a training in the order of its steps: completions, rewards and advantages."""
     groups = session.rollouts(arm)
-    steps = list(dict.fromkeys(group["step"] for group in groups))
+    options = [(f"step {group['step']}: {group['id']}", index) for index, group in enumerate(groups)]
 
-    def options(step: int) -> list[tuple[str, int]]:
-        return [(group["id"], index) for index, group in enumerate(groups) if group["step"] == step]
-
-    def draw(step: int, group: int) -> str:
+    def draw(group: int) -> str:
         alike = len({one["reward"] for one in groups[group]["completions"]}) == 1
         gradient = "All rewards are equal: a zero-variance group gives no gradient." if alike else ""
         return cards.rollout(groups[group]).data + note(gradient)
 
-    chosen = menu("Group", options(steps[0]) if steps else [])
-    step = ipywidgets.SelectionSlider(options=steps, description="Step", tooltip="Optimizer step")
-    step.observe(lambda change: setattr(chosen, "options", options(change["new"])), names="value")
-    return Explorer("Rollout explorer", draw, step=step, group=chosen)
+    return Explorer("Rollout explorer", draw, group=menu("Group", options))
 
 
 def threshold(answers: pd.DataFrame) -> Explorer:

@@ -29,7 +29,6 @@ from pathlib import Path
 from statistics import fmean
 
 from ladlib.errors import UserError
-from ladlib.parsing import parse
 from ladlib.records import Answer, Generation, Record
 from ladlib.runs import RunFolder, read_jsonl, write_text
 from ladlib.toy.scenes import Scene
@@ -130,6 +129,8 @@ def summary_by_label(rows: Sequence[dict]) -> dict[str, dict[str, float | int | 
 
 
 def _row(generation: Generation, reference: Truth, test: Truth) -> dict:
+    from ladlib.parsing import parse  # a notebook that draws the images does without
+
     reading = parse(generation.text)
     think = reading.think or ""
     said, unread = claims(think)

@@ -79,24 +79,21 @@ def reproduce(
     only: Annotated[str, Option("--only", metavar="NN", help="Run this stage alone, again.")] = "",
     force: Annotated[bool, Option("--force", help="Run all stages again.")] = False,
     parameter: Annotated[
-        list[str], Option("--parameter", "-p", metavar="NAME=VALUE", help="A notebook parameter.")
-    ] = [],  # noqa: B006 - typer reads it, nothing changes it
+        list[str] | None, Option("--parameter", "-p", metavar="NAME=VALUE", help="Of a notebook.")
+    ] = None,
     verbose: Annotated[bool, Option("--verbose", help="Show what the cells print.")] = False,
     quiet: Quiet = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan with steps and memory; run nothing.")] = False,
-    time_limit: Annotated[
-        float | None, Option(min=0.1, metavar="MINUTES", help="Stop a notebook that takes longer.")
-    ] = None,
+    time_limit: Annotated[float | None, Option(min=0.1, metavar="MINUTES", help="For each notebook.")] = None,
 ) -> None:
     """Run the notebooks 01-05; a stage is skipped while its inputs have not changed."""
     from rich.console import Console
 
     from ladlib import pipeline
 
-    pipeline.reproduce(
-        profile, data, run, seed, start, only, force, parameter, Console(highlight=False, quiet=quiet), verbose,
-        dry_run=dry_run, minutes=time_limit,
-    )  # fmt: skip
+    console = Console(highlight=False, quiet=quiet)
+    options = {"start": start, "only": only, "force": force, "parameters": parameter or (), "verbose": verbose}
+    pipeline.reproduce(profile, data, run, seed, **options, console=console, dry_run=dry_run, minutes=time_limit)
 
 
 @app.command(epilog=examples("verify results/runs/toy", "verify results/released/toy --json"))
@@ -108,7 +105,8 @@ def verify(
     from ladlib.verify import verify as check_run
 
     claims = check_run(RunFolder(run))
-    counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in ("passed", "failed", "skipped")}
+    verdicts = [claim.verdict for claim in claims]
+    counts = {verdict: verdicts.count(verdict) for verdict in ("passed", "failed", "skipped")}
     if as_json:
         print_json({"run": str(run), **counts, "claims": [claim.model_dump() for claim in claims]})
     else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,8 +41,6 @@ def blocked(tmp_path):
 def test_the_block_blocks(blocked):
     printed, tried = blocked("import urllib.request; urllib.request.urlopen('http://example.org')")
     assert "Network is unreachable" in printed and tried == "example.org\n"
-    printed, tried = blocked("import socket; socket.create_connection(('192.0.2.1', 80))")
-    assert "192.0.2.1" in tried
 
 
 @pytest.mark.slow
@@ -55,10 +54,8 @@ def test_data_inspect_doctor_report_and_verify_connect_to_nothing(blocked, tmp_p
         ["verify", "run"],
     ]  # fmt: skip
     printed, tried = blocked(COMMANDS, json.dumps(commands))
-    codes = [line.split()[1] for line in printed.splitlines() if line[:1].isalpha()]
-    assert len(codes) == len(commands) and not {*codes} - {"0", "1"} and codes[0] == codes[4] == codes[5] == "0", (
-        printed
-    )
+    codes = "".join(line.split()[1] for line in printed.splitlines() if line[:1].isalpha())
+    assert re.fullmatch("0[01][01][01]00[01]", codes), printed
     assert tried == ""
 
 

@@ -97,8 +97,8 @@ def download(
 
 @app.command(
     epilog=examples(
-        "data sft --data DIR --out sft.jsonl",
-        "data sft --data DIR --out sft.jsonl --writer endpoint --endpoint http://localhost:8000/v1 --model NAME",
+        "data sft --data DIR --out sft.csv",
+        "data sft --data DIR --out sft.csv --endpoint http://localhost:8000/v1 --model NAME",
     )
 )
 def sft(
@@ -106,42 +106,28 @@ def sft(
     out: Out,
     profile: Profile = "paper",
     seed: Seed = 0,
-    writer: Annotated[
-        Literal["template", "endpoint"],
-        Option(help="MMAD's annotations, or a model that merges them with what it sees."),
-    ] = "template",
-    endpoint: Annotated[str, Option(help="Address of an OpenAI-compatible server, up to /v1.")] = "",
-    model: Annotated[str, Option(help="Name that the model is served under.")] = "",
-    review: Annotated[Path | None, Option(help="The file's review.csv with your decisions, to be applied.")] = None,
+    endpoint: Annotated[str, Option(help="OpenAI-compatible server that writes them, up to /v1.")] = "",
+    model: Annotated[str, Option(help="Name that its model is served under.")] = "",
 ) -> None:
-    """Build the conversations of stage 1 from MMAD's annotations; train on them with data.sft_file in a profile.
+    """Build the conversations of stage 1 from MMAD's annotations, as a CSV file to review and to train on.
 
-    An endpoint's replies are kept beside the file, in sft-replies.jsonl, and none is asked for twice. Its key comes
-    from the environment: LADLIB_API_KEY or OPENAI_API_KEY.
+    Train on it with data.sft_file in a profile. With --endpoint, a model merges the annotations with what it sees. Its
+    replies are kept beside the file, in sft-replies.jsonl, and none is asked for twice. Its key comes from the
+    environment: LADLIB_API_KEY or OPENAI_API_KEY.
     """
     from ladlib.config import load_profile
-    from ladlib.sft_data import make_conversations, refuse_other, write_sft_file
-    from ladlib.sft_writer import apply_review, by_template, write, write_review
+    from ladlib.sft_data import make_conversations, write_sft_file
+    from ladlib.sft_writer import write
 
-    changed = {name: value for name, value in {"endpoint.url": endpoint, "endpoint.model": model}.items() if value}
-    if writer == "template" and changed:
-        raise UserError("The template asks no endpoint.", "Add --writer endpoint, or leave its options out.")
-    settings = load_profile(profile, **changed, **{"data.sft_file": None})
-    refuse_other(out)  # before anything is paid for
-    if review and not review.is_file():
-        raise UserError(f"There is no review file {review}.", "`ladlib data sft` without --review writes one.")
+    if bool(endpoint) != bool(model):
+        raise UserError("--endpoint and --model belong together.", "Give both, or none.")
+    if out.exists():  # it may be somebody's review
+        raise UserError(f"{out} exists.", "Name another file, or move it away.")
+    values = {"endpoint.url": endpoint, "endpoint.model": model} if endpoint else {}
+    settings = load_profile(profile, **values, **{"data.sft_file": None})
     made = make_conversations(settings, data, seed)
-    if writer == "endpoint":
-        replies = out.parent / "sft-replies.jsonl"  # of all files in this folder: another name pays nothing again
-        rows = write(settings, data, made, replies)
-    else:
-        rows = by_template(made)
-    rows = write_sft_file(out, apply_review(rows, review) if review else rows)
-    images = len({(row.pair.test.dataset, row.pair.id) for row in rows})
-    typer.echo(f"Written: {out}: {len(rows)} of {len(made)} conversations, about {images} images")
-    table = out.with_suffix(".review.csv")
-    if review:
-        typer.echo(f"Reviewed: {sum(row.reviewed != '' for row in rows)}")
-    elif not table.exists():
-        write_review(table, rows)
-        typer.echo(f"To review: {table}: fill its column decision in any spreadsheet, then add --review {table}")
+    # The replies are of all files in this folder: a file of another name costs nothing again.
+    conversations = write(settings, data, made, out.parent / "sft-replies.jsonl") if endpoint else made
+    write_sft_file(out, conversations, writer=model or "template")
+    typer.echo(f"Written: {out}: {len(conversations)} of {len(made)} conversations")
+    typer.echo("To review: fill its column decision in any spreadsheet: accept, edit (change the texts) or reject.")

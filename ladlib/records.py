@@ -91,14 +91,6 @@ class Conversation(Record):
     answer: str
 
 
-class Written(Conversation):
-    """A conversation with where it comes from: a line of a file that ``ladlib data sft`` builds."""
-
-    id: str  # of the pair and the words as they were written, before any review
-    writer: str  # "template", or the model behind an endpoint
-    reviewed: Literal["", "accept", "edit"] = ""  # what a person decided; "" = nothing yet
-
-
 @dataclass(frozen=True)
 class Completion:
     """What a model answered to one pair."""

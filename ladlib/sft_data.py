@@ -14,16 +14,19 @@ import hashlib
 import random
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field
 
 from ladlib.config import Profile
 from ladlib.data import find_dataset, mmad, pairing, read_dataset
-from ladlib.errors import UserError, first_problem, read_text
-from ladlib.records import Conversation, Dataset, Pair, Written
+from ladlib.data.readers import read_rows
+from ladlib.errors import UserError, read_text
+from ladlib.records import Conversation, Dataset, Pair, Record
 from ladlib.runs import write_text
+from ladlib.sanitize import escape_csv
 
 TRAINING_DATASETS: tuple[Dataset, ...] = ("mvtec_ad", "visa")
 LOCO = frozenset({"breakfast_box", "juice_bottle", "pushpins", "screw_bag", "splicing_connectors"})
@@ -31,7 +34,6 @@ CAPTION = "The first image shows a normal product. Write a caption of the second
 ABOUT = "The first image shows a normal product. About the second image: {question}"
 CAPTION_WORDS = 60  # of MMAD's long descriptions, only the first sentences up to so many words
 KNOWLEDGE = {"mvtec_ad": "MVTec", "visa": "VisA"}  # their names in domain_knowledge.json
-REBUILD = "Build it again with `ladlib data sft`."
 
 
 # Pairs
@@ -121,12 +123,8 @@ def held_out(profile: Profile, root: Path | str, seed: int, per_kind: int) -> li
 
 def _every_conversation(profile: Profile, root: Path | str, seed: int) -> list[Conversation]:
     """Those not about the validation split, in the order of ``seed``."""
-    file = profile.data.sft_file
-    if file:
-        conversations = _from_file(Path(file), root)
-    else:
-        pairs = training_pairs(root, profile.data.reference_seed)
-        conversations = [*_questions(root, pairs), *_captions(root, pairs)]
+    file, pairs = profile.data.sft_file, training_pairs(root, profile.data.reference_seed)
+    conversations = _from_file(Path(file), pairs) if file else [*_questions(root, pairs), *_captions(root, pairs)]
     conversations = [row for row in conversations if not in_validation_split(row.pair, profile)]
     if file and not conversations:
         raise UserError(f"All of {file} is about images of the validation split.", "Build it with this profile.")
@@ -134,17 +132,14 @@ def _every_conversation(profile: Profile, root: Path | str, seed: int) -> list[C
     return conversations
 
 
-def _from_file(file: Path, root: Path | str) -> list[Written]:
-    conversations = read_sft_file(file)
-    pairs = [row.pair for row in conversations]
-    refuse_loco(pairs)
-    for dataset, name in sorted(
-        {(pair.test.dataset, name) for pair in pairs for name in (pair.reference, pair.test.image)}
-    ):
-        if not (path := find_dataset(root, dataset) / name).is_file():
-            what = f"{file} is about {path}, which is not there."
+def _from_file(file: Path, pairs: Sequence[Pair]) -> Iterator[Conversation]:
+    by_images = {(pair.test.dataset, pair.test.image, pair.reference): pair for pair in pairs}
+    for row in read_sft_file(file):
+        pair = by_images.get((row.dataset, row.test, row.reference))
+        if pair is None:
+            what = f"{file} is about {row.test} with the reference image {row.reference}, which is no training pair."
             raise UserError(what, "Give the datasets that it was built from, or build it again.")
-    return conversations
+        yield Conversation(pair=pair, kind=row.kind, question=row.question, answer=row.answer)
 
 
 def _questions(root: Path | str, pairs: Sequence[Pair]) -> list[Conversation]:
@@ -195,30 +190,40 @@ def _shortened(text: str) -> str:
 # The file of conversations
 
 
-def read_sft_file(file: Path) -> list[Written]:
-    """The rows of ``file`` in its order. UserError for a file that is absent, empty or not written as a whole."""
+class SftRow(Record):
+    """A row of the CSV file of conversations, which people review in any spreadsheet."""
+
+    dataset: Dataset
+    test: str
+    reference: str
+    kind: str
+    question: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    writer: str  # "template", or the model behind an endpoint
+    decision: Literal["", "accept", "edit", "reject"] = ""  # of a person; what is rejected is not trained on
+
+
+def write_sft_file(file: Path, conversations: Iterable[Conversation], writer: str) -> None:
+    """Write a row for each of ``conversations``."""
+    import pandas as pd
+
     rows = []
-    for number, line in enumerate(read_text(file, REBUILD).split("\n"), 1):  # splitlines() would cut inside a text
-        try:
-            rows += [Written.model_validate_json(line)] if line.strip() else []
-        except ValidationError as error:
-            raise UserError(f"{file}, line {number}: {first_problem(error, 'the line')}.", REBUILD) from error
-    if not rows:
-        raise UserError(f"{file} holds no conversation.", REBUILD)
-    return rows
+    for row in conversations:
+        test, words = row.pair.test, row.model_dump(include={"kind", "question", "answer"})
+        rows.append(SftRow(dataset=test.dataset, test=test.image, reference=row.pair.reference, **words, writer=writer))
+    frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(SftRow.model_fields))
+    write_text(file, "\ufeff" + frame.map(escape_csv).to_csv(index=False))  # Excel recognises UTF-8 by the mark
 
 
-def write_sft_file(file: Path, rows: Sequence[Written]) -> list[Written]:
-    """Write ``rows`` to ``file``, each id once; those written."""
-    rows = list({row.id: row for row in rows}.values())
-    write_text(file, "".join(f"{row.model_dump_json()}\n" for row in rows))
-    return rows
+def read_sft_file(file: Path) -> list[SftRow]:
+    """The rows of ``file`` that are not rejected, in its order. UserError for a file that is absent or damaged."""
+    rows = read_rows(file, SftRow, "Save it as CSV with commas, in UTF-8, or build it again with `ladlib data sft`.")
+    accepted = [row.model_copy(update={"answer": _unescaped(row.answer)}) for row in rows if row.decision != "reject"]
+    if not accepted:
+        raise UserError(f"{file} holds no conversation.", "Build it again with `ladlib data sft`.")
+    return accepted
 
 
-def refuse_other(file: Path) -> None:
-    """Raises :class:`UserError` where ``file`` exists and is no file of conversations, so that it is not lost."""
-    if file.exists():
-        try:
-            read_sft_file(file)
-        except UserError as error:
-            raise UserError(f"{file} exists and is no file of conversations.", "Name another file.") from error
+def _unescaped(cell: str) -> str:
+    """A text without the apostrophe of :func:`escape_csv`."""
+    return cell[1:] if cell.startswith("'") and escape_csv(cell[1:]) == cell else cell

@@ -84,7 +84,7 @@ READERS = [
     ("1cls.csv", read_split, ROWS.map(lambda rows: b"object,split,label,image,mask\r\n" + rows.encode()) | st.binary()),
     ("lines.jsonl", read_jsonl, BYTES),
     ("records.jsonl", read_records, BYTES.map(lambda content: content + b"\n")),
-    ("sft.jsonl", read_sft_file, BYTES),
+    ("sft.csv", read_sft_file, BYTES),
     ("run.json", lambda path: RunFolder(path.parent).read(), BYTES),
     ("any.yaml", lambda path: load_profile(str(path)), YAML),
 ]

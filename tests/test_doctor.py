@@ -72,7 +72,7 @@ def test_a_profile_for_one_gpu_says_what_to_do_on_a_machine_with_several(diagnos
         ("small", "model:\n  base: a/b", "GPU", "note", "what is needed is not known: The sizes of a/b"),
         ("toy", "model:\n  large: toy-huge", "large model", "missing", "toy-huge is not shipped"),
         ("smoke", "grpo:\n  engine: vllm_colocate", "vLLM", "missing", "grpo.engine is vllm_colocate"),
-        ("smoke", "data:\n  sft_file: gone.jsonl", "SFT file", "missing", "gone.jsonl"),
+        ("smoke", "data:\n  sft_file: gone.csv", "SFT file", "missing", "gone.csv"),
         ("smoke", "model:\n  base: toy-tiny", "base model", "missing", "toy-tiny is not shipped"),
         ("paper", "", "datasets", "missing", "--data"),
     ],

@@ -1,8 +1,8 @@
 """What the training stages see: conversations for stage 1, balanced pairs for stage 2, the validation split."""
 
-import json
 from importlib.resources import files
 
+import pandas as pd
 import pytest
 from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
 
@@ -21,7 +21,6 @@ from ladlib.sft_data import (
     training_pairs,
     write_sft_file,
 )
-from ladlib.sft_writer import by_template
 
 PROFILE = load_profile("smoke", **{"data.sft_samples": 100})
 MISSING = "DS-MVTec/cable/image/missing_cable/000.png"
@@ -124,9 +123,10 @@ def test_no_stage_is_trained_on_the_validation_split(root):
 @pytest.fixture
 def file(root):
     write_mmad(root / "mmad", {MISSING.replace("000", f"00{number}"): mmad_entry("A") for number in range(3)})
-    rows = by_template(make_conversations(PROFILE, root, 5))
-    write_sft_file(root / "sft.jsonl", rows)
-    return root / "sft.jsonl"
+    made = make_conversations(PROFILE, root, 5)
+    formula = made[0].model_copy(update={"answer": '=1+1, "a" and\nanother line'})
+    write_sft_file(root / "sft.csv", [formula, *made[1:]], "template")
+    return root / "sft.csv"
 
 
 def on_file(file, **changes):
@@ -134,40 +134,50 @@ def on_file(file, **changes):
 
 
 def test_stage_1_is_trained_on_the_file_that_the_profile_names_without_the_validation_split(root, file):
-    rows = read_sft_file(file)
     made = make_conversations(on_file(file), root, 0)
-    assert {one.id for one in made} <= {one.id for one in rows} and len(made) == min(4, len(rows))
-    assert made == make_conversations(on_file(file), root, 0)
+    assert len(made) == 4 and '=1+1, "a" and\nanother line' in {one.answer for one in made}
     trained = {one.pair.id for one in make_conversations(on_file(file, **{"data.sft_samples": 1}), root, 0)}
     asked = held_out(on_file(file, **{"data.sft_samples": 1}), root, 0, per_kind=9)
     assert asked and not {one.pair.id for one in asked} & trained
-    kept = {one.pair.id for one in make_conversations(on_file(file, **{"data.validation_share": 0.5}), root, 0)}
-    assert 0 < len(kept) < len({one.pair.id for one in rows})
+    remaining = {one.pair.id for one in make_conversations(on_file(file, **{"data.validation_share": 0.5}), root, 0)}
+    assert 0 < len(remaining) < len({one.pair.id for one in made})
     with pytest.raises(UserError, match="validation split"):
         make_conversations(on_file(file, **{"data.validation_share": 0.99}), root, 0)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("column", "value", "says"),
     [
-        (lambda row: row["pair"]["test"].update(image="loco/screw_bag/0.png"), "is of MVTec LOCO AD, the test set"),
-        (lambda row: row["pair"]["test"].update(image="cable/gone.png"), r"gone\.png, which is not there"),
-        (lambda row: row.pop("answer"), r"sft\.jsonl, line 1: answer: .*Build it again"),
+        ("test", "screw_bag/test/good/000.png", "about screw_bag/test/good/000.png .* which is no training pair"),
+        ("reference", "cable/train/good/009.png", "cable/train/good/009.png, which is no training pair"),
+        ("answer", "", r"sft\.csv, line 4: answer: .*build it again"),
+        ("decision", "maybe", "line 4: decision: Input should be '', 'accept', 'edit' or 'reject'"),
     ],
 )
-def test_a_file_with_a_row_that_cannot_be_used_is_one_line(root, file, spoil, says):
-    first, *others = file.read_text().splitlines(keepends=True)
-    row = json.loads(first)
-    spoil(row)
-    file.write_text("".join([json.dumps(row) + "\n", *others]))
+def test_a_file_with_a_row_that_cannot_be_used_is_one_line(root, file, column, value, says):
+    rows = pd.read_csv(file, keep_default_na=False)
+    rows = rows[["\n" not in answer for answer in rows["answer"]]].reset_index(drop=True)
+    rows.loc[0, column] = value
+    rows.to_csv(file, index=False)
     with pytest.raises(UserError, match=says):
         make_conversations(on_file(file), root, 0)
+
+
+def test_a_review_in_a_spreadsheet_leaves_out_the_rejected_and_changes_the_edited(root, file):
+    assert file.read_bytes().startswith(b"\xef\xbb\xbf") and "'=1+1" in file.read_text(encoding="utf-8")
+    rows = pd.read_csv(file, keep_default_na=False)
+    rows["decision"] = ["accept", "edit", "reject", ""]
+    rows.loc[1, "answer"] = "New words,\r\nin two lines."
+    empty = {name: "" for name in rows.columns}  # as spreadsheets leave behind
+    pd.concat([rows, pd.DataFrame([empty])]).to_csv(file, index=False, lineterminator="\r\n")
+    answers = [row.answer for row in read_sft_file(file)]
+    assert answers == ['=1+1, "a" and\nanother line', "New words,\nin two lines.", rows["answer"][3]]
 
 
 def test_a_profile_names_the_file_relative_to_itself_and_doctor_misses_it(file):
     text = (files("ladlib") / "profiles" / "smoke.yaml").read_text()
     mine = file.with_name("mine.yaml")
-    mine.write_text(text.replace("  sft_samples:", "  sft_file: sft.jsonl\n  sft_samples:"))
+    mine.write_text(text.replace("  sft_samples:", "  sft_file: sft.csv\n  sft_samples:"))
     assert load_profile(str(mine)).data.sft_file == str(file)
     for verdict in ("ok", "missing"):
         assert {check.verdict for check in examine(str(mine)).checks if check.subject == "SFT file"} == {verdict}

@@ -1,6 +1,5 @@
 """The file of conversations for stage 1: by template, by a server that stalls and babbles, and after a review."""
 
-import csv
 import json
 
 import chat_server
@@ -66,7 +65,7 @@ def sft(data, out, *more):
 
 
 def asked(data, out, server, *more):
-    return sft(data, out, "--writer", "endpoint", "--endpoint", server.url, "--model", "m", *more)
+    return sft(data, out, "--endpoint", server.url, "--model", "m", *more)
 
 
 # By template
@@ -80,22 +79,23 @@ def test_the_template_writes_the_same_bytes_again_and_other_ones_for_another_see
     first, again, other = ((tmp_path / name).read_bytes() for name in "abc")
     assert first == again != other
     rows = read_sft_file(tmp_path / "a")
-    assert [row.model_dump(exclude={"id", "writer", "reviewed"}) for row in rows] == [one.model_dump() for one in made]
+    assert [(row.test, row.question, row.answer) for row in rows] == [
+        (one.pair.test.image, one.question, one.answer) for one in made
+    ]
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--writer", "endpoint"], ["--endpoint URL"]),
-        (["--model", "m"], ["--writer endpoint"]),
-        (["--review", "nowhere.csv"], ["nowhere.csv"]),
-        ([], ["mine.json", "no file of conversations"]),
+        (["--model", "m"], ["--endpoint and --model"]),
+        (["--endpoint", "localhost:8000", "--model", "m"], ["endpoint.url"]),
+        ([], ["sft.csv exists"]),
     ],
 )
-def test_options_that_do_not_fit_and_another_file_are_one_line(data, tmp_path, options, words):
-    (tmp_path / "mine.json").write_text("{}")
-    assert refused(sft(data, tmp_path / ("sft.jsonl" if options else "mine.json"), *options), *words)
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["{}"]
+def test_options_that_do_not_fit_and_a_file_that_exists_are_one_line(data, tmp_path, options, words):
+    (tmp_path / "sft.csv").write_text("reviewed")
+    assert refused(sft(data, tmp_path / ("other.csv" if options else "sft.csv"), *options), *words)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["reviewed"]
 
 
 # By endpoint
@@ -104,9 +104,9 @@ def test_options_that_do_not_fit_and_another_file_are_one_line(data, tmp_path, o
 def test_the_endpoint_sees_both_images_and_the_annotation_and_is_asked_once(data, tmp_path, server):
     troubles = ("stall", "429", "500", "cut", "malformed", "")
     server.trouble = lambda number, attempt: troubles[number % len(troubles)] if attempt == 1 else ""
-    result = asked(data, tmp_path / "sft.jsonl", server)
+    result = asked(data, tmp_path / "sft.csv", server)
     assert result.exit_code == 0, result.output
-    rows, count = read_sft_file(tmp_path / "sft.jsonl"), sum(server.asked.values())
+    rows, count = read_sft_file(tmp_path / "sft.csv"), sum(server.asked.values())
     assert set(server.given.values()) == {1}
     assert len(rows) == len(server.given) == len(make_conversations(load_profile("smoke"), data, 0))
     for row in rows:
@@ -116,35 +116,35 @@ def test_the_endpoint_sees_both_images_and_the_annotation_and_is_asked_once(data
         assert [part["type"] for part in body["messages"][0]["content"]] == ["image_url", "image_url", "text"]
         assert "Look beyond it" in words_of(body) and ("=Caption" in words_of(body) or "A. Yes." in words_of(body))
         assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0, 1024) and "logprobs" not in body
-    assert asked(data, tmp_path / "other.jsonl", server).exit_code == 0
+    assert asked(data, tmp_path / "other.csv", server).exit_code == 0
     assert sum(server.asked.values()) == count
-    assert (tmp_path / "other.jsonl").read_bytes() == (tmp_path / "sft.jsonl").read_bytes()
+    assert (tmp_path / "other.csv").read_bytes() == (tmp_path / "sft.csv").read_bytes()
 
 
 def test_a_build_without_all_answers_writes_no_file_and_the_next_asks_only_for_the_missing(data, tmp_path, server):
     server.trouble = lambda number, attempt: "malformed" if number == 2 else ""
-    assert refused(asked(data, tmp_path / "sft.jsonl", server), "1 of 4 conversations have no answer")
-    assert not (tmp_path / "sft.jsonl").exists()
+    assert refused(asked(data, tmp_path / "sft.csv", server), "1 of 4 conversations have no answer")
+    assert not (tmp_path / "sft.csv").exists()
     replies, count = tmp_path / "sft-replies.jsonl", sum(server.asked.values())
     with replies.open("a") as file:
         file.write('{"key": "half a li')  # cut off while being written
     server.trouble = lambda number, attempt: ""
-    assert asked(data, tmp_path / "sft.jsonl", server).exit_code == 0
+    assert asked(data, tmp_path / "sft.csv", server).exit_code == 0
     assert sum(server.asked.values()) == count + 1
-    assert len(read_sft_file(tmp_path / "sft.jsonl")) == len(read_jsonl(replies)) == 4
+    assert len(read_sft_file(tmp_path / "sft.csv")) == len(read_jsonl(replies)) == 4
     replies.write_text("{}\n")
-    assert refused(asked(data, tmp_path / "sft.jsonl", server), "sft-replies.jsonl", "Take the line out")
+    assert refused(asked(data, tmp_path / "other.csv", server), "sft-replies.jsonl", "Take the line out")
 
 
 def test_a_reply_in_another_form_is_left_out_and_kept(data, tmp_path, server, monkeypatch):
     babble = lambda number, body, server: choice({"content": "Sure! " * (number == 1) + fitting(body)})  # noqa: E731
     monkeypatch.setattr(chat_server, "completion", babble)
     server.trouble = lambda number, attempt: "refusal" if (number, attempt) == (2, 1) else ""
-    result = asked(data, tmp_path / "sft.jsonl", server)
+    result = asked(data, tmp_path / "sft.csv", server)
     assert "2 replies are not in the required form" in result.output
     count = sum(server.asked.values())
-    assert count == len(read_sft_file(tmp_path / "sft.jsonl")) + 2
-    asked(data, tmp_path / "sft.jsonl", server)
+    assert count == len(read_sft_file(tmp_path / "sft.csv")) + 2
+    asked(data, tmp_path / "sft.csv", server)
     assert sum(server.asked.values()) == count
 
 
@@ -166,68 +166,3 @@ def test_a_reply_in_another_form_is_left_out_and_kept(data, tmp_path, server, mo
 def test_a_reply_is_read_only_in_the_required_form(text, caption, read):
     found = read_reply(text, caption)
     assert (found[1] if found else None) == read
-
-
-# The review
-
-
-COLUMNS = ("id", "decision", "question", "answer", "test", "reference")
-
-
-def write_review(path, *rows):
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
-    return path
-
-
-def test_the_table_to_review_changes_nothing_until_a_spreadsheet_fills_its_column_decision(data, tmp_path):
-    first = sft(data, tmp_path / "sft.jsonl").output
-    table = tmp_path / "sft.review.csv"
-    assert f"--review {table}" in first and table.read_bytes().startswith(b"\xef\xbb\xbf")
-    before = read_sft_file(tmp_path / "sft.jsonl")
-    assert "Reviewed: 0" in sft(data, tmp_path / "sft.jsonl", "--review", table).output
-    assert read_sft_file(tmp_path / "sft.jsonl") == before
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert not [row for row in rows if row["question"].startswith("=") or row["answer"].startswith("=")]
-    write_review(table, *[(row | {"decision": "edit"}).values() for row in rows])
-    assert f"Reviewed: {len(before)}" in sft(data, tmp_path / "sft.jsonl", "--review", table).output
-    assert [row.answer for row in read_sft_file(tmp_path / "sft.jsonl")] == [row.answer for row in before]
-
-
-def test_a_review_leaves_out_the_rejected_and_replaces_the_edited(data, tmp_path):
-    sft(data, tmp_path / "sft.jsonl")
-    first, second, third, *others = read_sft_file(tmp_path / "sft.jsonl")
-    review = write_review(
-        tmp_path / "review.csv",
-        (first.id, "reject", first.question, first.answer, "", ""),
-        (second.id, "edit", "What is\r\nnew?", 'A "comma", and a line\nend', "", ""),
-        (third.id, "accept", third.question, third.answer, "", ""),
-        ("", "", "", "", "", ""),  # as spreadsheets leave behind
-    )
-    assert "Reviewed: 2" in sft(data, tmp_path / "sft.jsonl", "--review", review).output
-    edited, accepted, *left = read_sft_file(tmp_path / "sft.jsonl")
-    assert (edited.question, edited.answer) == ("What is\nnew?", 'A "comma", and a line\nend')
-    assert (edited.id, edited.reviewed) == (second.id, "edit")
-    assert accepted == third.model_copy(update={"reviewed": "accept"}) and left == others
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("{columns}\n0123,accept,q,a,,", "there is no conversation '0123'"),
-        ("{columns}\n{id},maybe,q,a,,", "line 2: decision: Input should be "),
-        ("{columns}\n{id},edit,q, ,,", "edited to no words"),
-        ("{columns}\n{id},accept", "line 2: question: "),
-        ("id;decision;question;answer\n", "has other columns"),
-        ("", "has other columns"),
-    ],
-)
-def test_a_review_that_cannot_be_applied_is_one_line_and_the_file_stays(data, tmp_path, content, says):
-    sft(data, tmp_path / "sft.jsonl")
-    before = (tmp_path / "sft.jsonl").read_bytes()
-    first = read_sft_file(tmp_path / "sft.jsonl")[0].id
-    (tmp_path / "review.csv").write_text(content.format(columns=",".join(COLUMNS), id=first))
-    result = sft(data, tmp_path / "sft.jsonl", "--review", tmp_path / "review.csv")
-    assert refused(result, "review.csv", says)
-    assert (tmp_path / "sft.jsonl").read_bytes() == before

@@ -232,7 +232,7 @@ def read_rows(path: Path, kind: type[Row], hint: str) -> list[Row]:
     try:
         if table.fieldnames != list(kind.model_fields):
             raise UserError(f"{path} has other columns than {','.join(kind.model_fields)}.", hint)
-        return [kind.model_validate(row) for row in table]
+        return [kind.model_validate(row) for row in table if any(row.values())]
     except ValidationError as error:
         raise UserError(f"{path}, line {table.line_num}: {first_problem(error)}.", hint) from error
     except csv.Error as error:

@@ -69,15 +69,11 @@ def test_it_has_20_to_40_cells_with_6_imports_its_question_and_one_parameters_ce
 
 
 @each_notebook
-def test_every_section_says_in_sentences_what_its_code_is_about_and_sections_open_slides(notebook):
-    cells, prose = read(notebook), ""
-    for cell in cells:
+def test_its_sections_open_slides(notebook):
+    for cell in read(notebook):
         heading = re.search(r"^##? ", cell["source"], flags=re.M)
         slide = ("slide" if heading else "subslide") if cell["cell_type"] == "markdown" else None
         assert cell["metadata"].get("slideshow", {}).get("slide_type") == slide, cell["source"]
-        prose = cell["source"] if slide else prose
-        words = re.sub(r"(?m)^[#|$].*", "", prose).split()
-        assert cell in cells[:3] or len(words) >= 5, f"no word before\n{cell['source']}"
 
 
 @pytest.mark.xfail(reason="21 modules until machine.py joins runs.py")

@@ -23,7 +23,7 @@ from ladlib import batch, pipeline
 from ladlib.cli import app
 from ladlib.errors import UserError
 from ladlib.runner import StageFailed
-from ladlib.runs import RELEASED, RunFolder, append_json, locked, write_bytes
+from ladlib.runs import RELEASED, RunFolder, locked, write_bytes
 
 RUNNING = re.compile(r"^\[(\d\d_\w+)\] cell", re.MULTILINE)
 COMPARED = (
@@ -90,19 +90,6 @@ def test_a_run_that_is_killed_in_its_long_stages_ends_as_an_undisturbed_one(tmp_
     killed = [chain.kill(one.name, chance.uniform(0, one.seconds), number != 1) for number, one in enumerate(stages)]
     assert chain.start().wait() == 0, chain.output.read_text()[-2000:]
     assert any(killed) and differences(chain.folder, smoke.root) == []
-
-
-def test_a_sample_that_is_doubled_lost_or_answered_otherwise_is_a_difference(tmp_path):
-    row = {"id": "a", "text": "yes", "seconds": 1.0}
-    rows = [row, row | {"id": "b"}]
-    for name, kept in {"whole": rows, "slower": [row | {"seconds": 9}, rows[1]], "doubled": [*rows, row],
-                       "lost": rows[:1], "other": [row | {"text": "no"}, rows[1]]}.items():  # fmt: skip
-        for answer in kept:
-            append_json(tmp_path / name / "generations" / "base-seed0.jsonl", answer)
-    wrong = [
-        name for name in ("slower", "doubled", "lost", "other") if differences(tmp_path / name, tmp_path / "whole")
-    ]
-    assert wrong == ["doubled", "lost", "other"]
 
 
 # One process at a time
@@ -192,14 +179,10 @@ def test_ctrl_c_stops_within_seconds_and_says_how_to_resume(tmp_path):
     [
         (SLEEP, {"minutes": 0.05}, StageFailed, "02_two failed in cell .*limit of 0.05 minutes"),
         ("import os\nos.kill(os.getpid(), 9)", {}, StageFailed, "02_two failed .*want of memory.*micro_batch_size"),
-        (
-            "raise OSError(28, 'No space left on device')",
-            {},
-            UserError,
-            "disk of .* is full. Make room and run the same",
-        ),
+        ("raise OSError(28, 'No space left on device')", {}, UserError, "disk of .* is full. Make room and run the"),
+        ("import ladlib as lad\nraise lad.errors.UserError('A', 'B.')", {}, UserError, r"^A B\. \[02_two, cell 4\]$"),
     ],
-    ids=["over its time limit", "killed by the system", "a full disk"],
+    ids=["over its time limit", "killed by the system", "a full disk", "an error of the user"],
 )
 def test_a_notebook_that_cannot_go_on_is_named_with_what_to_do(tmp_path, two, options, error, words):
     with pytest.raises(error, match=f"(?s){words}"):

@@ -5,7 +5,6 @@
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from PIL import Image
 LOCO, AD, VISA, MMAD = "mvtec_loco_anomaly_detection", "mvtec_anomaly_detection", "visa", "mmad"
 JUICE = f"{LOCO}/juice_bottle"
 CONFIG = f"{JUICE}/defects_config.json"
-GOOD, MASK = f"{JUICE}/test/good/000.png", f"{JUICE}/ground_truth/logical_anomalies/000/000.png"
+MASK = f"{JUICE}/ground_truth/logical_anomalies/000/000.png"
 COLOURS = np.array(
     [[(200, 30, 40), (30, 200, 40)], [(20, 60, 220), (240, 240, 10)], [(0, 0, 0), (255, 255, 255)]], dtype=np.uint8
 )
@@ -25,9 +24,30 @@ COLOURS = np.array(
 
 
 class Row(NamedTuple):
+    """One file of a folder, and what happens to it."""
+
     what: str
-    spoil: Callable[[Path], object]
+    name: str
+    change: bytes | str | Callable[[bytes], bytes] | None  # new content, or how it comes from the old; None = removed
     words: tuple[str, ...]  # all of them stand in the one line of the error
+
+    def spoil(self, root: Path) -> None:
+        path, content = root / self.name, self.change
+        if content is None:
+            path.unlink()
+            return
+        if callable(content):
+            content = content(path.read_bytes())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def replaced(old: str, new: str) -> Callable[[bytes], bytes]:
+    return lambda data: data.replace(old.encode(), new.encode())
+
+
+def with_keys(**values: object) -> Callable[[bytes], bytes]:
+    return lambda data: json.dumps(json.loads(data) | values).encode()
 
 
 # Images
@@ -98,126 +118,65 @@ ODD_IMAGES = [
 # Folders of datasets
 
 
-def put(place: str, content: str | bytes) -> Callable[[Path], object]:
-    """Write ``content`` to the file ``place`` below the folder."""
-
-    def spoil(root: Path) -> None:
-        (root / place).parent.mkdir(parents=True, exist_ok=True)
-        (root / place).write_bytes(content if isinstance(content, bytes) else content.encode())
-
-    return spoil
-
-
-def changed(place: str, old: str, new: str) -> Callable[[Path], object]:
-    """Replace text in the file ``place``."""
-
-    def spoil(root: Path) -> None:
-        text = (root / place).read_bytes().decode()
-        assert old in text
-        (root / place).write_bytes(text.replace(old, new).encode())
-
-    return spoil
-
-
-def copied(place: str, to: str) -> Callable[[Path], object]:
-    return lambda root: (root / to).write_bytes((root / place).read_bytes())
-
-
-def gone(place: str) -> Callable[[Path], object]:
-    return lambda root: (root / place).unlink()
-
-
 def defects(*entries: dict) -> str:
-    whole = {"defect_name": "a", "pixel_value": 255, "saturation_threshold": 1, "relative_saturation": True}
-    return json.dumps([whole | one for one in entries])
+    return json.dumps([{"defect_name": "a", "pixel_value": 255} | entry for entry in entries])
 
 
-def mask(image: Image.Image) -> Callable[[Path], object]:
-    return lambda root: image.save(root / MASK)
-
-
-def not_utf8(root: Path) -> None:
-    source = root / JUICE / "test/good/000.png"
-    Path(os.fsdecode(os.fsencode(source.parent) + b"/\xff\xfe.png")).write_bytes(source.read_bytes())
-
-
+DEEP, OTHER_GREY = encoded(grey(257, np.uint16), "PNG"), encoded(Image.new("L", (8, 8), 17), "PNG")
 LOCO_ROWS = [
-    Row("config gone", gone(CONFIG), ("defects_config.json is missing", "Copy")),
-    Row("value 0", put(CONFIG, defects({"pixel_value": 0})), ("0.pixel_value", "greater than or equal to 1")),
-    Row("a value twice", put(CONFIG, defects({}, {"defect_name": "b"})), ("a pixel value twice", "Copy")),
-    Row("a key twice", put(CONFIG, '[{"pixel_value": 1, "pixel_value": 2}]'), ("'pixel_value' stands in it 2", "Copy")),
-    Row("mask of sixteen bit", mask(grey(257, np.uint16)), ("000/000.png is of mode I;16", "Copy")),
-    Row("mask with another value", mask(Image.new("L", (8, 8), 17)), ("000/000.png has the pixel value 17", "Copy")),
-    Row("two images of one name", copied(GOOD, f"{GOOD[:-3]}jpg"), ("000.png: two images of one name",)),
-    Row("a name that is no text", not_utf8, (r"\udcff\udcfe.png has a name that is not UTF-8", "Rename")),
-    Row("a folder of another kind", put(f"{JUICE}/test/broken/000.png", b""), ("broken is no folder of MVTec", "Use")),
+    Row("config gone", CONFIG, None, ("defects_config.json is missing", "Copy")),
+    Row("value 0", CONFIG, defects({"pixel_value": 0}), ("0.pixel_value", "greater than or equal to 1")),
+    Row("a value twice", CONFIG, defects({}, {"defect_name": "b"}), ("a pixel value twice", "Copy")),
+    Row("a key twice", CONFIG, '[{"pixel_value": 1, "pixel_value": 2}]', ("'pixel_value' stands in it 2", "Copy")),
+    Row("mask of sixteen bit", MASK, DEEP, ("000/000.png is of mode I;16", "Copy")),
+    Row("mask with another value", MASK, OTHER_GREY, ("000/000.png has the pixel value 17", "Copy")),
+    Row("two images of one name", f"{JUICE}/test/good/000.jpg", b"", ("000.png: two images of one name",)),
+    Row("no text", f"{JUICE}/test/good/\udcff\udcfe.png", b"", (r"\udcff\udcfe.png has a name", "not UTF-8", "Rename")),
+    Row("a folder of another kind", f"{JUICE}/test/broken/000.png", b"", ("broken is no folder of MVTec", "Use")),
 ]
 
-SPLIT, LABELS = f"{VISA}/split_csv/1cls.csv", f"{VISA}/pcb4/image_anno.csv"
+SPLIT = f"{VISA}/split_csv/1cls.csv"
 IMAGE, ROW = "pcb4/Data/Images/Normal/0002", "pcb4,test,normal"
-
-
 VISA_ROWS = [
-    Row("split with semicolons", changed(SPLIT, ",", ";"), ("1cls.csv has other columns than object,split", "Copy")),
-    Row("a row too short", changed(SPLIT, f"{ROW},", "pcb4,"), ("1cls.csv, line 4: split: ", "Copy")),
-    Row("a path up and out", changed(SPLIT, IMAGE, "../../etc/0002"), ("line 4: image", "leads outside", "Copy")),
-    Row(
-        "a field of a megabyte",
-        changed(SPLIT, "pcb4,test", "x" * 2**20 + ",test"),
-        ("1cls.csv is not a csv file", "Copy"),
-    ),
+    Row("semicolons", SPLIT, replaced(",", ";"), ("1cls.csv has other columns than object,split", "Copy")),
+    Row("a row too short", SPLIT, replaced(f"{ROW},", "pcb4,"), ("1cls.csv, line 4: split: ", "Copy")),
+    Row("a path up and out", SPLIT, replaced(IMAGE, "../../etc/0002"), ("line 4: image", "leads outside", "Copy")),
+    Row("a megabyte", SPLIT, replaced("pcb4,test", "x" * 2**20 + ",test"), ("1cls.csv is not a csv file", "Copy")),
 ]
 
-JSON = f"{MMAD}/mmad.json"
+QUESTIONS = f"{MMAD}/mmad.json"
 
 
-def entry(image: str = "a/b/c/d", **turn: object) -> Callable[[Path], object]:
-    """``mmad.json`` with one question."""
-    whole = {"Question": "q", "Answer": "A", "Options": {"A": "Yes."}, "type": "t"} | turn
-    return put(JSON, json.dumps({image: {"conversation": [whole]}}))
+def entry(image: str = "a/b/c/d", answer: str = "A") -> str:
+    turn = {"Question": "q", "Answer": answer, "Options": {"A": "Yes."}, "type": "t"}
+    return json.dumps({image: {"conversation": [turn]}})
 
 
 MMAD_ROWS = [
-    Row("questions gone", gone(JSON), ("mmad.json is missing", "Copy")),
-    Row("questions a list", put(JSON, "[]"), ("the file: its form: Input should be", "Copy")),
-    Row("an image up and out", entry("DS-MVTec/../../../etc/passwd"), ("leads outside", "Copy")),
-    Row("no answer among its options", entry(Answer="Z"), ("holds no question", "Copy")),
+    Row("questions gone", QUESTIONS, None, ("mmad.json is missing", "Copy")),
+    Row("questions a list", QUESTIONS, "[]", ("the file: its form: Input should be", "Copy")),
+    Row("an image up and out", QUESTIONS, entry("DS-MVTec/../../../etc/passwd"), ("leads outside", "Copy")),
+    Row("no answer among its options", QUESTIONS, entry(answer="Z"), ("holds no question", "Copy")),
 ]
 
 
 # Runs
 
 
-def line(place: str, text: str | bytes) -> Callable[[Path], object]:
-    """Put a line before those of ``place``."""
-
-    def spoil(root: Path) -> None:
-        data = text if isinstance(text, bytes) else text.encode()
-        (root / place).write_bytes(data + b"\n" + (root / place).read_bytes())
-
-    return spoil
+def first_again(**values: object) -> Callable[[bytes], bytes]:
+    """The first of the lines once more before all, with other ``values``."""
+    return lambda data: with_keys(**values)(data.split(b"\n")[0]) + b"\n" + data
 
 
-def record(place: str, **changes: object) -> Callable[[Path], object]:
-    """Put the first row of ``place``, with ``changes``, before all rows."""
-
-    def spoil(root: Path) -> None:
-        text = (root / place).read_text()
-        (root / place).write_text(json.dumps(json.loads(text.split("\n")[0]) | changes) + "\n" + text)
-
-    return spoil
-
-
-ANSWERS = "generations/base-seed0.jsonl"
-LOG, GROUPS = "logs/sft_grpo-seed0.jsonl", "logs/sft_grpo-seed0-rollouts.jsonl"
+ANSWERS, LOG = "generations/base-seed0.jsonl", "logs/sft_grpo-seed0.jsonl"
 RUN_ROWS = [
-    Row("run.json gone", gone("run.json"), ("is not a run folder", "ladlib reproduce")),
-    Row("run.json cut off", put("run.json", '{"profile": "to'), ("run.json is damaged", "Move it away")),
-    Row("run.json of an unknown profile", put("run.json", '{"profile": "tyo", "seed": 0}'), ("'tyo'", "Use one of")),
-    Row("answers no text", line(ANSWERS, b"\xff\xfe"), ("base-seed0.jsonl is not UTF-8 text", "again")),
-    Row("an answer up and out", record(ANSWERS, test="../../../etc/passwd"), ("test", "leads outside", "again")),
-    Row("an answer twice", record(ANSWERS), ("pushpins/test/good/000 twice", "Keep one")),
-    Row("log without a step", line(LOG, '{"loss": 1.0}'), ("sft_grpo-seed0.jsonl: 0.step", "again")),
+    Row("run.json gone", "run.json", None, ("is not a run folder", "ladlib reproduce")),
+    Row("run.json cut off", "run.json", '{"profile": "to', ("run.json is damaged", "Move it away")),
+    Row("run.json of an unknown profile", "run.json", '{"profile": "tyo", "seed": 0}', ("'tyo'", "Use one of")),
+    Row("no text", ANSWERS, lambda data: b"\xff\xfe\n" + data, ("base-seed0.jsonl is not UTF-8 text", "again")),
+    Row("up and out", ANSWERS, first_again(test="../../../etc/passwd"), ("test", "leads outside", "again")),
+    Row("an answer twice", ANSWERS, first_again(), ("pushpins/test/good/000 twice", "Keep one")),
+    Row("log without a step", LOG, lambda data: b'{"loss": 1.0}\n' + data, ("sft_grpo-seed0.jsonl: 0.step", "again")),
 ]
 
 PROFILE_ROWS = [
@@ -267,18 +226,10 @@ ARCHIVES = [
 # Models
 
 
-def edited(place: str, **changes: object) -> Callable[[Path], object]:
-    def spoil(root: Path) -> None:
-        (root / place).write_text(json.dumps(json.loads((root / place).read_text()) | changes))
-
-    return spoil
-
-
-WEIGHTS = "model.safetensors"
 MODEL_ROWS = [
-    Row("config cut off", put("config.json", "{"), ("config.json is not JSON", "Copy")),
-    Row("config of another model", edited("config.json", model_type="llama"), ("belong to a Qwen2.5-VL", "Give")),
-    Row("weights cut off", lambda root: os.truncate(root / WEIGHTS, 9000), ("are damaged", "Copy")),
-    Row("weights pickled", lambda root: (root / WEIGHTS).rename(root / "pytorch_model.bin"), ("safetensors", "Copy")),
-    Row("an adapter of nothing", put("adapter_config.json", "{}"), ("does not say what", "Copy")),
+    Row("config cut off", "config.json", "{", ("config.json is not JSON", "Copy")),
+    Row("another model", "config.json", with_keys(model_type="llama"), ("belong to a Qwen2.5-VL", "Give")),
+    Row("weights cut off", "model.safetensors", lambda data: data[:9000], ("are damaged", "Copy")),
+    Row("weights gone", "model.safetensors", None, ("safetensors", "Copy")),
+    Row("an adapter of nothing", "adapter_config.json", "{}", ("does not say what", "Copy")),
 ]

@@ -114,7 +114,7 @@ def test_a_rotten_dataset_is_one_line_and_the_check_goes_through(data, row, read
     "change", [("\r\n", "\n"), ("\r\n", "\r"), ("object,", "\ufeffobject,"), ("pcb4,test", '"pcb4","test"')]
 )
 def test_a_csv_of_another_hand_that_says_the_same_is_read_the_same(whole, data, change):
-    rotten.changed(rotten.SPLIT, *change)(data)
+    rotten.Row("", rotten.SPLIT, rotten.replaced(*change), ()).spoil(data)
     assert read_dataset(data, "visa") == read_dataset(whole, "visa")
 
 
@@ -202,8 +202,11 @@ def test_a_models_own_code_is_never_run(tmp_path):
 
     folder = shutil.copytree(tiny_base(), tmp_path / "model")
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass T: pass\nclass M: pass\n")
-    rotten.edited("config.json", auto_map={"AutoConfig": "evil.T", "AutoModel": "evil.M"})(folder)
-    rotten.edited("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]}, tokenizer_class="T")(folder)
+    for name, values in (
+        ("config.json", {"auto_map": {"AutoConfig": "evil.T", "AutoModel": "evil.M"}}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.T", None]}, "tokenizer_class": "T"}),
+    ):
+        rotten.Row("", name, rotten.with_keys(**values), ()).spoil(folder)
     for load in (
         lambda: load_processor(str(folder), tiny_profile().data),
         lambda: load_model(str(folder), tiny_profile().model),

@@ -6,7 +6,7 @@ import chat_server
 import pytest
 from chat_server import ChatServer, choice
 from layouts import mmad_entry, write_ad, write_mmad, write_visa
-from test_cli import refused
+from test_rotten_input import refused
 from typer.testing import CliRunner
 
 from ladlib import endpoint
@@ -22,14 +22,12 @@ QUESTION = "<question>How many cores?</question>\n<answer>Two, one is cut.</answ
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """12 test images with a question and a caption each."""
+    """Test images with a question and a caption each."""
     root = tmp_path_factory.mktemp("data")
     write_ad(root / "mvtec_anomaly_detection", normals={"train": 2, "test": 4}, defects={"missing_cable": 4})
-    write_visa(root / "visa", test=2)
-    images = [
-        f"DS-MVTec/cable/image/{kind}/00{number}.png" for kind in ("good", "missing_cable") for number in range(4)
-    ]
-    images += [f"VisA/pcb4/test/{name}.JPG" for name in ("good/0002", "good/0003", "bad/000", "bad/001")]
+    write_visa(root / "visa")
+    names = ("good/000", "good/001", "missing_cable/000", "missing_cable/001", "missing_cable/002")
+    images = [f"DS-MVTec/cable/image/{name}.png" for name in names]
     folder = write_mmad(root / "mmad", {image: mmad_entry("A") for image in images})
     for number, image in enumerate(images):
         path = (folder / image).with_suffix(".txt")
@@ -94,7 +92,7 @@ def test_the_template_writes_the_same_bytes_again_and_other_ones_for_another_see
 )
 def test_options_that_do_not_fit_and_a_file_that_exists_are_one_line(data, tmp_path, options, words):
     (tmp_path / "sft.csv").write_text("reviewed")
-    assert refused(sft(data, tmp_path / ("other.csv" if options else "sft.csv"), *options), *words)
+    refused(sft(data, tmp_path / ("other.csv" if options else "sft.csv"), *options), *words)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["reviewed"]
 
 
@@ -123,7 +121,7 @@ def test_the_endpoint_sees_both_images_and_the_annotation_and_is_asked_once(data
 
 def test_a_build_without_all_answers_writes_no_file_and_the_next_asks_only_for_the_missing(data, tmp_path, server):
     server.trouble = lambda number, attempt: "malformed" if number == 2 else ""
-    assert refused(asked(data, tmp_path / "sft.csv", server), "1 of 4 conversations have no answer")
+    refused(asked(data, tmp_path / "sft.csv", server), "1 of 4 conversations have no answer")
     assert not (tmp_path / "sft.csv").exists()
     replies, count = tmp_path / "sft-replies.jsonl", sum(server.asked.values())
     with replies.open("a") as file:
@@ -133,7 +131,7 @@ def test_a_build_without_all_answers_writes_no_file_and_the_next_asks_only_for_t
     assert sum(server.asked.values()) == count + 1
     assert len(read_sft_file(tmp_path / "sft.csv")) == len(read_jsonl(replies)) == 4
     replies.write_text("{}\n")
-    assert refused(asked(data, tmp_path / "other.csv", server), "sft-replies.jsonl", "Take the line out")
+    refused(asked(data, tmp_path / "other.csv", server), "sft-replies.jsonl", "Take the line out")
 
 
 def test_a_reply_in_another_form_is_left_out_and_kept(data, tmp_path, server, monkeypatch):
@@ -144,7 +142,7 @@ def test_a_reply_in_another_form_is_left_out_and_kept(data, tmp_path, server, mo
     assert "2 replies are not in the required form" in result.output
     count = sum(server.asked.values())
     assert count == len(read_sft_file(tmp_path / "sft.csv")) + 2
-    asked(data, tmp_path / "sft.csv", server)
+    assert asked(data, tmp_path / "other.csv", server).exit_code == 0
     assert sum(server.asked.values()) == count
 
 

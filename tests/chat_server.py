@@ -15,6 +15,26 @@ TROUBLES = (
     "stall", "429", "429 with a time", "500", "cut", "malformed", "no choices", "refusal", "filter", "hang up",
     "drip",
 )  # fmt: skip
+REJECTIONS = {
+    "429": (429, {"message": "slow down", "code": "rate_limit_exceeded"}, {}),
+    "429 with a time": (429, {"message": "slow down"}, {"Retry-After": "0.3"}),
+    "429 for a day": (429, {"message": "daily quota"}, {"Retry-After": "86400"}),
+    "no credit": (429, {"message": "You exceeded your quota", "code": "insufficient_quota"}, {}),
+    "filtered prompt": (400, {"message": "The prompt was filtered.", "code": "content_filter"}, {}),
+    "400": (400, {"message": "bad image ECHO", "type": "BadRequestError"}, {}),
+    "401": (401, {"message": "Incorrect API key provided: ECHO"}, {}),
+    "404": (404, {"message": "The model does not exist."}, {}),
+    "redirect": (307, {}, {"Location": "/elsewhere"}),
+}  # status, error, headers
+BODIES = {
+    "500": (500, "<html>oops</html>"),
+    "malformed": (200, '{"choices": [{"message": {"content": "<think>'),
+    "no choices": (200, '{"error": {"message": "upstream failed"}, "choices": []}'),
+    "escaped key": (200, '{"choices": [{"message": {"content": "a ESCAPED b"}}]}'),
+    "escaped error": (401, '{"error": {"message": "a ESCAPED b"}}'),
+}  # status, body
+UNFINISHED = {"cut": '{"choices": [{"mess', "drip": "\n"}
+ANSWERED = ("filtered prompt", "escaped key", "refusal", "filter", "")  # what is paid for
 
 
 class ChatServer(ThreadingHTTPServer):
@@ -36,12 +56,6 @@ class ChatServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
-    def count(self, pair):
-        """(number, attempt) of the request for ``pair`` that came now."""
-        with self.lock:
-            self.asked[pair] += 1
-            return self.numbers.setdefault(pair, len(self.numbers)), self.asked[pair]
-
     def close(self):
         self.release.set()
         self.shutdown()
@@ -55,112 +69,54 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.bodies.append(body)
-        self.server.keys.add(self.headers.get("Authorization"))
-        self.server.paths.add(self.path)
-        self.pair = pair_of(body)
-        number, attempt = self.server.count(self.pair)
-        trouble = self.server.trouble(number, attempt)
-        if trouble:
-            getattr(self, f"_{trouble.replace(' ', '_')}")(number)
+        body, server = json.loads(self.rfile.read(int(self.headers["Content-Length"]))), self.server
+        server.bodies.append(body)
+        server.keys.add(self.headers.get("Authorization"))
+        server.paths.add(self.path)
+        pair = pair_of(body)
+        with server.lock:
+            server.asked[pair] += 1
+            number, attempt = server.numbers.setdefault(pair, len(server.numbers)), server.asked[pair]
+        trouble = server.trouble(number, attempt)
+        with server.lock:
+            server.given[pair] += trouble in ANSWERED
+        self.reply(trouble, number, body)
+
+    def reply(self, trouble, number, body):
+        if trouble in REJECTIONS:
+            status, error, headers = REJECTIONS[trouble]
+            self.write(status, json.dumps({"error": error}).replace("ECHO", self.server.echo), headers)
+        elif trouble in BODIES:
+            status, text = BODIES[trouble]
+            key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            escaped = "".join(f"\\u{ord(letter):04x}" for letter in key)
+            self.write(status, text.replace("ESCAPED", escaped), {})
+        elif trouble in UNFINISHED:
+            self.write(200, UNFINISHED[trouble], {}, length=10_000)
+            while trouble == "drip" and not self.server.release.wait(0.05):
+                self.wfile.write(b"\n")  # until the client has gone
+            self.close_connection = True
+        elif trouble in ("stall", "hang up"):
+            self.server.release.wait(20 if trouble == "stall" else 0)
+            self.close_connection = True
+            self.connection.close()
+        elif trouble == "refusal":
+            self.write(200, json.dumps(choice({"content": None, "refusal": "I cannot judge this product."})), {})
+        elif trouble == "filter":
+            self.write(200, json.dumps(choice({"content": "<think>the produ"}, finish="content_filter")), {})
         else:
-            self._answer(completion(number, body, self.server))
+            self.write(200, json.dumps(completion(number, body, self.server)), {})
 
-    def _stall(self, number):
-        self.server.release.wait(20)
-        self.close_connection = True
-
-    def _429(self, number):
-        self._send(429, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}})
-
-    def _429_with_a_time(self, number):
-        self._send(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.3"})
-
-    def _429_for_a_day(self, number):
-        self._send(429, {"error": {"message": "daily quota"}}, {"Retry-After": "86400"})
-
-    def _no_credit(self, number):
-        self._send(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
-
-    def _500(self, number):
-        self._write(500, b"<html>oops</html>", "text/html")
-
-    def _cut(self, number):
-        self._write(200, b'{"choices": [{"mess', "application/json", length=400)
-        self.close_connection = True
-
-    def _drip(self, number):
-        self._write(200, b"\n", "application/json", length=10_000)
-        while not self.server.release.wait(0.05):
-            self.wfile.write(b"\n")  # until the client has gone
-
-    def _hang_up(self, number):
-        self.close_connection = True
-        self.connection.close()
-
-    def _malformed(self, number):
-        self._write(200, b'{"choices": [{"message": {"content": "<think>', "application/json")
-
-    def _no_choices(self, number):
-        self._send(200, {"error": {"message": "upstream failed"}, "choices": []})
-
-    def _refusal(self, number):
-        self._answer(choice({"content": None, "refusal": "I cannot judge this product."}))
-
-    def _filter(self, number):
-        self._answer(choice({"content": "<think>the produ"}, finish="content_filter"))
-
-    def _filtered_prompt(self, number):
-        self._given()
-        self._send(400, {"error": {"message": "The prompt was filtered.", "code": "content_filter"}})
-
-    def _400(self, number):
-        self._send(400, {"error": {"message": f"bad image {self.server.echo}", "type": "BadRequestError"}})
-
-    def _401(self, number):
-        self._send(401, {"error": {"message": f"Incorrect API key provided: {self.server.echo}"}})
-
-    def _escaped_key(self, number):
-        text = f'{{"choices": [{{"message": {{"content": "a {escaped(self)} b"}}}}]}}'
-        self._given()
-        self._write(200, text.encode(), "application/json")
-
-    def _escaped_error(self, number):
-        self._write(401, f'{{"error": {{"message": "a {escaped(self)} b"}}}}'.encode(), "application/json")
-
-    def _redirect(self, number):
-        self._send(307, {}, {"Location": "/elsewhere"})
-
-    def _404(self, number):
-        self._send(404, {"error": {"message": "The model does not exist."}})
-
-    def _answer(self, body):
-        self._given()
-        self._send(200, body)
-
-    def _given(self):
-        with self.server.lock:
-            self.server.given[self.pair] += 1
-
-    def _send(self, status, body, headers=None):
-        self._write(status, json.dumps(body).encode(), "application/json", headers)
-
-    def _write(self, status, body, kind, headers=None, length=None):
+    def write(self, status, text, headers, length=None):
         self.send_response(status)
-        fixed = {"Content-Type": kind, "Content-Length": str(length or len(body))}
-        for name, value in (fixed | (headers or {})).items():
+        fixed = {"Content-Type": "application/json", "Content-Length": str(length or len(text.encode()))}
+        for name, value in (fixed | headers).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(text.encode())
 
     def log_message(self, *_):
         pass
-
-
-def escaped(handler):
-    """The key that was sent, every letter in JSON's escapes."""
-    return "".join(f"\\u{ord(letter):04x}" for letter in handler.headers["Authorization"].removeprefix("Bearer "))
 
 
 def pair_of(body):

@@ -51,6 +51,7 @@ def checks(diagnosis, subject: str):
         ("paper", [H200], "ok", "calculated"),
         ("paper", [A100] * 8, "ok", "8 with"),
         ("small", [], "missing", "none that torch can use"),
+        ("small", [A100, A100], "ok", "1 with"),
         ("toy", [], "ok", "none needed"),
     ],
 )
@@ -59,11 +60,7 @@ def test_gpus_are_compared_with_the_calculated_memory(diagnose, profile, gpus, v
     ((found, message),) = checks(diagnosis, "GPU")
     assert found == verdict and text in message
     assert bool(diagnosis.plan) == (profile != "toy")
-
-
-def test_a_profile_for_one_gpu_says_what_to_do_on_a_machine_with_several(diagnose):
-    ((verdict, message),) = checks(diagnose("small", A100, A100), "several GPUs")
-    assert verdict == "note" and "CUDA_VISIBLE_DEVICES" in message
+    assert bool(checks(diagnosis, "several GPUs")) == (profile == "small" and len(gpus) > 1)
 
 
 @pytest.mark.parametrize(
@@ -91,32 +88,29 @@ def test_what_is_missing_is_named(diagnose, tmp_path, name, text, subject, verdi
 
 
 class LiveBytes(TorchDispatchMode):
-    """Bytes of the storages that operators make, alive ``now`` and at ``peak``; not what operators need themselves."""
+    """Bytes of the parameters of ``modules`` and of what operators make, alive ``now`` and at ``peak``."""
 
-    def __init__(self):
+    def __init__(self, *modules):
         super().__init__()
         self.now = self.peak = 0
-        self.sizes = {}
+        self.known = set()
+        self.count([list(module.parameters()) for module in modules])
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
         self.count(output)
         return output
 
-    def add(self, *modules):
-        """Count the parameters of ``modules``, which were there before."""
-        self.count([list(module.parameters()) for module in modules])
-
     def count(self, value):
         for storage in (leaf.untyped_storage() for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)):
-            if storage._cdata not in self.sizes:
-                self.sizes[storage._cdata] = storage.nbytes()
-                self.now += storage.nbytes()
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self.drop, storage._cdata)
+            if storage._cdata not in self.known:
+                self.add(storage._cdata, storage.nbytes())
+                weakref.finalize(storage, self.add, storage._cdata, -storage.nbytes())
 
-    def drop(self, key):
-        self.now -= self.sizes.pop(key, 0)
+    def add(self, key, size):
+        self.known ^= {key}
+        self.now += size
+        self.peak = max(self.peak, self.now)
 
 
 @pytest.fixture(scope="module")
@@ -157,9 +151,8 @@ def test_a_training_holds_little_less_than_what_is_calculated(profile, data, tmp
     else:
         inputs = balanced_pairs(profile, data, 0)[:1]
         trainer = grpo.make_trainer(profile, inputs, data, policy, processor, tmp_path / "x", 0)
-    live = LiveBytes()
-    live.add(trainer.model, *([trainer.ref_model] if getattr(trainer, "ref_model", None) else []))
-    with live:
+    reference = getattr(trainer, "ref_model", None)
+    with LiveBytes(trainer.model, *([reference] if reference else [])) as live:
         trainer.train()
     terms = gpu_memory(profile)
     assert 0.75 * terms["total"] < live.peak / GIB < terms["total"]
@@ -171,11 +164,6 @@ def test_full_training_holds_sixteen_bytes_per_parameter_and_a_reference_model_w
     assert whole["weights"] + whole["gradients"] + whole["Adam"] == pytest.approx((16 + 2) * parameters / GIB)
     assert whole["reference"] == 4 * parameters / GIB
     assert gpu_memory(PAPER.replace({"grpo.beta": 0.0}))["reference"] == gpu_memory(SMALL)["reference"] == 0
-
-
-def test_the_small_profile_fits_24_gb_and_the_papers_needs_more_than_80_unless_it_is_divided():
-    assert gpu_memory(SMALL)["total"] < 23.5
-    assert gpu_memory(PAPER)["total"] > 79.1 > gpu_memory(PAPER, 8, sharded=True)["total"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from chat_server import ANSWER, TROUBLES, ChatServer, images_of
 from layouts import write_pairs
 from made_up import made_up_run
 from papermill.exceptions import PapermillExecutionError
-from PIL import ImageChops
+from PIL import Image, ImageChops
 from tiny import tiny_profile
 
 from ladlib import endpoint, evaluate, generate
@@ -26,6 +25,7 @@ from ladlib.errors import UserError
 from ladlib.prompts import QUESTION
 from ladlib.records import Generation
 from ladlib.runs import RunFolder, read_jsonl
+from ladlib.toy.datasets import write_datasets
 
 LABEL = "FP8, vLLM 0.11"
 KEY = "sk-planted/0123456789+abcdef"  # JSON may spell "/" and "+" otherwise
@@ -98,13 +98,11 @@ def test_every_pair_is_answered_exactly_once_whatever_goes_wrong_on_the_way(serv
     assert f"large: {EVERY} answers, {len(refused)} of them refusals" in capsys.readouterr().out
 
 
-def test_a_record_holds_what_was_answered_from_what_and_by_what(server, few, run, capsys):
+def test_a_record_holds_what_was_answered_by_what(server, few, run, capsys):
     for one in records(ask(server, few, run)):
-        assert (one.arm, one.seed, one.served) == ("large", 0, f"m, {LABEL}")
-        assert one.text == ANSWER.format(one.answer) and one.finish == "stop" and not one.refused
-        assert one.p_yes == pytest.approx({"yes": 0.8, "no": 0.2}[one.answer])
+        assert (one.arm, one.seed, one.served, one.finish) == ("large", 0, f"m, {LABEL}", "stop")
+        assert one.text == ANSWER.format(one.answer) and one.p_yes == pytest.approx({"yes": 0.8, "no": 0.2}[one.answer])
         assert (one.prompt_tokens, one.completion_tokens) == (500, 20) and one.seconds > 0
-        assert all(side % 28 == 0 for size in one.pixels for side in size)
     assert f"large: 30 requests to {server.url[7:-3]}; 4 at a time, no key" in capsys.readouterr().out
 
 
@@ -139,11 +137,9 @@ def test_a_server_with_the_models_own_template_gives_it_the_prompt_of_the_local_
 def test_without_logprobs_p_yes_is_null_and_they_need_not_be_asked_for(server, few, run):
     server.logprobs = False
     assert {one.p_yes for one in records(ask(server, few, run, limit=1))} == {None}
-    assert {body["top_logprobs"] for body in server.bodies} == {20}
-    server.bodies.clear()
-    other = RunFolder(run.root / "other")
-    ask(server, few, other, limit=1, extra={"repetition_penalty": 1.0, "logprobs": False})
-    assert all("top_logprobs" not in body and body["repetition_penalty"] == 1.0 for body in server.bodies)
+    assert {body.pop("top_logprobs") for body in server.bodies} == {20}
+    ask(server, few, RunFolder(run.root / "other"), limit=1, extra={"repetition_penalty": 1.0, "logprobs": False})
+    assert "top_logprobs" not in server.bodies[-1] and server.bodies[-1]["repetition_penalty"] == 1.0
 
 
 # Resuming
@@ -165,11 +161,11 @@ evaluate.evaluate(load_profile("smoke", **values), Path(sys.argv[2]), run, 0, ar
 def test_a_killed_run_resumes_without_asking_again(server, many, run):
     server.trouble = lambda number, attempt: time.sleep(0.02) or ("500" if number % 9 == 1 and attempt == 1 else "")
     process = subprocess.Popen([sys.executable, "-c", KILLED, server.url, str(many), str(run.root)])
-    path, deadline = run.generations("large", 0), time.monotonic() + 90
+    path = run.generations("large", 0)
     while not path.exists() or path.read_text().count("\n") < 40:
-        assert time.monotonic() < deadline and process.poll() is None
+        assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     time.sleep(0.3)  # what was on its way arrives
     server.trouble = lambda number, attempt: ""
@@ -311,30 +307,15 @@ def test_the_key_reaches_the_server_and_nothing_else(echoing, few, tmp_path, cap
         assert {row["text"] for row in read_jsonl(RunFolder(tmp_path).generations("large", 0))} == {"a [key] b"}
 
 
-def test_the_other_name_of_the_key_works_too(server, few, run, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    ask(server, few, run, limit=1)
-    assert server.keys == {f"Bearer {KEY}"}
-
-
-def test_a_key_that_cannot_be_one_is_refused_without_being_shown(server, few, run, monkeypatch):
+def test_either_name_of_the_key_works_what_cannot_be_one_is_refused_and_a_placeholder_is_no_secret(
+    server, few, run, monkeypatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "made")
+    assert all("made up" in one.text for one in records(ask(server, few, run, limit=1)))
+    assert server.keys == {"Bearer made"}
     monkeypatch.setenv("LADLIB_API_KEY", f"{KEY}\n{KEY}")
     with pytest.raises(UserError, match="LADLIB_API_KEY holds characters that no key has") as error:
-        ask(server, few, run)
-    assert KEY not in str(error.value) and not server.asked
-
-
-def test_a_placeholder_is_no_secret_and_changes_no_answer(server, few, run, monkeypatch):
-    monkeypatch.setenv("LADLIB_API_KEY", "made")
-    assert all("made up" in one.text for one in records(ask(server, few, run, limit=1)))
-
-
-@pytest.mark.parametrize(
-    "url", ["localhost:8000/v1", "ftp://host/v1", f"http://user:{KEY}@host/v1", f"http://h?key={KEY}"]
-)
-def test_an_address_that_is_none_or_holds_a_key_is_refused_without_being_shown(url):
-    with pytest.raises(UserError, match="endpoint.url: Value error, an address") as error:
-        load_profile("toy", **{"endpoint.url": url})
+        ask(server, few, RunFolder(run.root / "other"))
     assert KEY not in str(error.value)
 
 
@@ -344,6 +325,9 @@ def test_an_address_that_is_none_or_holds_a_key_is_refused_without_being_shown(u
 def execute(run, server, **parameters):
     given = {"profile": "smoke", "run": str(run.root), "large_endpoint": server.url, "large_model": "Qwen/72B"}
     run.notebooks.mkdir()
+    write_datasets(run.data, load_profile("smoke").toy)
+    for name in ("good", "test"):  # the images of the records that are made up
+        Image.new("RGB", (28, 28)).save(run.data / "mvtec_loco_anomaly_detection" / f"{name}.png")
     papermill.execute_notebook(NOTEBOOK, run.notebooks / NOTEBOOK.name, given | parameters, progress_bar=False)
 
 

@@ -66,12 +66,13 @@ def check(
     from ladlib.data.check import check as find
 
     findings = find(root)
-    errors, warnings = (sum(one.severity == severity for one in findings) for severity in ("error", "warning"))
+    severities = [finding.severity for finding in findings]
+    errors, warnings = severities.count("error"), severities.count("warning")
     if as_json:
-        print_json({"errors": errors, "warnings": warnings, "findings": [one.model_dump() for one in findings]})
+        print_json({"errors": errors, "warnings": warnings, "findings": [each.model_dump() for each in findings]})
     else:
-        for one in findings[:1] if findings and findings[0].dataset == "toy" else findings:  # the first says it all
-            typer.echo("  ".join(filter(None, (one.severity, one.dataset, one.category, one.message, one.hint))))
+        for each in findings[:1] if findings and findings[0].dataset == "toy" else findings:  # the first says it all
+            typer.echo("  ".join(filter(None, (each.severity, each.dataset, each.category, each.message, each.hint))))
         typer.echo(f"\n{errors} errors, {warnings} warnings")
     raise typer.Exit(1 if errors else 0)
 

@@ -84,12 +84,12 @@ def reproduce(
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     places = {"profile": profile if profile in PROFILES else _absolute(profile), "data": _absolute(data)}
     places |= {"run": str(folder.root), "seed": seed}
-    options = {"console": console, "verbose": verbose, "minutes": minutes}
+    output = {"console": console, "verbose": verbose, "minutes": minutes}
     with nullcontext() if dry_run else locked(folder.root):
         planned: list[Stage] = []
         for stage in stages:
-            given = {name: places.get(name, value) for name, value in values[stage.name].items()}
-            planned.append(_planned(stage, files[stage.name], given, folder, settings, planned, options))
+            own = {name: places.get(name, value) for name, value in values[stage.name].items()}
+            planned.append(_planned(stage, files[stage.name], own, folder, settings, planned, output))
         runner = Runner(planned, folder, settings.name, seed, say, again=bool(start or only or force))
         chosen = planned[selected]
         if missing := [stage.name for stage in planned[: selected.start] if not runner.finished(stage)]:
@@ -118,11 +118,12 @@ def notebooks_folder() -> Path:
 
 def effective(profile: str, values: Mapping[str, Mapping[str, Scalar]]) -> Profile:
     """The profile with the notebooks' parameters applied, as the notebooks themselves apply them."""
-    given = {name: value for each in values.values() for name, value in each.items() if name not in OPTIONS}
-    changed = {
-        FIELDS.get(name, name.replace("_", ".", 1)): value for name, value in given.items() if value not in UNSET
-    }
-    return load_profile(profile, **{name: value for name, value in changed.items() if name})
+    overrides = {}
+    for name, value in (item for parameters in values.values() for item in parameters.items()):
+        field = FIELDS.get(name, name.replace("_", ".", 1))
+        if field and name not in OPTIONS and value not in UNSET:
+            overrides[field] = value
+    return load_profile(profile, **overrides)
 
 
 def _check_disk(profile: str, folder: Path) -> None:
@@ -135,22 +136,22 @@ def _check_disk(profile: str, folder: Path) -> None:
         raise UserError(what, "Make room, or give a folder on another disk with --run.")
 
 
-def depends_on(notebook: Path, given: Mapping[str, Scalar], profile: Profile, reports: bool = False) -> dict:
+def depends_on(notebook: Path, parameters: Mapping[str, Scalar], profile: Profile, reports: bool = False) -> dict:
     """What a stage depends on beside the code of the package and earlier stages, as JSON.
 
     The endpoint and the large model count where the stage ``reports``. Of files that are named the contents count.
     """
-    named = {name: from_root(value) for name, value in given.items() if isinstance(value, str) and value}
+    named = {name: from_root(value) for name, value in parameters.items() if isinstance(value, str) and value}
     named |= {"data.sft_file": Path(profile.data.sft_file or "")}
     omitted = {"data": {"sft_file"}} | ({} if reports else ONLY_LARGE)
     models = [profile.model.base, *([profile.model.large] if reports else [])]
     return {
         "notebook": "\n".join(cell["source"] for cell in batch.cells(notebook) if cell["cell_type"] == "code"),
-        "parameters": {name: given[name] for name in given if name not in ("run", "data", "profile")},
+        "parameters": {name: parameters[name] for name in parameters if name not in ("run", "data", "profile")},
         "files": {name: sha256(path) for name, path in named.items() if name not in OPTIONS and path.is_file()},
         "profile": profile.model_dump(exclude=omitted),
         "weights": [weights_sha256(name) for name in models],
-        "data": _fingerprint(Path(given["data"])) if given.get("data") else "",
+        "data": _fingerprint(Path(parameters["data"])) if parameters.get("data") else "",
     }
 
 
@@ -162,19 +163,19 @@ def weights_sha256(name: str) -> str:
 
 
 def _planned(
-    stage: Stage, notebook: Path, given: Mapping[str, Scalar], folder: RunFolder, profile: Profile,
-    earlier: Iterable[Stage], options: Mapping[str, object],
+    stage: Stage, notebook: Path, parameters: Mapping[str, Scalar], folder: RunFolder, profile: Profile,
+    earlier: Iterable[Stage], output: Mapping[str, object],
 ) -> Stage:  # fmt: skip
     """``stage`` with all that the runner needs."""
     copy = folder.notebooks / notebook.name
     return replace(
         stage,
         is_notebook=True,
-        outputs=(*(path.format(seed=given["seed"]) for path in stage.outputs), f"notebooks/{copy.name}"),
+        outputs=(*(path.format(seed=parameters["seed"]) for path in stage.outputs), f"notebooks/{copy.name}"),
         work=batch.execute,
-        options={"notebook": notebook, "copy": copy, "parameters": given, **options},
+        options={"notebook": notebook, "copy": copy, "parameters": parameters, **output},
         after=tuple(other.name for other in earlier),
-        values=depends_on(notebook, given, profile, stage.reports),
+        values=depends_on(notebook, parameters, profile, stage.reports),
     )
 
 
@@ -194,11 +195,11 @@ def _choose(stages: tuple[Stage, ...], start: str, only: str) -> slice:
     """The stages to look at. ``start`` and ``only`` name one by its number (``3``, ``03``) or name (``03_grpo``)."""
     if start and only:
         raise UserError("--from and --only exclude each other.", "Give one of them.")
-    names, given = [stage.name for stage in stages], only or start
-    found = [number for number, name in enumerate(names) if given in (name, name[1:2]) or given == name[:2]]
-    if given and not found:
-        raise UserError(f"There is no stage {given!r}.", f"Use one of {', '.join(names)}.")
-    first = found[0] if given else 0
+    names, wanted = [stage.name for stage in stages], only or start
+    matches = [number for number, name in enumerate(names) if wanted in (name, name[:2], name[1:2])]
+    if wanted and not matches:
+        raise UserError(f"There is no stage {wanted!r}.", f"Use one of {', '.join(names)}.")
+    first = matches[0] if wanted else 0
     return slice(first, first + 1 if only else None)
 
 

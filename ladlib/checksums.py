@@ -22,13 +22,20 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".md", ".tex", ".png", ".pdf", ".gz")
 NOTES = ".inputs.json"  # what a file of generations was made from; a released copy has none
 
 
+def sha256(path: Path | str) -> str:
+    """The SHA-256 of the file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write(run: RunFolder, *paths: Path) -> None:
     """Record the stored files at and below ``paths``, replacing older checksums; all files if none is given."""
-    names = {path.relative_to(run.root).as_posix() for path in paths if path.is_relative_to(run.root)}
-    sums = {name: digest for name, digest in read(run).items() if paths and not names & _with_parents(name)}
-    for name in _stored(run):
-        if not paths or names & _with_parents(name):
-            sums[name] = sha256(run.root / name)
+
+    def is_chosen(name: str) -> bool:
+        return not paths or any((run.root / name).is_relative_to(path) for path in paths)
+
+    sums = {name: digest for name, digest in read(run).items() if not is_chosen(name)}
+    sums |= {name: sha256(run.root / name) for name in _stored(run) if is_chosen(name)}
     write_text(run.root / FILE, "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
 
 
@@ -47,8 +54,13 @@ def read(run: RunFolder) -> dict[str, str]:
 
 def verify(run: RunFolder) -> list[str]:
     """What was changed since its checksum was written, one line per file."""
-    edited = ["run.json was edited"] if run.read().sha256 == EDITED else []
-    return edited + [fault for name, digest in read(run).items() if (fault := _fault(run, name, digest))]
+    faults = ["run.json was edited"] if run.read().sha256 == EDITED else []
+    for name, digest in read(run).items():
+        if not (run.root / name).is_file():
+            faults.append(f"{name} is missing")
+        elif sha256(run.root / name) != digest:
+            faults.append(f"{name} was changed after it was made")
+    return faults
 
 
 def missing(run: RunFolder) -> list[str]:
@@ -57,26 +69,8 @@ def missing(run: RunFolder) -> list[str]:
     return [name for name in _stored(run) if name not in sums]
 
 
-def _fault(run: RunFolder, name: str, digest: str) -> str:
-    if not (run.root / name).is_file():
-        return f"{name} is missing"
-    return "" if sha256(run.root / name) == digest else f"{name} was changed after it was made"
-
-
-def sha256(path: Path | str) -> str:
-    """The SHA-256 of the file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _stored(run: RunFolder) -> list[str]:
     """The names of the files that have checksums, sorted."""
     files = [run.metrics_json, *(file for folder in FOLDERS for file in (run.root / folder).rglob("*"))]
     files = [file for file in files if file.is_file() and file.suffix in SUFFIXES and not file.name.endswith(NOTES)]
     return sorted(file.relative_to(run.root).as_posix() for file in files if not file.name.startswith("."))
-
-
-def _with_parents(name: str) -> set[str]:
-    """``a/b/c`` and the folders it lies in: a, a/b."""
-    parts = name.split("/")
-    return {"/".join(parts[:end]) for end in range(1, len(parts) + 1)}

@@ -36,8 +36,8 @@ from ladlib.config import Profile, load_profile
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
 from ladlib.families import LARGE, Sizes, sizes_of
-from ladlib.machine import hardware
 from ladlib.records import Record
+from ladlib.runs import hardware
 from ladlib.sft_data import read_sft_file
 
 GIB = 2**30

@@ -16,16 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ladlib import checksums
-from ladlib.machine import hardware
 from ladlib.progress import clock
 from ladlib.records import StageRecord
-from ladlib.runs import RunFolder, now, write_text
+from ladlib.runs import RunFolder, hardware, write_text
 
 PACKAGE = Path(__file__).parent
 NO_CODE = ("assets", "profiles", "notebooks")
@@ -127,7 +127,7 @@ class Runner:
                 self._start(stage)
 
     def _start(self, stage: Stage) -> None:
-        begun = now(), time.monotonic()
+        begun = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
         self._prepare(stage)
         if stage.is_notebook:
             stage.work(**stage.options)
@@ -148,7 +148,7 @@ class Runner:
             for path in (self.folder.root / path for path in stage.outputs):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self.folder.open(self.profile, self.seed)  # a notebook adds the values in force
-        self.folder.drop_stage(stage.name)
+        self.folder.set_stage(stage.name, None)
         write_text(marker, key)
 
     def _end(self, stage: Stage) -> None:
@@ -168,7 +168,7 @@ class Runner:
         seconds = round(time.monotonic() - begun, 2)
         outputs = tuple(path for path in stage.outputs if (self.folder.root / path).exists())
         fields = {"started": started, "seconds": seconds, "inputs_sha256": self.key(stage), "outputs": outputs}
-        self.folder.add_stage(StageRecord(name=stage.name, **fields))
+        self.folder.set_stage(stage.name, StageRecord(name=stage.name, **fields))
         self._digests.pop(stage.name, None)
         self._marker(stage).unlink()
         self.done += 1

@@ -4,17 +4,17 @@ import gzip
 import hashlib
 import json
 import os
-import tomllib
+import platform
+import subprocess
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ladlib.errors import UserError, parse_json
-from ladlib.machine import commit, hardware, versions
 from ladlib.records import RunRecord, StageRecord
 
 DAMAGED = "Move the file away and run its stage again."
@@ -22,6 +22,7 @@ EDITED = "changed by hand"
 SEEDS = 2**32  # numpy's generators take the integers below it
 RUNS = "results/runs"  # below the root
 BATCH = "LADLIB_BATCH"  # set in the environment of a kernel that the pipeline starts
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "papermill", "pillow", "numpy", "pandas")
 
 
 def check_seed(seed: int) -> None:
@@ -47,9 +48,6 @@ class RunFolder:
         self.notebooks = self.root / "notebooks"  # executed copies
         self.report = self.root / "report.html"
         self.neighbours = self.root / "baselines" / "neighbours.jsonl"  # one row per test image
-
-    def __repr__(self) -> str:
-        return f"RunFolder({str(self.root)!r})"
 
     def checkpoint(self, arm: str, seed: int) -> Path:  # the folder of a trained model
         return self.root / "checkpoints" / f"{arm}-seed{seed}"
@@ -77,9 +75,8 @@ class RunFolder:
 
     def locations(self) -> str:
         """Where the results are, one line for each that exists."""
-        paths = {path.name: path for path in (self.report, self.tables, self.figures, self.notebooks, self.run_json)}
-        width = max(map(len, paths))
-        return "\n".join(f"{what:<{width}}  {path}" for what, path in paths.items() if path.exists())
+        paths = (self.report, self.tables, self.figures, self.notebooks, self.run_json)
+        return "\n".join(f"{path.name:<11}  {path}" for path in paths if path.exists())
 
     def open(self, profile: str, seed: int, **parameters: str | int | float | bool) -> RunRecord:
         """The folder's record, made if needed and stamped with versions and hardware.
@@ -111,7 +108,6 @@ class RunFolder:
         try:
             fields = json.loads(self.run_json.read_text(encoding="utf-8"))
             edited = fields.get("sha256") and fields["sha256"] != _sha256(fields)
-            fields.pop("files", None)  # checksums, in runs of before November 2026
             record = RunRecord.model_validate(fields)
         except FileNotFoundError as error:
             raise UserError(
@@ -129,20 +125,13 @@ class RunFolder:
 
     def stage(self, name: str) -> StageRecord | None:
         """The record of a finished stage; None where it has not finished, or there is no run yet."""
-        stages = {stage.name: stage for stage in self.read().stages} if self.run_json.exists() else {}
-        return stages.get(name)
+        stages = self.read().stages if self.run_json.exists() else ()
+        return next((stage for stage in stages if stage.name == name), None)
 
-    def add_stage(self, stage: StageRecord) -> None:
-        """Store ``stage`` in place of an earlier record of the same name."""
-        self._replace_stage(stage.name, stage)
-
-    def drop_stage(self, name: str) -> None:
-        """Remove the record of the stage, if there is one."""
-        self._replace_stage(name)
-
-    def _replace_stage(self, name: str, *new: StageRecord) -> None:
+    def set_stage(self, name: str, stage: StageRecord | None) -> None:
+        """Store ``stage`` in place of an earlier record of that name; None removes it."""
         record = self.read()
-        stages = [*(stage for stage in record.stages if stage.name != name), *new]
+        stages = [other for other in record.stages if other.name != name] + ([stage] if stage else [])
         self.write(record.model_copy(update={"stages": tuple(sorted(stages, key=lambda stage: stage.name))}))
 
 
@@ -156,6 +145,37 @@ RELEASED = Path(__file__).parents[1] / "results" / "released"  # a wheel does no
 STUDY = RunFolder(RELEASED / "study")
 
 
+# What a number was computed with
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages a result depends on."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in ("ladlib", *PACKAGES)}
+
+
+def commit() -> str:
+    """The commit of the checkout this code lies in, "+" added where files differ; "" outside one."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def hardware() -> dict[str, str | int | float]:
+    """Processor, cores and memory (GiB). Accelerators are added by the stages that use torch."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_gib": round(memory, 1),
+    }
+
+
+# Paths as a user gives them
+
+
 def from_root(path: Path | str) -> Path:
     """``path`` as a notebook's parameter means it: relative to the root, "~" the home folder."""
     return find_root(Path.cwd()) / Path(path).expanduser()
@@ -163,17 +183,11 @@ def from_root(path: Path | str) -> Path:
 
 def find_root(start: Path) -> Path:
     """The nearest folder at or above ``start`` with ladlib's ``pyproject.toml``; ``start`` where there is none."""
-    return next(
-        (folder for folder in (start, *start.parents) if _project(folder / "pyproject.toml") == "ladlib"), start
-    )
-
-
-def _project(file: Path) -> str:
-    """The name in a ``pyproject.toml``; "" where there is none, or the file is another's and cannot be read."""
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["name"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""
+    for folder in (start, *start.parents):
+        file = folder / "pyproject.toml"
+        if file.is_file() and 'name = "ladlib"' in file.read_text(encoding="utf-8", errors="replace"):
+            return folder
+    return start
 
 
 def shown_path(path: Path) -> str:
@@ -182,11 +196,14 @@ def shown_path(path: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
+# One process at a time
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of the run ``folder``. Raises :class:`UserError` where one is at work in it.
+    """Keep other processes out of the run ``folder`` until this one leaves or ends, however that ends.
 
-    A lock ends with the process that holds it, however that ends.
+    Raises :class:`UserError` where another is at work in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -213,6 +230,9 @@ def lock_kernel(folder: Path) -> None:
         lock_kernel.held.acquire(timeout=50)
 
 
+# Whole files
+
+
 def write_text(path: Path, text: str) -> None:
     """Write all of ``text`` and have it on disk, or nothing."""
     write_bytes(path, text.encode())
@@ -230,11 +250,6 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def write_gzip(path: Path, data: bytes) -> None:
-    """Write ``data`` compressed, the same bytes at any time."""
-    write_bytes(path, gzip.compress(data, mtime=0))
 
 
 def append_json(path: Path, row: dict) -> None:
@@ -259,38 +274,23 @@ def stored(folder: Path, suffix: str = ".jsonl") -> dict[str, Path]:
     return {name: by_name[name] for name in sorted(by_name) if name.endswith(suffix)}
 
 
-def read_stored(path: Path) -> bytes:
-    """The bytes of ``path`` or, unpacked, ``path.gz``. Raises :class:`UserError` where neither can be read."""
-    file = find(path) or path
-    try:
-        data = file.read_bytes()
-        return gzip.decompress(data) if file.suffix == ".gz" else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file} cannot be read.", DAMAGED) from error
-
-
 def read_jsonl(path: Path) -> list[dict]:
     """The rows of a ``.jsonl`` or ``.jsonl.gz`` file; [] where there is none; a torn last line is left out.
 
-    Raises :class:`UserError` where another line is not a JSON object.
+    Raises :class:`UserError` where it cannot be read, or another line is not a JSON object.
     """
-    if not find(path):
+    file = find(path)
+    if file is None:
         return []
-    whole, _, _ = read_stored(path).rpartition(b"\n")  # a line without its line end was cut off while being written
     try:
-        lines = whole.decode().split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text.", DAMAGED) from error
-    return [_row(path, number, line) for number, line in enumerate(lines, 1) if line]
-
-
-def _row(path: Path, number: int, line: str) -> dict:
-    row = parse_json(line, f"{path}, line {number}", DAMAGED)
-    if not isinstance(row, dict):
-        raise UserError(f"{path}, line {number} is not a JSON object.", DAMAGED)
-    return row
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601 to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        text = data[: data.rfind(b"\n") + 1].decode()  # a line without its line end was cut off while being written
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read.", DAMAGED) from error
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line:
+            rows.append(parse_json(line, f"{path}, line {number}", DAMAGED))
+            if not isinstance(rows[-1], dict):
+                raise UserError(f"{path}, line {number} is not a JSON object.", DAMAGED)
+    return rows

@@ -7,6 +7,7 @@ A release has the layout of a run, its records gzipped, without what ``ladlib re
 README shows excepted). The blocks of the READMEs are written from released files only; a test compares the two.
 """
 
+import gzip
 import re
 import shutil
 import sys
@@ -21,7 +22,7 @@ from ladlib.errors import UserError
 from ladlib.report import analysis, tables
 from ladlib.report.formats import markdown
 from ladlib.results import load_run
-from ladlib.runs import RELEASED, STUDY, RunFolder, read_jsonl, write_gzip, write_text
+from ladlib.runs import RELEASED, STUDY, RunFolder, read_jsonl, write_bytes, write_text
 
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "results" / "speed.jsonl"  # the last lines of `ladlib bench`, run after run
@@ -45,7 +46,8 @@ def release(run: RunFolder, released: RunFolder) -> None:
     shutil.copy2(run.run_json, released.run_json)
     for file in (file for folder in RECORDS for file in sorted((run.root / folder).glob("*"))):
         if file.suffix in (".jsonl", ".csv") and not (name == "study" and file.name.endswith("-rollouts.jsonl")):
-            write_gzip(released.root / file.parent.name / f"{file.name}.gz", file.read_bytes())
+            data = gzip.compress(file.read_bytes(), mtime=0)  # the same bytes at any time
+            write_bytes(released.root / file.parent.name / f"{file.name}.gz", data)
     for file, data in figures.items():
         released.figures.mkdir(exist_ok=True)
         (released.figures / file).write_bytes(data)

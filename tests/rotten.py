@@ -173,7 +173,7 @@ RUN_ROWS = [
     Row("run.json gone", "run.json", None, ("is not a run folder", "ladlib reproduce")),
     Row("run.json cut off", "run.json", '{"profile": "to', ("run.json is damaged", "Move it away")),
     Row("run.json of an unknown profile", "run.json", '{"profile": "tyo", "seed": 0}', ("'tyo'", "Use one of")),
-    Row("no text", ANSWERS, lambda data: b"\xff\xfe\n" + data, ("base-seed0.jsonl is not UTF-8 text", "again")),
+    Row("no text", ANSWERS, lambda data: b"\xff\xfe\n" + data, ("base-seed0.jsonl cannot be read", "again")),
     Row("up and out", ANSWERS, first_again(test="../../../etc/passwd"), ("test", "leads outside", "again")),
     Row("an answer twice", ANSWERS, first_again(), ("pushpins/test/good/000 twice", "Keep one")),
     Row("log without a step", LOG, lambda data: b'{"loss": 1.0}\n' + data, ("sft_grpo-seed0.jsonl: 0.step", "again")),

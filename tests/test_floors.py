@@ -9,7 +9,7 @@ from ladlib.runner import TOP_FLOOR
 ROOT = Path(ladlib.__file__).parent
 FLOORS = {
     0: (
-        "errors", "sanitize", "records", "config", "runs", "machine", "checksums", "progress",
+        "errors", "sanitize", "records", "config", "runs", "checksums", "progress",
         "families",
     ),
     1: (

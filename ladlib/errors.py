@@ -1,7 +1,6 @@
-"""The one kind of error that a user can put right, and small files read whole or refused with it."""
+"""The error that a user can put right, and small files read whole or refused with it."""
 
 import json
-from collections import Counter
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -41,27 +40,28 @@ def read_text(path: Path, hint: str) -> str:
 
 
 def read_json(path: Path, hint: str, once: bool = False) -> object:
-    """What the JSON of ``path`` says. Raises as :func:`read_text` and :func:`parse_json`."""
+    """The content of the JSON file ``path``. Raises as :func:`read_text` and :func:`parse_json`."""
     return parse_json(read_text(path, hint), str(path), hint, once)
 
 
 def parse_json(text: str, place: str, hint: str, once: bool = False) -> object:
-    """What ``text``, found at ``place``, says.
+    """The content of ``text``, which was read from ``place``.
 
-    Raises :class:`UserError` for what is no JSON or too deeply nested; with ``once`` also for a key that stands
-    twice in one object.
+    Raises :class:`UserError` for what is no JSON or too deeply nested; with ``once`` also for an object with a key
+    twice, since one of its two values would be lost without a word.
     """
     try:
-        return json.loads(text, object_pairs_hook=_once if once else None)
+        return json.loads(text, object_pairs_hook=_unique if once else None)
     except RecursionError as error:
         raise UserError(f"{place} is nested too deeply.", hint) from error
     except ValueError as error:
         raise UserError(f"{place} is not JSON: {error}.", hint) from error
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """One of two values of a key would be lost without a word."""
-    (key, times), *_ = Counter(key for key, _ in pairs).most_common(1) or [("", 0)]
-    if times > 1:
-        raise ValueError(f"the key {key!r} stands in it {times} times")
-    return dict(pairs)
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands in it {keys.count(twice)} times")
+    return values

@@ -92,7 +92,7 @@ def _refuse_test_images(hashes: dict[Path, str], root: Path | str) -> None:
 
 
 def _refuse(path: Path, how: str, image: Path) -> None:
-    training, test = ("/".join(one.parts[-4:]) for one in (path, image))
+    training, test = ("/".join(file.parts[-4:]) for file in (path, image))
     raise UserError(f"{training} {how} {test}, an image of the test set.", "Take it out of the training data.")
 
 

@@ -14,7 +14,7 @@ NUMBERS = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?(?: ?%)?(?:[–,;] ?[+-]?[\d.]+(
 
 def strip_control(text: str) -> str:
     """The text with control characters shown as U+FFFD: a raw completion may hold any."""
-    return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
 
 
 def escape_html(text: str) -> str:
@@ -24,7 +24,10 @@ def escape_html(text: str) -> str:
 
 def escape_terminal(text: str) -> str:
     """``text`` as one line that a terminal takes as text, each odd character as its escape: a name stays findable."""
-    return "".join(_escaped(one) for one in " ".join(text.split()))
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
+        for letter in " ".join(text.split())
+    )
 
 
 def escape_csv(text: str) -> str:
@@ -36,8 +39,3 @@ def escape_csv(text: str) -> str:
     ("'=HYPERLINK(1)", '-1.5')
     """
     return f"'{text}" if text.lstrip().startswith(FORMULA) and not NUMBERS.fullmatch(text) else text
-
-
-def _escaped(one: str) -> str:
-    seen = one.isprintable() or unicodedata.category(one) == "Zs"
-    return one if seen else one.encode("unicode_escape").decode("ascii")

@@ -60,10 +60,8 @@ def read_dataset(root: Path | str, dataset: Dataset) -> list[Sample]:
             raise UserError(what, "Take one of them out.")
     present = {(sample.category, sample.split) for sample in samples}
     for category in sorted({sample.category for sample in samples}):
-        for split in (
-            "train",
-            "test",
-        ):  # without normals there is nothing to pair with; without a test split, no answer
+        # Without normals there is nothing to pair with; without a test split, no answer.
+        for split in ("train", "test"):
             if (category, split) not in present:
                 what = f"{folder / category} is half copied: it has no {split} images."
                 raise UserError(what, f"Copy its {split} images too, or remove the folder.")

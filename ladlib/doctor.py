@@ -91,7 +91,7 @@ def examine(name: str, data: str = "") -> Diagnosis:
     """The profile ``name`` with the datasets in ``data``, checked on this machine; loads torch, no model."""
     profile = load_profile(name)
     cost = load_cost(profile.name)
-    checks = [*_machine(cost), *_software(profile), *_gpu(profile, find_gpus()), *_files(profile, data)]
+    checks = [*_machine(profile, cost), *_gpu(profile, find_gpus()), *_files(profile, data)]
     if cost is None:
         expected = "What it takes was not measured for a profile of your own."
     else:
@@ -116,18 +116,7 @@ def find_gpus() -> list[tuple[str, float]]:
     return [(device.name, device.total_memory / GIB) for device in devices]
 
 
-def _machine(cost: Cost | None) -> Iterator[Check]:
-    machine, threads = hardware(), os.environ.get("OMP_NUM_THREADS")
-    yield Check("ok", "cores", f"{machine['cores']}, {f'OMP_NUM_THREADS={threads}' if threads else 'all of them used'}")
-    for subject, size, needed in (
-        ("memory", float(machine["memory_gib"]), cost.memory_gib if cost else 0),
-        ("free disk here", shutil.disk_usage(Path.cwd()).free / GIB, cost.disk_gib if cost else 0),
-    ):
-        text = f"{size:.1f} GiB, needed {needed:g} GiB"
-        yield Check("ok" if size >= needed * SLACK else "missing", subject, text)
-
-
-def _software(profile: Profile) -> Iterator[Check]:
+def _machine(profile: Profile, cost: Cost | None) -> Iterator[Check]:
     import torch
 
     build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for CPU only"
@@ -136,6 +125,13 @@ def _software(profile: Profile) -> Iterator[Check]:
     yield Check("ok", "torch", f"{torch.__version__}, {build}; {versions}")
     if profile.grpo.engine != "transformers" and find_spec("vllm") is None:
         yield Check("missing", "vLLM", f"none in this environment, and grpo.engine is {profile.grpo.engine}")
+    machine, free = hardware(), shutil.disk_usage(Path.cwd()).free / GIB
+    yield Check("ok", "cores", f"{machine['cores']}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}")
+    needs = {"memory": cost.memory_gib, "free disk here": cost.disk_gib} if cost else {}
+    for subject, size in {"memory": float(machine["memory_gib"]), "free disk here": free}.items():
+        needed = needs.get(subject, 0)
+        text = f"{size:.1f} GiB, needed {needed:g} GiB"
+        yield Check("ok" if size >= needed * SLACK else "missing", subject, text)
 
 
 def _gpu(profile: Profile, gpus: Sequence[tuple[str, float]]) -> Iterator[Check]:
@@ -154,7 +150,7 @@ def _gpu(profile: Profile, gpus: Sequence[tuple[str, float]]) -> Iterator[Check]
     text = f"{count} with {needed:.1f} GiB needed (calculated, not measured)"
     yield Check("ok" if fits else "missing", "GPU", f"{names}; {text}")
     if len(gpus) > 1 and profile.parallel.processes == 1:
-        hint = "this profile trains on one and refuses to see more; set CUDA_VISIBLE_DEVICES=0, or parallel.processes"
+        hint = "this profile is for one: set CUDA_VISIBLE_DEVICES=0, or parallel.processes to their number"
         yield Check("note", "several GPUs", hint)
 
 

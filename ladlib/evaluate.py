@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
+from PIL.Image import Image
 
 from ladlib import launch, prompts
 from ladlib.checksums import sha256
@@ -30,9 +30,6 @@ from ladlib.parsing import parse_answer
 from ladlib.progress import Progress
 from ladlib.records import Answer, Completion, Generation
 from ladlib.runs import RunFolder, find, read_jsonl, write_text
-
-if TYPE_CHECKING:
-    from ladlib.generate import Images, Model, PairProcessor
 
 
 @dataclass(frozen=True)
@@ -57,9 +54,8 @@ def inspect(reference: Path, test: Path, model: str = "", profile: str | Profile
 
 
 def answer(
-    model: "Model", processor: "PairProcessor", images: "Sequence[Images]", profile: Profile,
-    question: str = prompts.QUESTION,
-) -> list[Completion]:  # fmt: skip
+    model, processor, images: Sequence[Sequence[Image]], profile: Profile, question: str = prompts.QUESTION
+) -> list[Completion]:
     """Greedy answers to a batch of (reference image, test image), already resized, in the way that ``profile`` says."""
     from ladlib import generate
     from ladlib.fast import decode
@@ -157,16 +153,17 @@ def make_batches(answers: Answers) -> list[list[Task]]:
     judged whole, whatever of it is pending: a numeric type with few digits lets an answer depend on its neighbours
     in the batch, and it must not depend on when a run was killed.
     """
-    data, size, pending, batches = answers.profile.data, answers.profile.evaluate.batch_size, set(answers.pending), []
-
-    def order(task: Task) -> tuple:
-        paths = (answers.folder / path for path in (task.pair.reference, task.pair.test.image))
-        return *(view_size(path, data.min_pixels, data.max_pixels) for path in paths), task.pair.reference, task.pair.id
-
-    for _, of_variant in groupby(answers.tasks, key=lambda task: task.variant):
-        ordered = sorted(of_variant, key=order)
+    size, pending, batches = answers.profile.evaluate.batch_size, set(answers.pending), []
+    for _, group in groupby(answers.tasks, key=lambda task: task.variant):
+        ordered = sorted(group, key=lambda task: (_view_sizes(answers, task), task.pair.reference, task.pair.id))
         batches += [ordered[start : start + size] for start in range(0, len(ordered), size)]
     return [batch for batch in batches if pending.intersection(batch)]
+
+
+def _view_sizes(answers: Answers, task: Task) -> tuple[tuple[int, int], ...]:
+    """(width, height) of reference and test image as the model sees them."""
+    paths, data = (task.pair.reference, task.pair.test.image), answers.profile.data
+    return tuple(view_size(answers.folder / path, data.min_pixels, data.max_pixels) for path in paths)
 
 
 # A server
@@ -220,26 +217,20 @@ def _replay(answers: Answers, records: dict[str, Generation], file: Path) -> Non
     if missing := [task.pair.id for task in answers.pending if task.pair.id not in records]:
         what = f"{file} lacks {len(missing)} of {len(answers.tasks)} pairs, first {missing[0]}."
         raise UserError(what, "Give predictions for all pairs that this run judges.")
-    for task in answers.pending:
-        if problem := _problem(answers, task, records[task.pair.id]):
-            raise UserError(f"{file}: {task.pair.id} {problem}.", "Give a file that was made with this run's settings.")
-    for task in answers.pending:
-        record = records[task.pair.id]
+    chosen = [records[task.pair.id] for task in answers.pending]
+    for task, record in zip(answers.pending, chosen, strict=True):
+        problem = ""
+        if not matches(record.model_dump(mode="json"), task.pair, answers.folder):
+            problem = "was judged from other images"
+        elif record.pixels != (sizes := _view_sizes(answers, task)):
+            problem = f"was seen at {record.pixels}, this run sees it at {sizes}"
+        elif record.p_yes is None and not record.served:
+            problem = "says neither p_yes nor what served it"
+        if problem:
+            raise UserError(f"{file}: {record.id} {problem}.", "Give a file that was made with this run's settings.")
+    for record in chosen:
         answers.append(record.model_copy(update={"seed": answers.seed, "answer": parse_answer(record.text)}))
-    print(f"{answers.arm}: {len(answers.pending)} stored answers taken over from {file.name}")
-
-
-def _problem(answers: Answers, task: Task, record: Generation) -> str:
-    """Why ``record`` is no answer to ``task``; "" where it is one."""
-    data, paths = answers.profile.data, (task.pair.reference, task.pair.test.image)
-    sizes = tuple(view_size(answers.folder / path, data.min_pixels, data.max_pixels) for path in paths)
-    if not matches(record.model_dump(mode="json"), task.pair, answers.folder):
-        return "was judged from other images"
-    if record.pixels != sizes:
-        return f"was seen at {record.pixels}, this run sees it at {sizes}"
-    if record.p_yes is None and not record.served:
-        return "says neither p_yes nor what served it"
-    return ""
+    print(f"{answers.arm}: {len(chosen)} stored answers taken over from {file.name}")
 
 
 if __name__ == "__main__":  # as one of the processes that accelerate started

@@ -200,19 +200,19 @@ class SftRow(Record):
     question: str = Field(min_length=1)
     answer: str = Field(min_length=1)
     writer: str  # "template", or the model behind an endpoint
-    decision: Literal["", "accept", "edit", "reject"] = ""  # of a person; what is rejected is not trained on
+    decision: Literal["", "accept", "edit", "reject"]  # of a person; what is rejected is not trained on
 
 
 def write_sft_file(file: Path, conversations: Iterable[Conversation], writer: str) -> None:
     """Write a row for each of ``conversations``."""
     import pandas as pd
 
-    rows = []
-    for row in conversations:
-        test, words = row.pair.test, row.model_dump(include={"kind", "question", "answer"})
-        rows.append(SftRow(dataset=test.dataset, test=test.image, reference=row.pair.reference, **words, writer=writer))
-    frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(SftRow.model_fields))
-    write_text(file, "\ufeff" + frame.map(escape_csv).to_csv(index=False))  # Excel recognises UTF-8 by the mark
+    cells = [
+        (row.pair.test.dataset, row.pair.test.image, row.pair.reference, row.kind, row.question, row.answer, writer, "")
+        for row in conversations
+    ]
+    frame = pd.DataFrame(cells, columns=list(SftRow.model_fields)).map(escape_csv)
+    write_text(file, "\ufeff" + frame.to_csv(index=False))  # Excel recognises UTF-8 by the mark
 
 
 def read_sft_file(file: Path) -> list[SftRow]:

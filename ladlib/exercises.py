@@ -8,10 +8,10 @@ pairs, log or answers of the run that a question is about; nothing is typed.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from html import escape
-from inspect import signature
 from numbers import Real
 from pathlib import Path
 from statistics import fmean, pstdev, stdev
@@ -49,23 +49,16 @@ class Reply(NamedTuple):
 
 def check(number: str, answer: object, about: object = None) -> Reply:
     """A hint, or why the right answer matters; ``None`` is no answer yet. What a lambda raises is raised."""
-    (kind, expected, *mistakes), texts = QUESTIONS[number], read_texts()[number]
+    (kind, judge), texts = QUESTIONS[number], read_texts()[number]
     if answer is None:
         return Reply("To do", texts["start"])
     if not isinstance(answer, kind) or isinstance(answer, bool | str):
         return Reply("Not yet", f"The answer is {TYPES[kind]}, got type {type(answer).__name__}.")
-    if _applies(expected, answer, about):
+    is_right, *mistakes = judge(answer, about)
+    if is_right:
         return Reply("Right", texts["why"])
-    hints = (hint for test, hint in zip(mistakes, texts["mistakes"], strict=True) if _applies(test, answer, about))
+    hints = (hint for is_made, hint in zip(mistakes, texts["mistakes"], strict=False) if is_made)
     return Reply("Not yet", next(hints, texts["otherwise"]))
-
-
-def _applies(test: Callable, answer: Any, about: Any) -> bool:
-    """A test of (about) gives the value that an answer is compared with; one of (answer, about) decides itself."""
-    if len(signature(test).parameters) == 2:
-        return bool(test(answer, about))
-    value = test(about)
-    return math.isclose(answer, value, rel_tol=1e-4 if 0 < abs(value) < 0.05 else 0.005, abs_tol=1e-9)
 
 
 @cache
@@ -74,56 +67,68 @@ def read_texts() -> dict[str, dict]:
     return yaml.safe_load((Path(__file__).parent / "assets" / "exercises.yaml").read_text(encoding="utf-8"))
 
 
-def _share(pairs: Collection, *kinds: str) -> float:
-    """The share of anomalous images among these and the good; ``kinds`` of anomaly beside logical count too."""
-    anomalies = [pair.test.anomaly for pair in pairs if pair.test.anomaly in ("good", "logical", *kinds)]
-    return 1 - anomalies.count("good") / len(anomalies)
+def _near(answer: float, *values: float) -> list[bool]:
+    """Whether ``answer`` is each of ``values``, but for rounding."""
+    tolerances = (1e-4 if 0 < abs(value) < 0.05 else 0.005 for value in values)
+    return [math.isclose(answer, value, rel_tol=tolerance, abs_tol=1e-9)
+            for value, tolerance in zip(values, tolerances, strict=True)]  # fmt: skip
 
 
-def _f1(share: float) -> float:
-    """Of answering yes to all images."""
-    return 2 * share / (1 + share)
+def _always_yes(answer: float, pairs: Collection) -> list[bool]:
+    counts = Counter(pair.test.anomaly for pair in pairs)
+    share = counts["logical"] / (counts["logical"] + counts["good"])
+    f1, with_structural = 2 * share / (1 + share), 1 - counts["good"] / len(pairs)
+    return _near(answer, f1, share, 2 * with_structural / (1 + with_structural), 1, 100 * f1)
 
 
-def _tokens(images: Collection, width: int = 1, height: int = 1) -> int:
+def _tokens(images: Collection, width: int, height: int) -> int:
     return sum(width * image.width // 28 * (height * image.height // 28) for image in images)
 
 
-def _loss(labels: Collection[int]) -> int:
-    return sum(label != -100 for label in labels)
+def _share_with_loss(answer: float, labels: Collection[int]) -> list[bool]:
+    with_loss = sum(label != -100 for label in labels)
+    share = with_loss / len(labels)
+    return _near(answer, share, 1 - share, with_loss, 100 * share)
 
 
-def _centred(rewards: list[float], index: int = 0) -> float:
-    return rewards[index] - fmean(rewards)
+def _advantage(answer: float, rewards: list[float]) -> list[bool]:
+    """Of the first reward."""
+    centred, last, spread = rewards[0] - fmean(rewards), rewards[-1] - fmean(rewards), stdev(rewards)
+    return _near(answer, centred / (spread + STD_OFFSET), centred, centred / pstdev(rewards), rewards[0], last / spread)
 
 
-def _off(answer: Mapping, pairs: Collection, name: str) -> float:
-    """How far the answer's value of ``name`` is too high; 0 within 0.02."""
+def _reward(reward: Callable, about: None) -> list[bool]:
+    if not all(isinstance(score, Real) and 0 <= score <= 1 for score in map(reward, TEXTS)):
+        return [False, True]
+    prefers_reason, is_gamed = _weighed(reward)
+    is_constant = len(set(map(reward, TEXTS))) == 1
+    return [prefers_reason and not is_gamed, False, is_constant, not prefers_reason, is_gamed]
+
+
+def _hackable(reward: Callable, about: None) -> list[bool]:
+    prefers_reason, is_gamed = _weighed(reward)
+    return [prefers_reason and is_gamed, not prefers_reason]
+
+
+def _weighed(reward: Callable) -> tuple[bool, bool]:
+    """Whether it pays a reason more than one word, and whether repeated or stuffed text even more."""
+    return reward(HONEST) > reward(HOLLOW), max(reward(REPEATED), reward(STUFFED)) > reward(HONEST)
+
+
+def _collapsed(answer: Mapping, pairs: Collection) -> list[bool]:
     right = LOGGED | {"accuracy_reward": fmean(pair.test.label == "no" for pair in pairs)}
-    difference = answer[name] - right[name]
-    return difference if abs(difference) > 0.02 else 0.0
+    if not all(isinstance(answer.get(name), Real) for name in right):
+        return [False, True]
+    off = {name: answer[name] - value if abs(answer[name] - value) > 0.02 else 0 for name, value in right.items()}
+    accuracy = off["accuracy_reward"]
+    return [not any(off.values()), False, off["yes_rate"], off["format_reward"], accuracy < 0, accuracy > 0]
 
 
-def _incomplete(answer: Mapping) -> bool:
-    return not all(isinstance(answer.get(name), Real) for name in (*LOGGED, "accuracy_reward"))
-
-
-def _scaled(reward: Callable) -> bool:
-    return all(isinstance(score, Real) and 0 <= score <= 1 for score in map(reward, TEXTS))
-
-
-def _prefers_reason(reward: Callable) -> bool:
-    return reward(HONEST) > reward(HOLLOW)
-
-
-def _gamed(reward: Callable) -> bool:
-    return max(reward(REPEATED), reward(STUFFED)) > reward(HONEST)
-
-
-def _counts(answers: Any) -> tuple[int, int, int]:
-    """(right, parsed, all) of a DataFrame of answers."""
+def _accuracy(answer: float, answers: Any) -> list[bool]:
+    """Of a DataFrame of answers, those alone that can be parsed."""
     parsed = answers["text"].map(parse_answer)
-    return int((parsed == answers["label"]).sum()), int(parsed.notna().sum()), len(parsed)
+    right, valid, count = int((parsed == answers["label"]).sum()), int(parsed.notna().sum()), len(parsed)
+    return _near(answer, right / max(1, valid), right / count, valid / count, 1 - (valid - right) / count)
 
 
 def balanced_accuracy(answers: Any, threshold: float) -> float:
@@ -133,75 +138,56 @@ def balanced_accuracy(answers: Any, threshold: float) -> float:
     return float((called[anomalous].mean() + 1 - called[~anomalous].mean()) / 2)
 
 
-def _best(answers: Any) -> float:
-    return max(balanced_accuracy(answers, value) for value in answers["p_yes"].dropna().unique())
+def _threshold(answer: float, answers: Any) -> list[bool]:
+    score, is_share = balanced_accuracy(answers, answer), 0 <= answer <= 1
+    best = max(balanced_accuracy(answers, value) for value in answers["p_yes"].dropna().unique())
+    is_blind = abs(score - 0.5) < 1e-9
+    return [is_share and score >= best - 1e-9, not is_share, is_blind, score >= balanced_accuracy(answers, 0.5)]
 
 
-def _corrected(lost: int) -> int:
+def _corrected(answer: float, lost: int) -> list[bool]:
     """The fewest corrected answers beside ``lost`` ones for which McNemar's exact p is below 0.05."""
     from scipy.stats import binomtest
 
-    return next(count for count in range(lost, 1000) if binomtest(lost, lost + count).pvalue < 0.05)
+    fewest = next(count for count in range(lost, 1000) if binomtest(lost, lost + count).pvalue < 0.05)
+    return [answer == fewest, answer <= lost, answer == lost + 1, answer < fewest]
 
 
-def _above(rows: Any) -> set[str]:
+def _above(answer: Collection, rows: Any) -> list[bool]:
     """The methods with a higher F1 than always answering yes."""
-    least = rows.set_index("method")["f1"][CONSTANT[0]]
-    return set(rows.loc[rows["f1"] > least, "method"])
+    names, least = set(answer), rows.set_index("method")["f1"][CONSTANT[0]]
+    above = set(rows.loc[rows["f1"] > least, "method"])
+    return [names == above, bool(names & set(CONSTANT)), bool(names - set(rows["method"])), bool(names - above)]
 
 
-def _images(share: float) -> float:
+def _images(answer: float, share: float) -> list[bool]:
     """The images at which half of the 95 % interval is one point."""
-    return 1.96**2 * share * (1 - share) / 0.01**2
+    count = 1.96**2 * share * (1 - share) / 0.01**2
+    return [math.isclose(answer, count, rel_tol=0.02), *_near(answer, count / 4, 4 * count, count / 1.96**2),
+            answer < count]  # fmt: skip
 
 
-# The type of the answer, what is expected, and the usual mistakes in the order of their hints.
+# The type of the answer; whether it is right, and each of the usual mistakes in the order of their hints.
 QUESTIONS = {
-    "01-1": (Real, lambda pairs: _f1(_share(pairs)), lambda pairs: _share(pairs),
-             lambda pairs: _f1(_share(pairs, "structural")), lambda pairs: 1, lambda pairs: 100 * _f1(_share(pairs))),
-    "01-2": (Real, lambda images: _tokens(images, 2, 2), lambda images: _tokens(images, 2),
-             lambda images: _tokens(images), lambda images: 4 * _tokens(images, 2, 2)),
-    "01-3": (Real, lambda normals: 1 / (normals + 1), lambda normals: 1 / normals,
-             lambda answer, normals: 0.5 < answer <= 1 < normals, lambda answer, normals: answer == 0),
-    "02-1": (Real, lambda labels: _loss(labels) / len(labels), lambda labels: 1 - _loss(labels) / len(labels),
-             lambda labels: _loss(labels), lambda labels: 100 * _loss(labels) / len(labels)),
-    "02-2": (Real, lambda size: math.log(size), lambda size: math.log2(size), lambda size: math.log10(size),
-             lambda size: 1 / size, lambda size: -math.log(size)),
-    # about (steps, batch size, conversations)
-    "02-3": (Real, lambda about: about[0] * about[1] / about[2], lambda about: about[0] / about[2],
-             lambda about: about[2] / (about[0] * about[1]), lambda about: about[0] * about[1]),
-    "03-1": (Real, lambda rewards: _centred(rewards) / (stdev(rewards) + STD_OFFSET),
-             lambda rewards: _centred(rewards),
-             lambda rewards: _centred(rewards) / pstdev(rewards), lambda rewards: rewards[0],
-             lambda rewards: _centred(rewards, -1) / stdev(rewards)),
-    "03-2": (Callable, lambda reward, _: _scaled(reward) and _prefers_reason(reward) and not _gamed(reward),
-             lambda reward, _: not _scaled(reward), lambda reward, _: len(set(map(reward, TEXTS))) == 1,
-             lambda reward, _: not _prefers_reason(reward), lambda reward, _: _gamed(reward)),
-    "03-3": (Callable, lambda reward, _: _prefers_reason(reward) and _gamed(reward),
-             lambda reward, _: not _prefers_reason(reward)),
-    "03-4": (Mapping,
-             lambda answer, pairs: not _incomplete(answer) and not any(_off(answer, pairs, name) for name in answer),
-             lambda answer, _: _incomplete(answer), lambda answer, pairs: _off(answer, pairs, "yes_rate"),
-             lambda answer, pairs: _off(answer, pairs, "format_reward"),
-             lambda answer, pairs: _off(answer, pairs, "accuracy_reward") < 0,
-             lambda answer, pairs: _off(answer, pairs, "accuracy_reward") > 0),
-    "04-1": (Real, lambda answers: _counts(answers)[0] / max(1, _counts(answers)[1]),
-             lambda answers: _counts(answers)[0] / _counts(answers)[2],
-             lambda answers: _counts(answers)[1] / _counts(answers)[2],
-             lambda answers: 1 - (_counts(answers)[1] - _counts(answers)[0]) / _counts(answers)[2]),
-    "04-2": (Real,
-             lambda value, answers: 0 <= value <= 1 and balanced_accuracy(answers, value) >= _best(answers) - 1e-9,
-             lambda value, _: not 0 <= value <= 1,
-             lambda value, answers: abs(balanced_accuracy(answers, value) - 0.5) < 1e-9,
-             lambda value, answers: balanced_accuracy(answers, value) >= balanced_accuracy(answers, 0.5)),
-    "04-3": (Real, lambda answer, lost: answer == _corrected(lost), lambda answer, lost: answer <= lost,
-             lambda answer, lost: answer == lost + 1, lambda answer, lost: answer < _corrected(lost)),
-    "05-1": (Real, lambda images: 100 / images, lambda images: 1 / images, lambda _: 1, lambda images: 200 / images),
-    "05-2": (Collection, lambda answer, rows: set(answer) == _above(rows),
-             lambda answer, _: bool(set(answer) & set(CONSTANT)),
-             lambda answer, rows: bool(set(answer) - set(rows["method"])),
-             lambda answer, rows: bool(set(answer) - _above(rows))),
-    "05-3": (Real, lambda answer, share: math.isclose(answer, _images(share), rel_tol=0.02),
-             lambda share: _images(share) / 4, lambda share: 4 * _images(share), lambda share: _images(share) / 1.96**2,
-             lambda answer, share: answer < _images(share)),
+    "01-1": (Real, _always_yes),
+    "01-2": (Real, lambda answer, images: _near(
+        answer, _tokens(images, 2, 2), _tokens(images, 2, 1), _tokens(images, 1, 1), 4 * _tokens(images, 2, 2))),
+    "01-3": (Real, lambda answer, normals: [
+        *_near(answer, 1 / (normals + 1), 1 / normals), 0.5 < answer <= 1 < normals, answer == 0]),
+    "02-1": (Real, _share_with_loss),
+    "02-2": (Real, lambda answer, size: _near(
+        answer, math.log(size), math.log2(size), math.log10(size), 1 / size, -math.log(size))),
+    "02-3": (Real, lambda answer, training: _near(  # steps, batch size, conversations
+        answer, training[0] * training[1] / training[2], training[0] / training[2],
+        training[2] / (training[0] * training[1]), training[0] * training[1])),
+    "03-1": (Real, _advantage),
+    "03-2": (Callable, _reward),
+    "03-3": (Callable, _hackable),
+    "03-4": (Mapping, _collapsed),
+    "04-1": (Real, _accuracy),
+    "04-2": (Real, _threshold),
+    "04-3": (Real, _corrected),
+    "05-1": (Real, lambda answer, images: _near(answer, 100 / images, 1 / images, 1, 200 / images)),
+    "05-2": (Collection, _above),
+    "05-3": (Real, _images),
 }  # fmt: skip

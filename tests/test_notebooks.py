@@ -76,7 +76,6 @@ def test_its_sections_open_slides(notebook):
         assert cell["metadata"].get("slideshow", {}).get("slide_type") == slide, cell["source"]
 
 
-@pytest.mark.xfail(reason="21 modules until machine.py joins runs.py")
 def test_notebook_01_loads_few_modules_and_neither_torch_nor_matplotlib_before_its_first_figure(tmp_path):
     cells = code(NOTEBOOKS[0])
     first = next(index for index, source in enumerate(cells) if "lad.cards" in source)

@@ -60,17 +60,6 @@ class Data(Record):
     reference_seed: ClassVar[int] = 0  # which training normal is the reference of which test image
 
 
-class Lora(Record):
-    """Low-rank adapters on the language model (arXiv 2106.09685); alpha and dropout of VLM-R1's LoRA script."""
-
-    rank: int = Field(gt=0)
-    dropout: ClassVar[float] = 0.05
-
-    @property
-    def alpha(self) -> int:
-        return 2 * self.rank
-
-
 class Model(Record):
     """Which weights play the small and the large model, and how they answer."""
 
@@ -81,12 +70,6 @@ class Model(Record):
     freeze_vision: bool = True  # LLaMA-Factory example: vision tower and projector frozen
     max_new_tokens: int = Field(512, gt=0)  # of a completion, in training and evaluation; IAD-R1, EMIT
     shared_prefix: bool = False  # compute what completions share once (ladlib.fast); False: stock TRL and generate
-    attention: ClassVar[str] = "sdpa"  # needs no package beside torch
-
-    @property
-    def lora(self) -> Lora | None:
-        """The adapters; None for full-parameter training."""
-        return Lora(rank=self.lora_rank) if self.lora_rank else None
 
 
 class Sft(Record):

@@ -63,7 +63,7 @@ def train(
     :class:`UserError` for missing data or model, an image of the test set, and batch sizes that do not divide.
     """
     training.check_trl_options(profile)
-    if not profile.model.lora and (Path(model) / "adapter_config.json").is_file():
+    if not profile.model.lora_rank and (Path(model) / "adapter_config.json").is_file():
         # The trainer would load the adapter's base as the frozen model of the KL term.
         raise UserError(f"{model} is an adapter, the profile trains whole models.", "Use its own profile.")
     pairs = balanced_pairs(profile, data_root, seed) if pairs is None else pairs
@@ -97,7 +97,7 @@ def make_trainer(
     trainer = trainer_class(
         policy, [_accuracy(processor), _format(processor)], make_config(profile, policy, folder, seed),
         train_dataset=training.dataset_of(pairs, data_root, profile.data, messages),
-        processing_class=processor, peft_config=training.lora_config(policy, profile.model.lora),
+        processing_class=processor, peft_config=training.lora_config(policy, profile.model.lora_rank),
     )  # fmt: skip
     # Divided by accelerate, a model does not know of it: its generate would stop at the end of this device's answers
     # while the others wait for its share of the weights.

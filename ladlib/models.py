@@ -130,7 +130,7 @@ def load_model(name: str, model: Model, *, device: str | None = None) -> Qwen2_5
             folder,
             revision=revision_of(folder),
             dtype=getattr(torch, model.dtype),
-            attn_implementation=model.attention,
+            attn_implementation="sdpa",  # needs no package but torch
             output_loading_info=True,
             use_safetensors=True,  # the other format, pickle, can run code
         )

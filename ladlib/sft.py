@@ -69,7 +69,7 @@ def make_trainer(
     arguments = SFTConfig(**options | sft.trl)
     return StepwiseTrainer(
         policy, arguments, train_dataset=_dataset(conversations, data_root, profile.data), processing_class=processor,
-        peft_config=training.lora_config(policy, profile.model.lora),
+        peft_config=training.lora_config(policy, profile.model.lora_rank),
         lengths=[_count_tokens(talk, data_root, profile.data, processor) for talk in conversations],
     )  # fmt: skip
 

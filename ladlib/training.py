@@ -21,7 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, SFTConfig
 
 from ladlib.alarms import Alarms, Stopped
-from ladlib.config import Data, Grpo, Lora, Model, Profile, Sft
+from ladlib.config import Data, Grpo, Model, Profile, Sft
 from ladlib.data.pairing import pair_images
 from ladlib.errors import UserError
 from ladlib.families import LARGE, LORA_TARGETS
@@ -42,7 +42,7 @@ def load_policy(profile: Profile, name: str) -> tuple[Qwen2_5_VLForConditionalGe
     Weights that are trained themselves are float32, whatever the profile's dtype: an update of 1e-6 vanishes in
     bfloat16's eight bits. Autocast then computes in the profile's dtype.
     """
-    settings = profile.model if profile.model.lora else profile.model.model_copy(update={"dtype": "float32"})
+    settings = profile.model if profile.model.lora_rank else profile.model.model_copy(update={"dtype": "float32"})
     policy = load_model(name, settings)
     policy.name_or_path = name  # the base that an adapter trained on it names
     freeze(policy, profile.model)
@@ -55,17 +55,16 @@ def freeze(policy: Qwen2_5_VLForConditionalGeneration, settings: Model) -> None:
         policy.model.visual.requires_grad_(False)
 
 
-def lora_config(model: torch.nn.Module, lora: Lora | None) -> LoraConfig | None:
-    """The adapters of ``model``; prints the number of layers. Raises :class:`UserError` where no layer takes one."""
-    if lora is None:
+def lora_config(model: torch.nn.Module, rank: int) -> LoraConfig | None:
+    """The adapters of ``model``; prints their number. None for rank 0; UserError where no layer takes one."""
+    if not rank:
         return None
     layers = [name for name, _ in model.named_modules() if re.fullmatch(LORA_TARGETS, name)]
     if not layers:
         raise UserError("No layer of this model takes a LoRA adapter.", "Use a Qwen2.5-VL model, or `lora_rank: 0`.")
-    print(f"LoRA of rank {lora.rank} on {len(layers)} linear layers of the language model")
-    return LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS,
-        task_type="CAUSAL_LM",
+    print(f"LoRA of rank {rank} on {len(layers)} linear layers of the language model")
+    return LoraConfig(  # alpha and dropout of VLM-R1's LoRA script
+        r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=LORA_TARGETS, task_type="CAUSAL_LM",
     )  # fmt: skip
 
 

@@ -145,7 +145,7 @@ def profile(request, model, monkeypatch):
 @pytest.mark.slow
 def test_a_training_holds_little_less_than_what_is_calculated(profile, data, tmp_path):
     policy, processor = load_policy(profile, profile.model.base)
-    if profile.model.lora:
+    if profile.model.lora_rank:
         inputs = make_conversations(profile, data, 0)
         trainer = sft.make_trainer(profile, inputs, data, policy, processor, tmp_path / "x", 0)
     else:

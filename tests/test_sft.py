@@ -112,6 +112,6 @@ def test_only_the_language_model_changes(data, tmp_path, capsys, settings, count
 
 def test_what_does_not_fit_is_one_line(data, tmp_path):
     with pytest.raises(UserError, match="No layer"):
-        lora_config(torch.nn.Linear(2, 2), tiny_profile(model__lora_rank=2).model.lora)
+        lora_config(torch.nn.Linear(2, 2), tiny_profile(model__lora_rank=2).model.lora_rank)
     with pytest.raises(UserError, match="batch_size 3 is no multiple of micro_batch_size 2"):
         make(data, tmp_path, tiny_profile(sft__batch_size=3))

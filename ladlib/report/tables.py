@@ -132,12 +132,12 @@ def departures(profile: Profile) -> pd.DataFrame:
     """
     frame = published.read("departures").fillna("")
     sections = {name: getattr(profile, name) for name in ("data", "model", "sft", "grpo", "evaluate", "parallel")}
-    lora, file = profile.model.lora, profile.data.sft_file
+    rank, file = profile.model.lora_rank, profile.data.sft_file
     words = {
         "writer": f"from {Path(file).name}; each line says who wrote it"
         if file
         else "built from MMAD's annotations by rules; no language model writes and no person reviews them",
-        "tuning": f"LoRA of rank {lora.rank}" if lora else "full-parameter",
+        "tuning": f"LoRA of rank {rank}" if rank else "full-parameter",
         "vision": "frozen" if profile.model.freeze_vision else "trained",
         "sft_length": _length(profile.sft.steps, profile.sft.epochs),
         "grpo_length": _length(profile.grpo.steps, profile.grpo.epochs),

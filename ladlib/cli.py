@@ -219,10 +219,9 @@ def study(
     raise typer.Exit(1 if failed else 0)
 
 
-@app.command(epilog=examples("report", "report --run results/runs/paper-1 --data /data/anomaly"))
+@app.command(epilog=examples("report", "report --run results/runs/paper-1"))
 def report(
     run: Annotated[str, Option(help="Run folder. Default: results/runs/toy, or the released one.")] = "",
-    data: Annotated[str, Option(help="Folder of the datasets, for the pictures. Default: the run's.")] = "",
 ) -> None:
     """Write metrics, tables, figures and report.html again from a run's stored answers. Loads no model."""
     from ladlib.pipeline import closing
@@ -230,10 +229,8 @@ def report(
     from ladlib.results import load_answers, refuse_doubles
     from ladlib.verify import verify as check_run
 
-    if data and not Path(data).is_dir():
-        raise UserError(f"There is no folder {data}.", "Give the folder that holds the datasets with --data.")
-    own = find_root(Path.cwd()) / RUNS / "toy"
-    folder = RunFolder(run or (own if own.exists() else RELEASED / "toy"))
+    own = RunFolder(find_root(Path.cwd()) / RUNS / "toy")
+    folder = RunFolder(run) if run else own if own.run_json.exists() else RunFolder(RELEASED / "toy")
     if folder.root.resolve().parent == RELEASED.resolve():
         folder = _copy(folder)
     folder.read()  # what is no run or damaged is said before anything is drawn
@@ -242,7 +239,7 @@ def report(
     with locked(folder.root):
         if answers.groupby("arm")["seed"].nunique().max() > 1:
             write_study(folder)
-        write_report(folder, Path(data) if data else None, check=check_run)
+        write_report(folder, check=check_run)
     typer.echo(closing(folder))
 
 

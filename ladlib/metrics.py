@@ -20,7 +20,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from ladlib.parsing import lenient_answer, parse, parse_answer
 from ladlib.records import ARMS, NEIGHBOURS, TRIVIAL_ARMS, Anomaly
@@ -40,8 +39,12 @@ def score(answers: pd.DataFrame) -> list[dict]:
     """The rows of ``metrics.json`` for every arm and seed of ``answers``."""
     counted = outcomes(answers)
     groups = {key: counted.loc[rows.index] for key, rows in answers.groupby(["arm", "seed"], sort=False)}
-    order = sorted(groups, key=lambda key: (ARMS.index(key[0]) if key[0] in ARMS else len(ARMS), *key))
-    return [row for arm, seed in order for row in _arm_rows(arm, int(seed), groups[arm, seed])]
+    return [row for arm, seed in sorted(groups, key=arm_order) for row in _arm_rows(arm, int(seed), groups[arm, seed])]
+
+
+def arm_order(key: tuple[str, int]) -> tuple:
+    """What sorts (arm, seed): the arms in their usual order, then others by name."""
+    return ARMS.index(key[0]) if key[0] in ARMS else len(ARMS), *key
 
 
 def score_trivial(answers: pd.DataFrame) -> list[dict]:
@@ -51,13 +54,11 @@ def score_trivial(answers: pd.DataFrame) -> list[dict]:
     counts as a yes with that weight and as a no with the rest.
     """
     images = outcomes(answers.drop_duplicates(["dataset", "id"], keep="last"))
-    return [row for arm in TRIVIAL_ARMS for row in _arm_rows(arm, 0, images, trivial=True)] if len(images) else []
+    return [row for arm in TRIVIAL_ARMS for row in _arm_rows(arm, 0, images, trivial=True)]
 
 
 def score_detections(detections: pd.DataFrame) -> list[dict]:
     """Rows of the nearest-neighbour detector, ranked by distance / (distance + threshold), which is no probability."""
-    if detections.empty:
-        return []
     called = detections["distance"] > detections["threshold"]
     scale = (detections["distance"] + detections["threshold"]).where(detections["distance"] != 0, 1.0)
     counted = detections[["category", "anomaly"]].assign(
@@ -73,41 +74,33 @@ def outcomes(answers: pd.DataFrame) -> pd.DataFrame:
     Columns: category, anomaly, anomalous, called (yes; the wrong answer where unparsed), called_leniently, score
     (P(anomalous), NaN = unknown), unparsed, well_formed (1, 0 or NaN), weight.
     """
-    texts, anomalous = answers["text"].tolist(), (answers["label"] == "yes").to_numpy()
-    readings = [parse(text) for text in texts]
-    return pd.DataFrame(
-        {
-            "category": answers["category"], "anomaly": answers["anomaly"], "anomalous": anomalous,
-            "called": _called([reading.answer for reading in readings], anomalous),
-            "called_leniently": _called([lenient_answer(text) for text in texts], anomalous),
-            "score": answers["p_yes"].astype(float),
-            "unparsed": np.array([reading.answer is None for reading in readings], dtype=bool),
-            "well_formed": np.array([reading.well_formed for reading in readings], dtype=float),
-            "weight": 1.0,
-        },
-        index=answers.index,
-    )  # fmt: skip
-
-
-def _called(parsed: Sequence[str | None], anomalous: np.ndarray) -> np.ndarray:
-    return np.array(
-        [answer == "yes" if answer else not yes for answer, yes in zip(parsed, anomalous, strict=True)], bool
+    readings = answers["text"].map(parse)
+    strict = readings.map(lambda reading: reading.answer)
+    anomalous = answers["label"] == "yes"
+    return answers[["category", "anomaly"]].assign(
+        anomalous=anomalous,
+        called=_called(strict, anomalous),
+        called_leniently=_called(answers["text"].map(lenient_answer), anomalous),
+        score=answers["p_yes"].astype(float),
+        unparsed=strict.isna(),
+        well_formed=readings.map(lambda reading: reading.well_formed).astype(float),
+        weight=1.0,
     )
+
+
+def _called(parsed: pd.Series, anomalous: pd.Series) -> pd.Series:
+    """Whether each answer counts as yes: where nothing was parsed, the wrong answer does."""
+    return (parsed == "yes").where(parsed.notna(), ~anomalous).astype(bool)
 
 
 def is_right(answers: pd.DataFrame) -> pd.Series:
     """Whether each strictly parsed answer is the label."""
-    return _equals_label(answers, parse_answer)
+    return answers["text"].map(parse_answer) == answers["label"]
 
 
 def is_right_leniently(answers: pd.DataFrame) -> pd.Series:
     """Whether the first yes or no anywhere is the label."""
-    return _equals_label(answers, lenient_answer)
-
-
-def _equals_label(answers: pd.DataFrame, parser) -> pd.Series:
-    pairs = zip(answers["text"], answers["label"], strict=True)
-    return pd.Series([parser(text) == label for text, label in pairs], index=answers.index, dtype=bool)
+    return answers["text"].map(lenient_answer) == answers["label"]
 
 
 def ranks(counted: pd.DataFrame) -> np.ndarray | None:
@@ -125,10 +118,11 @@ def _arm_rows(arm: str, seed: int, images: pd.DataFrame, trivial: bool = False) 
     rows = []
     for subset, anomalies in SUBSETS.items():
         chosen = images[images["anomaly"].isin(anomalies)]
-        cells = dict(list(chosen.groupby("category"))) | ({"pooled": chosen} if len(chosen) else {})
-        measured = {name: measure(_trivial(arm, cell) if trivial else cell) for name, cell in cells.items()}
-        if measured:
-            measured["mean"] = _mean([row for name, row in measured.items() if name != "pooled"])
+        if chosen.empty:
+            continue
+        cells = [*chosen.groupby("category"), ("pooled", chosen)]
+        measured = {name: measure(_trivial(arm, cell) if trivial else cell) for name, cell in cells}
+        measured["mean"] = _mean([row for name, row in measured.items() if name != "pooled"])
         key = {"arm": arm, "seed": seed, "subset": subset}
         rows += [{**key, "category": name, **values} for name, values in measured.items()]
     return rows
@@ -144,15 +138,14 @@ def _trivial(arm: str, images: pd.DataFrame) -> pd.DataFrame:
 
 def measure(counted: pd.DataFrame) -> dict:
     """All counts and measures of one non-empty frame of :func:`outcomes`."""
-    truth, called, weight = (counted[name].to_numpy() for name in ("anomalous", "called", "weight"))
-    exact = _confusion(truth, called, weight)
+    truth, weight, ranked = counted["anomalous"].to_numpy(), counted["weight"].to_numpy(), ranks(counted)
+    exact = _confusion(truth, counted["called"].to_numpy(), weight)
     tn, fp, fn, tp = map(_count, exact)
     lenient = [_count(n) for n in _confusion(truth, counted["called_leniently"].to_numpy(), weight)]
-    formed, ranked = counted["well_formed"].dropna(), ranks(counted)
+    formed = counted["well_formed"].dropna()
     counts = {"n": _count(weight.sum()), "tp": tp, "fp": fp, "tn": tn, "fn": fn}
-    counts["unparsed"] = int(counted["unparsed"].sum())
     measures = {
-        "accuracy": _accuracy(tn, fp, fn, tp),
+        "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
         "precision": _ratio(tp, tp + fp),
         "recall": _ratio(tp, tp + fn),
         "f1": _ratio(2 * tp, 2 * tp + fp + fn),
@@ -162,10 +155,10 @@ def measure(counted: pd.DataFrame) -> dict:
         **_ranking(truth, ranked if (tp + fn) * (tn + fp) else None, weight),
         "ece": None if ranked is None else expected_calibration_error(truth, ranked, weight),
         "format_rate": float(formed.mean()) if len(formed) else None,
-        "lenient_accuracy": _accuracy(*lenient),
+        "lenient_accuracy": _ratio(lenient[0] + lenient[3], sum(lenient)),
         "lenient_balanced_accuracy": _balanced(*lenient),
     }
-    return counts | _rounded(measures)
+    return counts | {"unparsed": int(counted["unparsed"].sum())} | _rounded(measures)
 
 
 def _ranking(truth: np.ndarray, ranked: np.ndarray | None, weight: np.ndarray) -> dict[str, float | None]:
@@ -178,18 +171,8 @@ def _ranking(truth: np.ndarray, ranked: np.ndarray | None, weight: np.ndarray) -
         precision, recall, _ = precision_recall_curve(truth, ranked, sample_weight=weight)
         auroc = float(roc_auc_score(truth, ranked, sample_weight=weight))
     average = float(-np.sum(np.diff(recall) * precision[:-1]))
-    return {"auroc": auroc, "average_precision": average, "f1_max_tuned_on_test": _best_f1(precision, recall)}
-
-
-def best_f1(anomalous: ArrayLike, p: ArrayLike) -> float:
-    """The largest F1 = 2 precision recall / (precision + recall) over all thresholds on ``p``."""
-    from sklearn.metrics import precision_recall_curve
-
-    return _best_f1(*precision_recall_curve(anomalous, p)[:2])
-
-
-def _best_f1(precision: np.ndarray, recall: np.ndarray) -> float:
-    return float(np.max(2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)))
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+    return {"auroc": auroc, "average_precision": average, "f1_max_tuned_on_test": float(f1.max())}
 
 
 def _confusion(truth: np.ndarray, called: np.ndarray, weight: np.ndarray) -> list[float]:
@@ -201,10 +184,6 @@ def _confusion(truth: np.ndarray, called: np.ndarray, weight: np.ndarray) -> lis
 def _mcc(tn: float, fp: float, fn: float, tp: float) -> float | None:
     margins = (tp + fn) * (tn + fp) * (tp + fp) * (tn + fn)
     return (tp * tn - fp * fn) / math.sqrt(margins) if margins else None
-
-
-def _accuracy(tn: float, fp: float, fn: float, tp: float) -> float | None:
-    return _ratio(tp + tn, tp + tn + fp + fn)
 
 
 def _balanced(tn: float, fp: float, fn: float, tp: float) -> float | None:
@@ -234,36 +213,14 @@ def _rounded(measures: dict) -> dict:
     return {name: None if value is None else round(value, 12) + 0.0 for name, value in measures.items()}
 
 
-def reliability(anomalous: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None, bins: int = BINS) -> pd.DataFrame:
-    """The points of the reliability diagram (DeGroot and Fienberg, 1983): images, predicted, observed; no empty bins.
+def expected_calibration_error(anomalous: np.ndarray, p: np.ndarray, weight: np.ndarray) -> float:
+    """ECE = sum over bins of (images in the bin / images) |share that is anomalous - mean p|.
 
-    Bins have equal width on 0..1; an inner edge belongs to the lower bin, as in scikit-learn's ``calibration_curve``,
-    which takes no weights. ``images`` is the sum of weights.
+    Naeini, Cooper and Hauskrecht, AAAI 2015, for the positive class. ``BINS`` bins have equal width on 0..1; an inner
+    edge belongs to the lower one. It grows with the number of bins and, on few images, by chance alone.
     """
-    truth, said = np.asarray(anomalous, dtype=float), np.asarray(p, dtype=float)
-    weights = np.ones_like(said) if weight is None else np.asarray(weight, dtype=float)
-    index = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], said)
-    n, predicted, observed = (
-        np.bincount(index, of, minlength=bins) for of in (weights, weights * said, weights * truth)
-    )
-    kept = n > 0
-    columns = {"images": n[kept], "predicted": predicted[kept] / n[kept], "observed": observed[kept] / n[kept]}
-    return pd.DataFrame(columns)
-
-
-def expected_calibration_error(
-    anomalous: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None, bins: int = BINS
-) -> float | None:
-    """ECE = sum over bins of (images in the bin / images) |observed - predicted|; None without images.
-
-    Naeini, Cooper and Hauskrecht, AAAI 2015, for the positive class. It grows with the number of bins and, on few
-    images, by chance alone.
-    """
-    points = reliability(anomalous, p, weight, bins)
-    if points.empty:
-        return None
-    gaps = points["images"] * (points["observed"] - points["predicted"]).abs()
-    return float(gaps.sum() / points["images"].sum())
+    bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], p)
+    return float(np.abs(np.bincount(bins, weight * (anomalous - p))).sum() / weight.sum())
 
 
 def pass_at(correct: int, drawn: int, k: int) -> float:
@@ -274,8 +231,6 @@ def pass_at(correct: int, drawn: int, k: int) -> float:
     >>> pass_at(correct=2, drawn=8, k=1)
     0.25
     """
-    if not 0 <= correct <= drawn or not 1 <= k <= drawn:
-        raise ValueError(f"pass@{k} of {correct} right among {drawn} is not defined")
     return 1 - math.comb(drawn - correct, k) / math.comb(drawn, k)
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ladlib import metrics
 from ladlib.config import RENAMED, Profile, load_profile
 from ladlib.errors import UserError, first_problem, read_json
-from ladlib.records import ARMS, Detection, Generation, RunRecord, Variation
+from ladlib.metrics import arm_order
+from ladlib.records import Detection, Generation, RunRecord, Variation
 from ladlib.runs import DAMAGED, STUDY, RunFolder, read_jsonl, stored
 from ladlib.statistics import by_image
 
@@ -29,21 +30,18 @@ NAMES = {
     "always_yes": "always yes", "always_no": "always no", "base_rate": "yes at the base rate",
     "neighbours": "nearest neighbour",
 }  # fmt: skip
-_NAME = re.compile(r"(.+)-seed(\d+)(-rollouts)?")
+_NAME = re.compile(r"(.+)-seed(\d+)(-rollouts)?\.jsonl")
 
 
-class _Step(BaseModel):
+class _Step(BaseModel, extra="allow"):
     """What tables and figures need of a row of a training log; its other columns are numbers."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
-    __pydantic_extra__: dict[str, float | int | list[str] | None]
+    __pydantic_extra__: dict[str, float | list[str] | None]
 
     step: int
 
 
-class _Try(BaseModel):
-    model_config = ConfigDict(strict=True)
-
+class _Completion(BaseModel):
     text: str
     accuracy: float
     format: float
@@ -58,7 +56,7 @@ class _Rollout(BaseModel):
     id: str
     category: str
     label: str
-    completions: list[_Try]
+    completions: list[_Completion]
 
 
 @dataclass(frozen=True)
@@ -136,8 +134,8 @@ def load_run(folder: RunFolder | Path | str) -> RunResults:
 def _load(root: Path, _stamp: tuple) -> RunResults:
     run = RunFolder(root)
     record, answers = run.read(), load_answers(run)
-    detections = to_frame(read_records(run.neighbours, Detection), Detection)
     logs, rollouts = _logs(run, _Step, rollouts=False), _logs(run, _Rollout, rollouts=True)
+    detections = to_frame(read_records(run.neighbours, Detection), Detection)
     variations = to_frame(_all_records(run.root / "sensitivity", Variation), Variation)
     return RunResults(run, record, profile_of(record), answers, logs, rollouts, detections, variations)
 
@@ -158,9 +156,12 @@ def load_answers(run: RunFolder) -> pd.DataFrame:
     return to_frame(records)
 
 
+def _all_records(folder: Path, kind: type[Kind]) -> list[Kind]:
+    return [record for file in _files(folder, rollouts=False).values() for record in read_records(file, kind)]
+
+
 def profile_of(record: RunRecord) -> Profile:
-    """The profile of a run with the values it used."""
-    # Notebooks store the values of what they let one override by their dotted names.
+    """The profile of a run with the values it used, which its record has by their dotted names."""
     given = {RENAMED.get(name, name): value for name, value in record.parameters.items() if "." in name}
     return load_profile(record.profile, **given)
 
@@ -168,7 +169,8 @@ def profile_of(record: RunRecord) -> Profile:
 def to_frame(records: Sequence[Kind], kind: type[Kind] = Generation) -> pd.DataFrame:
     """A row a record, columns in the order of its keys; ``p_yes`` is NaN and ``answer`` None where unknown."""
     columns = list(kind.model_fields)
-    frame = pd.DataFrame([[getattr(one, name) for name in columns] for one in records], columns=columns, dtype=object)
+    rows = [[getattr(record, name) for name in columns] for record in records]
+    frame = pd.DataFrame(rows, columns=columns, dtype=object)
     numbers = {"seed": int, "p_yes": float, "prompt_tokens": int, "completion_tokens": int, "seconds": float,
                "refused": bool, "distance": float, "threshold": float, "trained_on": int}  # fmt: skip
     return frame.astype({name: dtype for name, dtype in numbers.items() if name in frame})
@@ -185,10 +187,9 @@ def refuse_doubles(answers: pd.DataFrame) -> None:
 def read_records(file: Path, kind: type[Kind] = Generation) -> list[Kind]:
     """The records of one file, [] where it does not exist. Raises :class:`UserError` for a line of another kind."""
     try:
-        return [kind.model_validate(row) for row in read_jsonl(file)]
+        return TypeAdapter(list[kind]).validate_python(read_jsonl(file))
     except ValidationError as error:
-        problem = first_problem(error, "the line")
-        raise UserError(f"{file}: {problem}.", "Move the file away and evaluate again.") from error
+        raise UserError(f"{file}: {first_problem(error)}.", DAMAGED) from error
 
 
 def read_metrics(run: RunFolder) -> list[dict]:
@@ -200,32 +201,21 @@ def read_metrics(run: RunFolder) -> list[dict]:
     return rows
 
 
-def _all_records(folder: Path, kind: type[Kind]) -> list[Kind]:
-    return [record for file in _files(folder, rollouts=False).values() for record in read_records(file, kind)]
-
-
 def _logs(run: RunFolder, kind: type[BaseModel], rollouts: bool) -> dict[Key, list[dict]]:
-    return {key: _checked(file, kind) for key, file in _files(run.root / "logs", rollouts).items()}
-
-
-def _checked(file: Path, kind: type[BaseModel]) -> list[dict]:
-    rows = read_jsonl(file)
-    try:
-        TypeAdapter(list[kind]).validate_python(rows)
-    except ValidationError as error:
-        raise UserError(f"{file}: {first_problem(error, 'the line')}.", DAMAGED) from error
-    return rows
+    files = _files(run.root / "logs", rollouts)
+    for file in files.values():
+        read_records(file, kind)
+    return {key: read_jsonl(file) for key, file in files.items()}
 
 
 def _files(folder: Path, rollouts: bool) -> dict[Key, Path]:
     """The files named ``<arm>-seed<k>``, gzipped or not, arms in their usual order."""
-    named = [(_NAME.fullmatch(name.removesuffix(".jsonl")), file) for name, file in stored(folder).items()]
-    files = {(match[1], int(match[2])): file for match, file in named if match and bool(match[3]) == rollouts}
-    return dict(sorted(files.items(), key=lambda item: (_rank(item[0][0]), *item[0])))
-
-
-def _rank(arm: str) -> int:
-    return ARMS.index(arm) if arm in ARMS else len(ARMS)
+    files = {}
+    for name, file in stored(folder).items():
+        match = _NAME.fullmatch(name)
+        if match and bool(match[3]) == rollouts:
+            files[match[1], int(match[2])] = file
+    return {key: files[key] for key in sorted(files, key=arm_order)}
 
 
 def name(arm: str, profile: Profile) -> str:

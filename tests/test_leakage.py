@@ -54,15 +54,6 @@ def test_a_stage_that_would_see_a_test_image_stops_before_it_begins(data, tmp_pa
     assert not run.manifest(arm, 0).exists() and not run.checkpoint(arm, 0).exists()
 
 
-@pytest.mark.parametrize("as_reference", [False, True])
-def test_a_test_image_under_a_training_images_name_is_refused(data, as_reference):
-    pair = pairs_to_train_on(tiny_profile(), data)[0]
-    name = pair.reference if as_reference else pair.test.image
-    shutil.copy(loco_images(data)[-1], find_dataset(data, pair.test.dataset) / name)
-    with pytest.raises(UserError, match=f"{name} has the bytes of .*_anomalies.*an image of the test set"):
-        training_files([pair], data)
-
-
 # Looks
 
 
@@ -113,13 +104,20 @@ def test_no_training_image_of_the_toy_world_is_taken_for_one_of_the_test_set(toy
 
 
 @pytest.mark.parametrize("as_reference", [False, True])
-def test_a_test_image_saved_again_under_a_training_images_name_is_refused(toy, as_reference):
+@pytest.mark.parametrize(
+    ("copy", "says"),
+    [
+        (shutil.copy, "has the bytes of"),
+        (lambda image, path: half(open_image(image)).save(path), "with .* bits differing looks like"),
+    ],
+)
+def test_a_test_image_under_a_training_images_name_is_refused(toy, copy, says, as_reference):
     pair = training_pairs(toy, 0)[0]
     path = find_dataset(toy, pair.test.dataset) / (pair.reference if as_reference else pair.test.image)
     before = path.read_bytes()
-    half(open_image(loco_images(toy)[3])).save(path)
+    copy(loco_images(toy)[3], path)
     try:
-        with pytest.raises(UserError, match=f"{path.name} with .* bits differing looks like .*/test/.*of the test set"):
+        with pytest.raises(UserError, match=f"{path.name} {says} .*/test/.*of the test set"):
             training_files([pair], toy)
     finally:
         path.write_bytes(before)

@@ -68,18 +68,11 @@ def read_dataset(root: Path | str, dataset: Dataset) -> list[Sample]:
     return samples
 
 
-def _sample(
-    folder: Path,
-    dataset: Dataset,
-    split: str,
-    image: Path,
-    anomaly: Anomaly = "good",
-    defect: str = "",
-    masks: Iterable[Path] = (),
-) -> Sample:
+def _sample(folder: Path, dataset: Dataset, split: str, image: Path, masks: Iterable[Path] = (), **kind: str) -> Sample:
+    """``kind`` holds ``anomaly`` and ``defect`` of an anomalous image."""
     name, *mask_names = (path.relative_to(folder).as_posix() for path in (image, *masks))
     paths = {"id": name.rsplit(".", 1)[0], "category": name.split("/")[0], "image": name, "masks": tuple(mask_names)}
-    return Sample(dataset=dataset, split=split, anomaly=anomaly, defect=defect, **paths)
+    return Sample(dataset=dataset, split=split, **paths, **{"anomaly": "good"} | kind)
 
 
 @cache
@@ -102,31 +95,28 @@ def _read_mvtec_ad(folder: Path, categories: Iterable[Path]) -> Iterator[Sample]
         for image in _anomalous_images(category):
             defect = image.parent.name
             anomaly = _anomaly("mvtec_ad", category.name, [defect])
-            yield _sample(folder, "mvtec_ad", "test", image, anomaly, defect, masks_of(image))
+            yield _sample(folder, "mvtec_ad", "test", image, masks_of(image), anomaly=anomaly, defect=defect)
 
 
 def _read_mvtec_loco(folder: Path, categories: Iterable[Path]) -> Iterator[Sample]:
     """Decodes each mask once. Warns of flattened masks."""
-    kinds = {name: anomaly for anomaly, name in LOCO_FOLDERS.items()}
+    anomalies = {name: anomaly for anomaly, name in LOCO_FOLDERS.items()}
     for category in categories:
         yield from _read_normals(folder, "mvtec_loco", category)
         names, flattened = read_defects(category), 0
         for image in _anomalous_images(category):
-            kind, masks, defects = image.parent, masks_of(image), set()
-            if kind.name not in kinds:
-                raise UserError(f"{kind} is no folder of MVTec LOCO AD.", f"Use {', '.join(kinds)}.")
-            if masks and masks[0].parent.name == kind.name:
-                flattened += 1
-                yield _sample(folder, "mvtec_loco", "test", image, kinds[kind.name], UNKNOWN, masks)
-                continue
-            for mask in masks:
-                for value in mask_values(mask):
-                    if value not in names:
-                        what = f"{mask} has the pixel value {value}, which defects_config.json does not name."
-                        raise UserError(what, HINT)
-                    defects.add(names[value])
-            defect = " + ".join(sorted(defects)) or UNKNOWN
-            yield _sample(folder, "mvtec_loco", "test", image, kinds[kind.name], defect, masks)
+            kind, masks = image.parent, masks_of(image)
+            if kind.name not in anomalies:
+                raise UserError(f"{kind} is no folder of MVTec LOCO AD.", f"Use {', '.join(anomalies)}.")
+            is_flattened = bool(masks) and masks[0].parent.name == kind.name
+            flattened += is_flattened
+            values = [] if is_flattened else [(mask, value) for mask in masks for value in mask_values(mask)]
+            for mask, value in values:
+                if value not in names:
+                    what = f"{mask} has the pixel value {value}, which defects_config.json does not name."
+                    raise UserError(what, HINT)
+            defect = " + ".join(sorted({names[value] for _, value in values})) or UNKNOWN
+            yield _sample(folder, "mvtec_loco", "test", image, masks, anomaly=anomalies[kind.name], defect=defect)
         if flattened:
             form = f"{flattened} flattened masks (one file per image, every defect 255)"
             warnings.warn(f"{category}: {form}: their defects are {UNKNOWN!r}", stacklevel=2)
@@ -213,10 +203,10 @@ def _read_visa(folder: Path, categories: Iterable[Path]) -> Iterator[Sample]:
                 continue
             if row.label == "normal":
                 yield _sample(folder, "visa", row.split, image)
-            else:
-                defects = sorted({name.strip() for name in labels.get(row.image, "").split(",")} - {"", "normal"})
-                anomaly, defect = _anomaly("visa", row.object, defects), " + ".join(defects) or UNKNOWN
-                yield _sample(folder, "visa", row.split, image, anomaly, defect, [mask] * mask.is_file())
+                continue
+            defects = sorted({name.strip() for name in labels.get(row.image, "").split(",")} - {"", "normal"})
+            kind = {"anomaly": _anomaly("visa", row.object, defects), "defect": " + ".join(defects) or UNKNOWN}
+            yield _sample(folder, "visa", row.split, image, [mask] * mask.is_file(), **kind)
 
 
 def read_split(path: Path) -> list[VisaRow]:

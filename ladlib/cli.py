@@ -234,12 +234,12 @@ def report(
     if folder.root.resolve().parent == RELEASED.resolve():
         folder = _copy(folder)
     folder.read()  # what is no run or damaged is said before anything is drawn
-    answers = load_answers(folder)
+    answers, images = load_answers(folder), folder.root / "images"  # drawn for a copy
     refuse_doubles(answers)
     with locked(folder.root):
         if answers.groupby("arm")["seed"].nunique().max() > 1:
             write_study(folder)
-        write_report(folder, check=check_run)
+        write_report(folder, images if images.is_dir() else None, check=check_run)
     typer.echo(closing(folder))
 
 
@@ -264,5 +264,5 @@ def _copy(released: RunFolder) -> RunFolder:
     shutil.rmtree(copy, ignore_errors=True)  # an older release may lie there
     run = RunFolder(shutil.copytree(released.root, copy))
     if sizes:
-        write_loco(run.data, sizes)
+        write_loco(run.root / "images", sizes)
     return run

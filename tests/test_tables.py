@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -13,7 +11,7 @@ from ladlib import published
 from ladlib.config import PROFILES, load_profile
 from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
-from ladlib.records import Detection, RunRecord, Variation
+from ladlib.records import RunRecord, Variation
 from ladlib.report import analysis, formats, tables
 from ladlib.report.page import write_report, write_study
 from ladlib.results import load_run
@@ -80,13 +78,6 @@ def test_the_compared_values_are_the_hand_worked_ones(results):
     trained = tables.comparison(results).iloc[2]
     assert (trained["images"], trained["accuracy"], trained["unparsed"]) == (13, 46.2, 7.7)
     assert (trained["format"], trained["f1"]) == (92.3, 53.3)
-
-
-def test_several_seeds_of_an_arm_are_averaged(tmp_path):
-    run = made_up_run(tmp_path)
-    write_generations(run, "base", made_up_arm("base", ["no", "no"], seed=1), seed=1)
-    base = tables.comparison(load_run(run)).iloc[0]
-    assert (base["seeds"], base["recall"], base["specificity"]) == (2, 25.0, 75.0)
 
 
 def test_the_terminal_table_names_every_method_and_label(results):
@@ -181,7 +172,7 @@ def test_an_endpoints_arm_without_probabilities_has_dashes_and_is_named_by_its_m
     assert pd.isna(found["likelihood"]) and found["strict"] == 0
 
 
-# Answers to changed inputs, and the detector: two good and two logical pairs, (answer, P(anomalous)) by condition
+# Answers to changed inputs: two good and two logical pairs, (answer, P(anomalous)) by condition
 
 SAID = {
     ("none", ""): [("no", 0.1), ("yes", 0.9), ("yes", 0.8), ("no", 0.2)],
@@ -204,21 +195,8 @@ def variations(arm="sft_grpo", seed=0):
     return rows
 
 
-def detections(results):
-    firsts = results.answers.drop_duplicates("id", keep="last")
-    names = ["id", "dataset", "category", "anomaly", "defect", "label", "test"]
-    return [
-        Detection(
-            **{name: getattr(row, name) for name in names}, image_sha256=row.images_sha256[1], nearest="n.png",
-            distance=float(number % 3), threshold=1.0, trained_on=40, answer="yes" if number % 3 > 1 else "no",
-        )
-        for number, row in enumerate(firsts.itertuples())
-    ]  # fmt: skip
-
-
 def write_varied(run, rows=None):
     write_rows(run.sensitivity("sft_grpo", 0), [one.model_dump(mode="json") for one in rows or variations()])
-    write_rows(run.neighbours, [one.model_dump(mode="json") for one in detections(load_run(run))])
     return run
 
 
@@ -235,9 +213,7 @@ def test_scores_flips_and_changes_are_as_worked_by_hand(tmp_path):
     assert (short["flips"], short["unparsed"], short["accuracy"]) == (25.0, 25.0, 25.0)  # unparsed: wrong, and a flip
     swapped = row_of(frame, condition="images exchanged")
     assert (swapped["accuracy"], swapped["flips"]) == (75.0, 25.0)  # better, and a flip all the same
-    detector, blind = (row_of(tables.comparison(results), method=name) for name in
-                       ("nearest neighbour", "SFT + GRPO, blind"))  # fmt: skip
-    assert detector["block"] == "trivial" and "no language model, sees 40 good training images" in detector["label"]
+    blind = row_of(tables.comparison(results), method="SFT + GRPO, blind")
     assert (blind["accuracy"], blind["images"], blind["recall"]) == (50.0, 4, 0.0) and pd.isna(blind["accuracy_all"])
     assert blind["label"].endswith("; shown the reference image twice, 4 of the test pairs")
 
@@ -252,85 +228,27 @@ def test_a_run_still_under_way_is_shown_as_far_as_it_is(tmp_path, results):
 # A study
 
 
-def study_arm(arm, right, seeds=1, count=20):
-    """Good and logical images of two categories, the given share of them right, other ones in each seed."""
-    rows = []
-    for seed in range(seeds):
-        for category in CATEGORIES:
-            for number in range(count):
-                kind = "logical" if number % 2 else "good"
-                label = "yes" if kind == "logical" else "no"
-                is_right = (7 * number // 2 + 3 * seed + len(arm)) % 10 < 10 * right + seed
-                said = label if is_right else {"yes": "no", "no": "yes"}[label]
-                rows.append(made_up(arm, category, kind, number, said, seed=seed))
-        rows.append(made_up(arm, "pushpins", "structural", 900, "no", seed=seed))
-    return rows
-
-
-def checked(true, count=20):
-    """Rows of rationales: ten statements each; a structural one that must not count."""
-    row = {"category": "pushpins", "anomaly": "logical", "label": "yes", "statements": 10, "true": round(10 * true),
-           "unread": 0, "names_difference": True, "implied": "yes", "answer": "yes", "words": 30}  # fmt: skip
-    rows = [row | {"id": str(number), "agrees": number > 0} for number in range(count)]
-    return [*rows, row | {"id": "s", "anomaly": "structural", "true": 0, "agrees": False}]
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    arms = {"base": study_arm("base", 0.5), "sft": study_arm("sft", 0.6, 3), "sft_grpo": study_arm("sft_grpo", 0.8, 3)}
+    arms = {arm: made_up_arm(arm, ["yes", "no", "no"]) for arm in ("base", "sft", "sft_grpo")}
     run = run_of(tmp_path_factory.mktemp("study") / "run", **arms)
-    for seed in range(2):
-        write_rows(run.rationales("sft", seed), checked(0.8 + 0.1 * seed))
-    groups = {"place": [True] * 8, "count": [True] + [False] * 7, "relation": [False] * 8}
-    for arm in ("base", "sft"):
-        rows = [{"id": rule, "arm": arm, "seed": 0, "rule": rule, "right": right} for rule, right in groups.items()]
-        write_rows(run.samples(arm, 0), rows)
+    row = dict(anomaly="logical", label="yes", statements=10, true=8, unread=0, words=30, agrees=True)
+    row |= dict(names_difference=True, implied="yes", answer="yes")
+    write_rows(run.rationales("sft", 0), [row, row])
+    write_rows(run.samples("base", 0), [{"id": "a", "arm": "base", "seed": 0, "rule": "place", "right": [True] * 8}])
     for arm in ("sft_grpo", "accuracy_only", "high_rate"):
-        write_rows(run.log(arm, 0), [row | {"yes_rate": 0.5} for row in grpo_rows(30)])
+        write_rows(run.log(arm, 0), grpo_rows(30))
     return load_run(run)
 
 
-def test_an_arm_is_the_mean_of_its_seeds_between_the_lowest_and_the_highest(study):
-    rows = study.metrics.query("arm == 'sft' and subset == 'logical' and category == 'pooled'")
-    seeds = 100 * rows["balanced_accuracy"].astype(float)
-    row = row_of(analysis.arms(study), arm="sft")
-    assert len(set(seeds)) > 1 and row["balanced_accuracy"] == pytest.approx(seeds.mean(), abs=0.01)
-    assert (row["balanced_accuracy_low"], row["balanced_accuracy_high"]) == pytest.approx((seeds.min(), seeds.max()))
-    assert (row["seeds"], row["images"]) == (3, 40)
-    methods = tables.readable(analysis.arms(study))["method"].tolist()
-    assert "large (toy-large): not run" in methods
-    assert methods[-3:] == ["always yes", "always no", "yes at the base rate"]
-
-
-def test_differences_are_pooled_against_each_arm_and_single_against_base(study):
-    frame, arms = analysis.differences(study), analysis.arms(study).set_index("arm")
-    found = set(zip(frame["arm"], frame["seeds"], strict=True))
-    assert found == {("base", "0"), ("base", "1"), ("base", "2"), ("base", "all"), ("sft", "all")}
-    for rule, key in (("strict", "balanced_accuracy"), ("likelihood", "auroc")):
-        row = row_of(frame, arm="sft", reading=rule)
-        assert row["difference"] == pytest.approx(arms.loc["sft_grpo", key] - arms.loc["sft", key], abs=0.02)
-        assert row["low"] <= row["difference"] <= row["high"] and row["images"] == 40
-    assert (frame["p_holm"] >= frame["p"]).all()
-
-
 def test_only_images_that_both_arms_answered_are_compared(tmp_path):
-    run = run_of(tmp_path, base=study_arm("base", 0.5)[:30], sft_grpo=study_arm("sft_grpo", 0.9))
-    assert set(analysis.differences(load_run(run))["images"]) == {30}
+    run = run_of(tmp_path, base=made_up_arm("base", ["no"]), sft_grpo=made_up_arm("sft_grpo", ["no", "yes"]))
+    assert set(analysis.differences(load_run(run))["images"]) == {4}
 
 
-def test_rationales_and_passes_are_averaged_over_seeds(study):
-    row = analysis.rationales(study).iloc[0]
-    assert (row["statements_true"], row["statements_true_low"], row["statements_true_high"]) == (85.0, 80.0, 90.0)
-    assert (row["words_mean"], row["agree"], row["seeds"]) == (30.0, 95.0, 2)
-    frame = analysis.passes(study)
-    rules = [[arm, rule] for arm in ("base", "sft") for rule in ("place", "count", "relation", "all")]
-    assert frame[["arm", "rule"]].to_numpy().tolist() == rules
-    assert frame["pass@1"].tolist()[:3] == [100.0, 12.5, 0.0] and frame["pass@8"].tolist()[:3] == [100.0, 100.0, 0.0]
-
-
-def test_collapses_come_after_the_run_they_are_compared_with(study, tmp_path):
+def test_collapses_come_after_the_run_they_are_compared_with(study, results):
     assert list(analysis.collapsed_runs(study)) == ["SFT + GRPO", "accuracy reward only", "learning rate too high"]
-    assert analysis.collapsed_runs(load_run(run_of(tmp_path, base=study_arm("base", 0.5)))) == {}
+    assert list(analysis.collapsed_runs(results)) == ["SFT + GRPO"]
 
 
 def test_a_study_has_its_tables_and_figures_the_same_bytes_each_time(study, tmp_path):
@@ -345,12 +263,6 @@ def test_a_study_has_its_tables_and_figures_the_same_bytes_each_time(study, tmp_
     assert {path: path.read_bytes() for path in first} == first
     for file in copy.tables.glob("*.csv"):
         assert set(pd.read_csv(file)["label"]) == {LABEL}, file.name
-
-
-def test_tables_are_made_without_torch_matplotlib_and_seaborn():
-    code = "import sys, ladlib.report.tables; print({'torch', 'trl', 'matplotlib', 'seaborn'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 def test_a_table_in_a_notebook_shows_markup_as_text_and_blocks_alone(results):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import made_up_group
 
 from ladlib.errors import UserError
 from ladlib.notebook import start
@@ -20,12 +21,7 @@ from ladlib.toy.scenes import Part, Scene
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror='alert(1)'>\x1b[31m"
 MARKUP = re.compile(r"<script|<img src=x|\x1b")
-FEW = {
-    "toy.train": 2,
-    "toy.good": 2,
-    "toy.logical": 4,
-    "toy.structural": 1,
-}
+FEW = {"toy.train": 2, "toy.good": 2, "toy.logical": 4, "toy.structural": 1}
 LINE = "<think>a1 red disc same .</think><answer>no</answer>"
 
 
@@ -45,16 +41,8 @@ def fake(session, monkeypatch):
 
     return SimpleNamespace(
         profile=session.profile, pairs=session.pairs, folder=session.folder, asked=asked, answer=answer,
-        rollouts=lambda arm: [group()],
+        rollouts=lambda arm: [made_up_group()],
     )  # fmt: skip
-
-
-def group(step=1, id="cable/1", texts=("one", "two"), advantages=(0.7, -0.7)):
-    completions = [
-        {"text": text, "accuracy": float(value > 0), "format": 1.0, "reward": 1.0 + (value > 0), "advantage": value}
-        for text, value in zip(texts, advantages, strict=True)
-    ]
-    return {"step": step, "id": id, "label": "yes", "completions": completions}
 
 
 def rollouts(*groups):
@@ -89,10 +77,8 @@ def test_what_the_user_can_fix_is_said_in_the_view_and_escaped():
 
 
 def test_every_control_has_a_name_and_every_image_a_text(fake):
-    every = [
-        widgets.pair_browser(fake), widgets.rewards(), widgets.rollouts(fake), widgets.threshold(answers(("yes", 0.7))),
-        widgets.scene_editor(fake),
-    ]  # fmt: skip
+    of_session = [draw(fake) for draw in (widgets.pair_browser, widgets.rollouts, widgets.scene_editor)]
+    every = [*of_session, widgets.rewards(), widgets.threshold(answers(("yes", 0.7)))]
     for shown in every:
         assert all(one.description and one.tooltip and one.tabbable is not False for one in shown.controls.values())
         assert all(re.search(r"alt='[^']+'", one) for one in re.findall(r"<img [^>]*>", shown.view.value))
@@ -128,19 +114,6 @@ def test_typing_changes_both_rewards_and_is_never_obeyed_as_markup():
     assert not MARKUP.search(shown.view.value)
 
 
-@pytest.mark.parametrize(
-    ("completion", "reason"),
-    [
-        ("There is a ring missing, so yes.", 'the first word "yes"'),
-        ("<think>Is it?</think><answer>yes or no</answer>", 'holds "yes or no"'),
-        ("<think>a</think><answer>yes</answer><answer>no</answer>", "another number of tags"),
-        ("<think>Perhaps <answer>yes</answer></think>", "inside an unclosed think block"),
-    ],
-)
-def test_an_unparsed_answer_is_explained(completion, reason):
-    assert reason in explain_accuracy(completion, "yes")
-
-
 @given(st.lists(st.sampled_from([*TAGS, "yes", "no", " ", "x", "<|im_end|>"]), max_size=9).map("".join))
 def test_the_reason_agrees_with_the_reward_whatever_is_typed(text):
     assert explain_format(text).startswith("Invalid format") == (format_reward(text) == 0.0)
@@ -159,17 +132,12 @@ def test_the_threshold_moves_images_between_the_cells_of_the_matrix(value, cells
     assert all(found[cell[:2]] == cell[2:] for cell in cells.split())
 
 
-def test_the_menu_of_groups_changes_the_table():
-    shown = rollouts(group(1, "first"), group(2, "second"))
-    assert "first" in shown.view.value and shown.controls["group"].options[1] == ("step 2: second", 1)
+def test_the_menu_of_groups_changes_the_table_and_hostile_text_is_escaped():
+    shown = rollouts(made_up_group(), made_up_group((1.0, 1.0), step=2))
+    assert "+1.22" in shown.view.value and "zero-variance" not in shown.view.value
     shown.controls["group"].value = 1
-    assert "second" in shown.view.value
-
-
-def test_a_group_of_equal_rewards_is_said_to_give_no_gradient_and_hostile_text_is_escaped():
-    assert "zero-variance" in rollouts(group(advantages=(0.0, 0.0))).view.value
-    shown = rollouts(group(id=HOSTILE, texts=(HOSTILE, "two"))).view.value
-    assert "+0.70" in shown and "zero-variance" not in shown and not MARKUP.search(shown)
+    assert "step 2" in shown.view.value and "zero-variance" in shown.view.value
+    assert "<script" not in shown.view.value and "<b>" not in shown.view.value
 
 
 SCENE = Scene(
@@ -210,7 +178,7 @@ def test_every_product_can_be_edited_in_every_way_and_the_truth_is_told(fake):
 def test_an_unparsed_and_hostile_rationale_is_displayed_as_text(fake):
     fake.answer = lambda pairs, arm: [Completion(HOSTILE, "length", 0.5, 1, 1)]
     shown = widgets.scene_editor(fake).view.value
-    assert "unparsed answer" in shown and "Truncated" in shown and not MARKUP.search(shown)
+    assert "unparsed answer" in shown and "truncated" in shown and not MARKUP.search(shown)
 
 
 @pytest.mark.slow

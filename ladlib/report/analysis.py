@@ -13,12 +13,12 @@ from ladlib.metrics import RULES as RULE_TYPES
 from ladlib.metrics import SUBSETS, is_right, measure, outcomes
 from ladlib.parsing import parse_answer
 from ladlib.records import ARMS, TRIVIAL_ARMS
-from ladlib.report.formats import MISSING, banded, cell_text, readable
+from ladlib.report.formats import MISSING, banded, cell_text
 from ladlib.results import NAMES, RunResults, name
 from ladlib.statistics import RULES, difference, holm, p_text, seeds_of, wilson
 from ladlib.toy.truth import summary
 
-CALIBRATION = ("auroc", "average_precision", "f1", "f1_max_tuned_on_test", "ece", "mcc")
+CALIBRATION = ["auroc", "average_precision", "f1", "f1_max_tuned_on_test", "ece", "mcc"]
 CELL = ["category", "kind", "defect"]
 CONDITIONS = {
     "none": "as evaluated", "blind": "blind: reference twice", "swapped": "images exchanged",
@@ -48,7 +48,7 @@ def calibration(results: RunResults) -> pd.DataFrame:
     F1-max is tuned on the very images it is scored on. A measure that one seed lacks is NaN.
     """
     arms = _pooled(results).groupby("arm", sort=False)
-    means = (100 * arms[list(CALIBRATION)].mean(skipna=False)).round(1) + 0.0  # no -0.0
+    means = (100 * arms[CALIBRATION].mean(skipna=False)).round(1) + 0.0  # no -0.0
     frame = means.assign(images=arms["n"].mean().round().astype(int), seeds=arms.size(), label=results.profile.label)
     frame.insert(0, "method", [results.title(arm) for arm in frame.index])
     return frame.reset_index(drop=True)
@@ -117,8 +117,8 @@ def _flips(usual: pd.DataFrame, cell: pd.DataFrame) -> dict[str, float]:
 def sensitivity_text(frame: pd.DataFrame) -> pd.DataFrame:
     """:func:`sensitivity` as text."""
     spans = [f"{row.low:.1f}–{row.high:.1f}" if pd.notna(row.low) else MISSING for row in frame.itertuples()]
-    shown = frame.assign(low=spans).drop(columns="high").astype({"seed": str, "pairs": str})
-    return readable(shown, {"low": "flips, 95 %", "change": "mean change of P", "accuracy": "Acc"})
+    titles = {"low": "flips, 95 %", "change": "mean change of P", "accuracy": "Acc"}
+    return frame.assign(low=spans).drop(columns="high").map(cell_text).rename(columns=titles)
 
 
 def arms(results: RunResults) -> pd.DataFrame:
@@ -199,9 +199,9 @@ def differences_text(frame: pd.DataFrame) -> pd.DataFrame:
     spans = [MISSING if pd.isna(row.low) else f"{row.low:+.1f} to {row.high:+.1f}" for row in frame.itertuples()]
     signed = [MISSING if pd.isna(value) else f"{value:+.1f}" for value in frame["difference"]]
     p = {key: [MISSING if pd.isna(value) else p_text(value) for value in frame[key]] for key in ("p", "p_holm")}
-    shown = frame.assign(difference=signed, low=spans, **p).drop(columns=["arm", "high"])
     titles = {"against": "SFT + GRPO minus", "difference": "points", "low": "95 % interval", "p_holm": "p, Holm"}
-    return readable(shown, titles)
+    shown = frame.assign(difference=signed, low=spans, **p).drop(columns=["arm", "high"])
+    return shown.map(cell_text).rename(columns=titles)
 
 
 def passes(results: RunResults) -> pd.DataFrame:

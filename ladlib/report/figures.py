@@ -26,7 +26,6 @@ from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
 from ladlib.report.cards import image_tag
 from ladlib.results import NAMES
-from ladlib.rewards import group_advantages
 from ladlib.runs import RunFolder, write_bytes
 from ladlib.statistics import wilson
 
@@ -90,8 +89,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 def panels(count: int, width: float, height: float, across: int = 4, **grid: object) -> tuple[Figure, list[Axes]]:
     """A figure and its ``count`` panels of that size in inches, at most ``across`` in a line."""
     across, down = min(across, count), -(-count // across)
-    figure = plt.figure(figsize=(width * across, height * down), layout="constrained", FigureClass=Drawing)
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.03)
+    figure = plt.figure(figsize=(width * across, height * down), FigureClass=Drawing)
     axes = list(figure.subplots(down, across, squeeze=False, **grid).ravel())
     for unused in axes[count:]:
         unused.remove()
@@ -137,10 +135,8 @@ def training(log: Log, *more: Log) -> Figure:
             for other in others:
                 step_line(axes, other, key, colour, linestyle=dashes)
         axes.set(title=title, xlabel="step")
-        if len(lines) > 1 or len(chosen) == 1:
-            axes.set_ylim(0, 1.3 * max(0.01, np.nanmax(rows[known].to_numpy())))
         if len(lines) > 1:
-            axes.legend(loc="upper left", fontsize=7.5, ncols=3, columnspacing=1, handlelength=1.3)
+            axes.legend(fontsize=7.5)
     return figure
 
 
@@ -152,15 +148,11 @@ def read_log(log: Log) -> pd.DataFrame:
     return rows.drop(columns="alarms", errors="ignore").apply(pd.to_numeric, errors="coerce")
 
 
-def running_mean(values: pd.Series, steps: int) -> pd.Series:
-    """The mean of each value and its neighbours up to ``steps // 2`` away; gaps are left out of it."""
-    return values.rolling(2 * (max(1, steps) // 2) + 1, center=True, min_periods=1).mean()
-
-
 def step_line(axes: Axes, rows: pd.DataFrame, key: str, colour: str, **look: object) -> None:
-    """One quantity by step, pale, under its running mean."""
+    """One quantity by step, pale, under its running mean over a twelfth of the steps; gaps are left out of it."""
     axes.plot(rows["step"], rows[key], color=colour, alpha=0.28, linewidth=1)
-    axes.plot(rows["step"], running_mean(rows[key], len(rows) // 12), color=colour, **look)
+    means = rows[key].rolling(2 * (max(1, len(rows) // 12) // 2) + 1, center=True, min_periods=1).mean()
+    axes.plot(rows["step"], means, color=colour, **look)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
@@ -172,28 +164,11 @@ def collapse(runs: Mapping[str, Sequence[dict]]) -> Figure:
     figure, grid = panels(4 * len(logs), 2.5, 1.5, len(logs), sharex="col", sharey="row")
     for axes, (key, title) in zip(grid, product(COLLAPSE, logs), strict=True):
         if title != first:
-            means = running_mean(logs[first][key], len(logs[first]) // 10)
-            axes.plot(logs[first]["step"], means, color=GREY, linestyle="--", linewidth=1.2, label=first)
+            step_line(axes, logs[first], key, GREY, linestyle="--", linewidth=1.2, label=first)
         step_line(axes, logs[title], key, BLUE)
         axes.set(xlabel="step", ylabel=COLLAPSE[key], title=title if key == "reward" else "")
         axes.label_outer()
     grid[len(logs) - 1].legend()
-    return figure
-
-
-@styled
-def advantages(groups: Mapping[str, Sequence[float]]) -> Figure:
-    """A column per group: its rewards with their mean above, the advantages they turn into below."""
-    figure, grid = panels(2 * len(groups), 2.7, 1.9, len(groups), sharex="col", sharey="row")
-    for upper, lower, (title, rewards) in zip(grid, grid[len(groups) :], groups.items(), strict=False):
-        numbers, values = range(1, len(rewards) + 1), group_advantages(list(rewards))
-        upper.scatter(numbers, rewards, color=ORANGE, zorder=3)
-        upper.axhline(np.mean(rewards), color=INK, linewidth=1, linestyle="--")
-        upper.set(title=title, ylabel="reward", ylim=(-0.2, 2.2))
-        lower.bar(numbers, values, color=[GREEN if value > 0 else RED for value in values])
-        lower.set(xlabel="completion", ylabel="advantage", xticks=numbers, ylim=(-2.8, 2.8))
-        lower.label_outer()
-        upper.label_outer()
     return figure
 
 
@@ -274,7 +249,7 @@ def categories(answers: pd.DataFrame) -> Figure:
 
 @styled
 def operating_points(points: Mapping[str, pd.DataFrame]) -> Figure:
-    """Recall against specificity, a panel per block of methods, the methods numbered as in the list beside it.
+    """Recall against specificity, a panel per block of methods, numbered as in the legend.
 
     The frames have the columns method, recall and specificity, x 100. Along a grey line the balanced accuracy is the
     same; the black one is that of answers which do not depend on the image.
@@ -284,9 +259,8 @@ def operating_points(points: Mapping[str, pd.DataFrame]) -> Figure:
         for balanced in range(10, 100, 10):
             axes.axline((2 * balanced - 100, 100), slope=-1, color=INK if balanced == 50 else PALE, linewidth=1)
         for number, row in enumerate(frame.dropna(subset=["recall", "specificity"]).itertuples(), 1):
-            at = (row.specificity, row.recall)
-            axes.scatter(*at, s=36, color=BLUE, label=f"{number}  {row.method}", zorder=3)
-            axes.annotate(str(number), at, (5, 4), textcoords="offset points", fontsize=8)
+            axes.scatter(row.specificity, row.recall, s=36, color=BLUE, label=f"{number}  {row.method}", zorder=3)
+            axes.annotate(str(number), (row.specificity, row.recall), (5, 4), textcoords="offset points", fontsize=8)
         axes.set(title=title, xlim=(-4, 108), ylim=(-4, 108), aspect="equal")
         axes.set(xlabel="specificity: good images passed, %", ylabel="recall: anomalous images found, %")
         legend_at_right(axes)

@@ -1,18 +1,13 @@
 r"""A frame of text as Markdown, CSV or LaTeX: safe in each, whatever a model or a file name brings.
 
-LaTeX needs ``\usepackage{array,booktabs,longtable}`` and is as wide as an A4 page with margins of 25 mm:
-
->>> print(latex(pd.DataFrame({"method": ["a_b"], "Acc": ["61.4"]})).splitlines()[5])
-a\_b & 61.4 \\
+LaTeX needs ``\usepackage{array,booktabs,longtable}`` and is as wide as an A4 page with margins of 25 mm.
 """
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from ladlib.runs import write_text
 from ladlib.sanitize import escape_csv, strip_control
 
 MISSING = "–"
@@ -30,21 +25,6 @@ NAMED = {
 }  # fmt: skip  # [ and * would be read as options of the line end before them
 LITERAL = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "\\<", "\n": " "})  # what Markdown shows as it is
 KNOWN = frozenset("–—‘’“”…")  # and Latin-1, which every LaTeX since 2020 sets
-
-
-def write(frame: pd.DataFrame, shown: pd.DataFrame, folder: Path, name: str, unprinted: Sequence[str] = ()) -> None:
-    """Write ``name``.csv of ``frame``, and ``name``.md and ``name``.tex of ``shown``: :func:`tables.readable` of it.
-
-    Columns ``unprinted``, which a page is too narrow for, are left out of the last.
-    """
-    write_text(folder / f"{name}.csv", csv(frame))
-    write_text(folder / f"{name}.md", markdown(shown))
-    write_text(folder / f"{name}.tex", latex(shown, unprinted))
-
-
-def readable(frame: pd.DataFrame, headings: dict[str, str]) -> pd.DataFrame:
-    """``frame`` as text under ``headings``: one decimal, a dash where there is no value."""
-    return frame.map(cell_text).rename(columns=headings)
 
 
 def cell_text(value: object) -> str:

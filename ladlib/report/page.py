@@ -1,9 +1,4 @@
-"""One offline page of all that a run shows: claims, checks, tables, every test pair, figures, provenance.
-
->>> from ladlib.report.page import write_report
->>> write_report(RunFolder("results/runs/toy"))  # doctest: +SKIP
-PosixPath('results/runs/toy/report.html')
-"""
+"""One offline page of all that a run shows: claims, checks, tables, every test pair, figures, provenance."""
 
 import base64
 import hashlib

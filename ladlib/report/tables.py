@@ -39,7 +39,6 @@ HEADINGS = COMPARISON | {
     "mcc": "MCC", "ours": "here", "sibling": "sibling projects", "parameter": "changed by", "rule": "kind of rule",
 }  # fmt: skip
 SHORT = ("method", "accuracy", "interval", "f1", "balanced_accuracy", "recall", "specificity", "auroc", "unparsed")
-TITLES = {"run": "{}", "trivial": "{}, baselines", "published": "{}"}
 SHARES = ["accuracy", "f1", "balanced_accuracy", "recall", "specificity", "auroc"]
 PARAMETERS = {
     "writer": ["data.sft_file"], "tuning": ["model.lora_rank"], "vision": ["model.freeze_vision"],
@@ -133,10 +132,9 @@ def departures(profile: Profile) -> pd.DataFrame:
     frame = published.read("departures").fillna("")
     sections = {name: getattr(profile, name) for name in ("data", "model", "sft", "grpo", "evaluate", "parallel")}
     rank, file = profile.model.lora_rank, profile.data.sft_file
+    by_rules = "built from MMAD's annotations by rules; no language model writes and no person reviews them"
     words = {
-        "writer": f"from {Path(file).name}; each line says who wrote it"
-        if file
-        else "built from MMAD's annotations by rules; no language model writes and no person reviews them",
+        "writer": f"from {Path(file).name}; each line says who wrote it" if file else by_rules,
         "tuning": f"LoRA of rank {rank}" if rank else "full-parameter",
         "vision": "frozen" if profile.model.freeze_vision else "trained",
         "sft_length": _length(profile.sft.steps, profile.sft.epochs),
@@ -165,14 +163,15 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
         shown = maker(frame)
     else:
         hidden = ["block", *(["arm"] if "method" in frame else [])]
-        shown = formats.readable(frame.drop(columns=hidden, errors="ignore"), HEADINGS)
+        shown = frame.drop(columns=hidden, errors="ignore").map(formats.cell_text).rename(columns=HEADINGS)
     return shown.map(lambda cell: strip_control(cell) if isinstance(cell, str) else cell)
 
 
 def blocks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The comparison in its parts, as text, each with its heading."""
     parts = frame.groupby("block", sort=False)
-    return [(TITLES[block].format(part["label"].iloc[0]), readable(part)) for block, part in parts]
+    suffix = {"trivial": ", baselines"}
+    return [(part["label"].iloc[0] + suffix.get(block, ""), readable(part)) for block, part in parts]
 
 
 def display(frame: pd.DataFrame, caption: str = "") -> Styler:
@@ -215,4 +214,7 @@ def write_all(results: RunResults, folder: Path, frames: Mapping[str, pd.DataFra
     rows = ",\n".join(json.dumps(row) for row in results.scores)  # a row a line: a change shows as its lines
     write_text(folder / "metrics.json", f"[\n{rows}\n]\n")
     for name, frame in (of_run(results) if frames is None else frames).items():
-        formats.write(frame, readable(frame), folder / "tables", name, UNPRINTED.get(name, ()))
+        shown = readable(frame)
+        write_text(folder / "tables" / f"{name}.csv", formats.csv(frame))
+        write_text(folder / "tables" / f"{name}.md", formats.markdown(shown))
+        write_text(folder / "tables" / f"{name}.tex", formats.latex(shown, UNPRINTED.get(name, ())))

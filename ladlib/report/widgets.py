@@ -199,14 +199,16 @@ def scene_editor(session: Any, arm: str = "sft_grpo") -> Explorer:
         rule, looseness = PRODUCTS[product].rule, PRODUCTS[product].looseness
         images = [render(scene, random.Random(seed), looseness) for seed, scene in enumerate((normal, changed))]
         (answer,) = session.answer([images], arm)
-        named = zip(images, ("reference image", "test image"), strict=True)
         differing = what_changed(normal, changed).places
-        truth = f"the scenes differ at {', '.join(differing)}." if differing else "the two scenes are the same."
-        told = f"<p><b>{VERDICTS[parse_answer(answer.text)]}</b>, P(anomalous) = {answer.p_yes:.2f}</p>"
-        told += f"<pre style='white-space:pre-wrap;max-width:40em'>{escape_html(answer.text)}</pre>"
-        told += note("Truncated at the token limit.") if answer.finish == "length" else ""
-        told += note(f"Ground truth: {truth} The rule: {rule}")
-        return side_by_side(*(picture(image, f"{name} of a {product}", name) for image, name in named), told)
+        rows = [
+            ("answer", f"{VERDICTS[parse_answer(answer.text)]}, P(anomalous) = {answer.p_yes:.2f}"),
+            ("rationale", answer.text + (" (truncated at the token limit)" if answer.finish == "length" else "")),
+            ("truth", f"the scenes differ at {', '.join(differing)}" if differing else "the two scenes are the same"),
+            ("rule", rule),
+        ]
+        named = zip(images, ("reference image", "test image"), strict=True)
+        pictures = [picture(image, f"{name} of a {product}", name) for image, name in named]
+        return side_by_side(*pictures, table(rows, ["", "this pair"]))
 
     product.observe(lambda change: setattr(place, "options", places(scenes[change["new"]])), names="value")
     return Explorer("Scene editor", draw, product=product, action=action, place=place, kind=kind)

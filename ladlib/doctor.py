@@ -44,8 +44,7 @@ GIB = 2**30
 SLACK = 0.9  # a machine sold with 24 GB shows somewhat less than 24 GiB
 FLOAT32, BFLOAT16 = 4, 2  # bytes
 ACTIVATION = 100  # bytes per token and hidden unit of one recomputed layer
-CONTEXT = GIB  # CUDA's context and workspaces
-GAPS = 0.05  # of the sum: torch's allocator rounds up and leaves gaps
+CONTEXT, GAPS = GIB, 0.05  # of CUDA and its workspaces; of the sum, which torch's allocator leaves unused
 TILE = 4096 * 32_768  # tokens x words of TRL's head (trl/kernels/chunked_logprob.py)
 PROMPT_TEXT = 97  # tokens of the task's prompt beside its images (tests/prompt_tokens.json)
 SFT_TEXT = 220  # a question with four options, and a caption of at most 60 words
@@ -185,15 +184,18 @@ def _files(profile: Profile, data: str) -> Iterator[Check]:
 
 def plan_lines(profile: Profile) -> dict[str, str]:
     """What stages do, by the number of the notebook, with the profile's counts."""
-    grpo, limit = profile.grpo, profile.evaluate.limit
-    conversations, pairs = profile.data.sft_samples, profile.data.grpo_pairs
+    data, grpo, limit = profile.data, profile.grpo, profile.evaluate.limit
     tokens = f"at most {prompt_tokens(profile)} + {profile.model.max_new_tokens} tokens each"
     completions = grpo.prompts_per_step * grpo.group_size
     asked = f"{limit} test pairs of each category and kind" if limit else "all test pairs"
     return {
-        "02": f"{conversations} conversations, {sft_steps(profile, conversations)} steps of {profile.sft.batch_size}",
-        "03": f"{pairs} pairs, {grpo_steps(profile, pairs)} steps of {completions} completions, {tokens}",
+        "01": "shows the datasets",
+        "02": f"{data.sft_samples} conversations, {sft_steps(profile, data.sft_samples)} steps of "
+        f"{profile.sft.batch_size}",
+        "03": f"{data.grpo_pairs} pairs, {grpo_steps(profile, data.grpo_pairs)} steps of {completions} completions, "
+        f"{tokens}",
         "04": f"three models answer to {asked}, {tokens}",
+        "05": "compares with the large model's answers, writes the report",
     }
 
 

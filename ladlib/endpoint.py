@@ -87,7 +87,7 @@ def ask_all(
     unanswered.unlink(missing_ok=True)
     batch = BatchRequests(settings, keep, Progress(title, noun, total, total - len(requests)), unanswered)
     server = f"{urlsplit(settings.url).netloc}; {settings.concurrency} at a time"
-    print(f"{title}: {len(requests)} requests to {server}, {f'key from {_key_name()}' if batch.key else 'no key'}")
+    print(f"{title}: {len(requests)} requests to {server}, {f'key from {batch.key_name}' if batch.key else 'no key'}")
     try:
         with ThreadPoolExecutor(1) as pool:  # a notebook's own thread has an event loop already
             future = pool.submit(asyncio.run, batch.run(requests))
@@ -108,7 +108,8 @@ class BatchRequests:
 
     def __init__(self, settings: Endpoint, keep: Keep, progress: Progress, unanswered: Path) -> None:
         self.settings, self.keep, self.progress, self.unanswered = settings, keep, progress, unanswered
-        self.key, self.failed = key(), []  # failed: "name: reason"
+        self.key_name, self.key = find_key()
+        self.failed: list[str] = []  # "name: reason"
         self.answered, self.in_a_row = progress.begun, 0
         self.resume_at = 0.0  # on the clock of time.monotonic; nothing is sent before
         self.is_stopped = False
@@ -225,16 +226,16 @@ class BatchRequests:
         return text.replace(self.key, "[key]") if len(self.key) >= PLACEHOLDER else text
 
 
-def _key_name() -> str:
-    return next((name for name in KEYS if os.environ.get(name, "").strip()), "")
+def find_key() -> tuple[str, str]:
+    """The variable that holds the key, and the key; ("", "") where none is set.
 
-
-def key() -> str:
-    """The endpoint's key; "" where none is set. Raises :class:`UserError`, without it, for what cannot be one."""
-    value = os.environ.get(_key_name(), "").strip()
+    Raises :class:`UserError`, without the key, for what cannot be one.
+    """
+    found = {name: os.environ.get(name, "").strip() for name in KEYS}
+    name, value = next(((name, value) for name, value in found.items() if value), ("", ""))
     if not all("!" <= letter <= "~" for letter in value):
-        raise UserError(f"{_key_name()} holds characters that no key has.", "Set it without quotes or line ends.")
-    return value
+        raise UserError(f"{name} holds characters that no key has.", "Set it without quotes or line ends.")
+    return name, value
 
 
 def shorten(text: str) -> str:

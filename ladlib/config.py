@@ -8,7 +8,6 @@ says "paper"; every other value is unknown there and comes from the project name
 never the path through the code.
 """
 
-import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -16,21 +15,17 @@ from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, Field, JsonValue, ValidationError, field_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from ladlib.errors import UserError, first_problem, read_text
 from ladlib.records import Record
 
 Method = Literal["ddp", "fsdp2", "zero3"]
+Options = dict[str, JsonValue]
 
 PROFILES = ("smoke", "toy", "small", "paper")
 RENAMED = {"evaluate.sensitivity": "evaluate.variants"}
 """Parameters in ``run.json`` of earlier runs, and what they are called now."""
-
-
-Options = Annotated[
-    dict[str, JsonValue], AfterValidator(lambda options: json.loads(json.dumps(options, allow_nan=False)))
-]
 
 
 class Toy(Record):

@@ -25,8 +25,6 @@ from ladlib.data.readers import read_defects, read_split
 from ladlib.errors import UserError
 from ladlib.records import leads_outside
 from ladlib.report.formats import csv as as_csv
-from ladlib.report.formats import markdown
-from ladlib.report.tables import readable
 from ladlib.results import read_records
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sanitize import escape_csv, escape_terminal, strip_control
@@ -157,11 +155,3 @@ def test_a_cell_of_csv_is_one_cell_and_no_formula(text):
     assert [len(row) for row in rows] == [2, 2, 2]
     assert rows[1][0] == escape_csv(strip_control(text))
     assert not rows[1][0].lstrip().startswith(("=", "@"))
-
-
-@given(HOSTILE | st.text())
-def test_a_cell_of_markdown_is_one_cell_without_tags_and_links(text):
-    lines = markdown(readable(pd.DataFrame({"a": [strip_control(text)]}))).split("\n")
-    assert len(lines) == 4
-    bare = lines[2].replace("\\\\", "").replace("\\|", "").replace("\\<", "").replace("]\\(", "")
-    assert bare.count("|") <= 2 and "<" not in bare and "](" not in bare

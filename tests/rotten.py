@@ -179,12 +179,6 @@ RUN_ROWS = [
     Row("log without a step", LOG, lambda data: b'{"loss": 1.0}\n' + data, ("sft_grpo-seed0.jsonl: 0.step", "again")),
 ]
 
-PROFILE_ROWS = [
-    ("nested", "[" * 20_000, ("is not YAML", "nested too deeply")),
-    ("a tag that runs code", "!!python/object/apply:os.system ['touch pwned']", ("is not YAML", "Correct")),
-    ("aliases of aliases", "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]", ("label: Field required",)),
-]
-
 PARAMETER_ROWS = [
     ("grpo_steps=few", "is not a whole number"),
     ("grpo_learning_rate=nan", "is not a number"),

@@ -79,6 +79,14 @@ def test_an_unknown_field_or_a_wrong_value_is_named(overrides, message):
         ("mine.yaml", "speed: 3\nlabel: a", "Profile '{}': speed: Extra inputs are not permitted."),
         ("mine.yaml", "data: {min_pixels: 0}\nlabel: a", "Profile '{}': data.min_pixels: Input should be greater"),
         ("mine.yaml", "a: [", "Profile '{}' is not YAML: while parsing"),
+        ("mine.yaml", "[" * 20_000, "Profile '{}' is not YAML: nested too deeply"),
+        (
+            "mine.yaml",
+            "!!python/object/apply:os.system ['touch pwned']",
+            "Profile '{}' is not YAML: could not determine",
+        ),
+        ("mine.yaml", "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]", "Profile '{}': label: Field required"),
+        ("mine.yaml", "\0", "Profile '{}' is not YAML: unacceptable character"),
         ("mine.yaml", "- a", "Profile '{}': the file: Input should be"),
     ],
 )

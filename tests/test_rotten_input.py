@@ -118,7 +118,7 @@ def test_a_csv_of_another_hand_that_says_the_same_is_read_the_same(whole, data, 
     assert read_dataset(data, "visa") == read_dataset(whole, "visa")
 
 
-# Runs, profiles, parameters
+# Runs and parameters
 
 
 @each(rotten.RUN_ROWS)
@@ -138,16 +138,6 @@ def test_a_torn_last_line_is_left_out_wherever_it_was_torn(tmp_path):
     for torn in (b'{"id": "caf\xc3', b"{", b'{"id": 1}', b"\xff"):
         path.write_bytes(whole + torn)
         assert load_answers(run).equals(before)
-
-
-@each(rotten.PROFILE_ROWS)
-def test_a_broken_profile_is_one_line(tmp_path, monkeypatch, row):
-    monkeypatch.chdir(tmp_path)
-    _, content, words = row
-    file = tmp_path / "my profile.yaml"
-    file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(command("reproduce", "--profile", file, "--dry-run"), "my profile.yaml", *words)
-    assert list(tmp_path.iterdir()) == [file]
 
 
 @each(rotten.PARAMETER_ROWS)

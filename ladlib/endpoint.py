@@ -1,6 +1,6 @@
 """Answers from an OpenAI-compatible chat-completions server, for the large model that few can load. No torch.
 
-    ask_all(profile.endpoint, requests, keep, title="large", noun="pair", total=1136, unanswered=path)
+    ask_all(profile.endpoint, requests, keep, title="large", noun="pair", total=1136)
 
 A request shows the words and, as PNG, exactly the pixels that every other arm sees. The chat template and settings
 from the model's repository lie with the server (vLLM: ``--generation-config vllm`` keeps Qwen's repetition penalty
@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -34,7 +33,6 @@ from ladlib.progress import Progress
 from ladlib.prompts import Message, user_message
 from ladlib.records import Completion
 from ladlib.response import parse_response
-from ladlib.runs import append_json
 from ladlib.sanitize import escape_terminal
 
 KEYS = ("LADLIB_API_KEY", "OPENAI_API_KEY")  # environment variables, the first that is set
@@ -75,17 +73,14 @@ class Request(NamedTuple):
 Keep = Callable[[object, Completion, float], None]  # takes a key, its answer, and the seconds of the request
 
 
-def ask_all(
-    settings: Endpoint, requests: Sequence[Request], keep: Keep, *, title: str, noun: str, total: int, unanswered: Path
-) -> None:
+def ask_all(settings: Endpoint, requests: Sequence[Request], keep: Keep, *, title: str, noun: str, total: int) -> None:
     """Send ``requests``, several at a time; ``keep`` takes each answer as it comes, one at a time.
 
     ``total`` counts the items that were answered before, too. Raises :class:`UserError` where no request can be
-    answered, and where at the end some were not: their names and reasons are in the file ``unanswered``. What was
-    answered has been kept in any case.
+    answered, and where at the end some were not, each of which was printed. What was answered has been kept in any
+    case.
     """
-    unanswered.unlink(missing_ok=True)
-    batch = BatchRequests(settings, keep, Progress(title, noun, total, total - len(requests)), unanswered)
+    batch = BatchRequests(settings, keep, Progress(title, noun, total, total - len(requests)))
     server = f"{urlsplit(settings.url).netloc}; {settings.concurrency} at a time"
     print(f"{title}: {len(requests)} requests to {server}, {f'key from {batch.key_name}' if batch.key else 'no key'}")
     try:
@@ -97,7 +92,7 @@ def ask_all(
                 batch.is_stopped = True  # those under way end, and keep what they are given
         if batch.failed:
             what = f"{title}: {len(batch.failed)} of {total} {noun}s have no answer, first {batch.failed[0]}."
-            raise UserError(what, f"The reasons are in {unanswered}; run again to ask for these alone.")
+            raise UserError(what, "Each is named above with its reason; run again to ask for these alone.")
     except UserError as error:
         what = f"{error.what} {batch.answered} of {total} {noun}s are answered and kept."
         raise UserError(what, error.hint) from None
@@ -106,8 +101,8 @@ def ask_all(
 class BatchRequests:
     """One call's requests. One thread does all of it, so no two answers are counted or kept at the same time."""
 
-    def __init__(self, settings: Endpoint, keep: Keep, progress: Progress, unanswered: Path) -> None:
-        self.settings, self.keep, self.progress, self.unanswered = settings, keep, progress, unanswered
+    def __init__(self, settings: Endpoint, keep: Keep, progress: Progress) -> None:
+        self.settings, self.keep, self.progress = settings, keep, progress
         self.key_name, self.key = find_key()
         self.failed: list[str] = []  # "name: reason"
         self.answered, self.in_a_row = progress.begun, 0
@@ -136,15 +131,14 @@ class BatchRequests:
                     self.answered, self.in_a_row = self.answered + 1, 0
                 except RequestFailed as error:
                     self._record_failure(request.name, str(error))
-                note = f"{len(self.failed)} without an answer" if self.failed else ""
-                self.progress.tell(self.answered + len(self.failed), note)
+                self.progress.tell(self.answered + len(self.failed))
         except BaseException:
             self.is_stopped = True
             raise
 
     def _record_failure(self, name: str, reason: str) -> None:
         self.failed.append(f"{name}: {reason}")
-        append_json(self.unanswered, {"id": name, "reason": reason})
+        print(f"{self.progress.title}: no answer about {name}: {reason}", flush=True)
         self.in_a_row += 1
         if self.in_a_row == IN_A_ROW:
             what = f"{self.settings.url} left {IN_A_ROW} {self.progress.unit}s in a row without an answer: {reason}."

@@ -188,7 +188,6 @@ def _ask(answers: Answers, model: str) -> None:
     endpoint.ask_all(
         server, [endpoint.Request(task, task.pair.id, partial(body, task)) for task in answers.pending], keep,
         title=answers.arm, noun="pair", total=len(answers.tasks),
-        unanswered=answers.path.with_suffix(".unanswered.jsonl"),
     )  # fmt: skip
     rows = read_jsonl(answers.path)
     print(f"{answers.arm}: {len(rows)} answers, {sum(row['refused'] for row in rows)} of them refusals")

@@ -112,8 +112,7 @@ def _ask(pending: dict[str, Conversation], total: int, root: Path | str, profile
         append_json(replies, row | asdict(completion))
 
     requests = [Request(key, f"{row.pair.id} ({row.kind})", partial(body, row)) for key, row in pending.items()]
-    unanswered = replies.with_suffix(".unanswered.jsonl")
-    ask_all(endpoint, requests, keep, title="sft data", noun="conversation", total=total, unanswered=unanswered)
+    ask_all(endpoint, requests, keep, title="sft data", noun="conversation", total=total)
 
 
 def _read_replies(file: Path) -> dict[str, str]:

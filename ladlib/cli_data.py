@@ -117,9 +117,13 @@ def sft(
     environment: LADLIB_API_KEY or OPENAI_API_KEY.
     """
     from ladlib.config import load_profile
+    from ladlib.data import find_dataset
+    from ladlib.runs import check_seed
     from ladlib.sft_data import make_conversations, write_sft_file
     from ladlib.sft_writer import write
 
+    check_seed(seed)
+    find_dataset(data, "mmad")  # where it is missing, one line and no warnings
     if bool(endpoint) != bool(model):
         raise UserError("--endpoint and --model belong together.", "Give both, or none.")
     if out.exists():  # it may be somebody's review

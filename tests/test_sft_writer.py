@@ -86,6 +86,8 @@ def test_the_template_writes_the_same_bytes_again_and_other_ones_for_another_see
     ("options", "words"),
     [
         (["--model", "m"], ["--endpoint and --model"]),
+        (["--seed", "-1"], ["-1"]),
+        (["--data", "nowhere"], ["There is no folder nowhere"]),
         (["--endpoint", "localhost:8000", "--model", "m"], ["endpoint.url"]),
         ([], ["sft.csv exists"]),
     ],

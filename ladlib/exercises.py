@@ -161,7 +161,7 @@ def _above(answer: Collection, rows: Any) -> list[bool]:
 
 
 def _images(answer: float, share: float) -> list[bool]:
-    """The images at which half of the 95 % interval is one point."""
+    """The images at which half of the 95 % interval is one point; at so many, Wilson's is the normal one."""
     count = 1.96**2 * share * (1 - share) / 0.01**2
     return [math.isclose(answer, count, rel_tol=0.02), *_near(answer, count / 4, 4 * count, count / 1.96**2),
             answer < count]  # fmt: skip

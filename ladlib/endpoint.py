@@ -1,6 +1,6 @@
 """Answers from an OpenAI-compatible chat-completions server, for the large model that few can load. No torch.
 
-    ask_all(profile.endpoint, requests, keep, title="large", noun="pair", total=1136)
+    ask_all(profile.endpoint, {task: task.pair.id for task in tasks}, body, keep, title="large", noun="pair", total=99)
 
 A request shows the words and, as PNG, exactly the pixels that every other arm sees. The chat template and settings
 from the model's repository lie with the server (vLLM: ``--generation-config vllm`` keeps Qwen's repetition penalty
@@ -15,12 +15,11 @@ import base64
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, Omit, Timeout
@@ -62,30 +61,26 @@ class Busy(RequestFailed):
     """A request that another attempt may bring an answer to."""
 
 
-class Request(NamedTuple):
-    """What is asked about one item."""
-
-    key: object  # handed to ``keep`` with the answer
-    name: str  # of the item, for people
-    body: Callable[[], dict]  # called when its turn comes, since images in base64 are large
+Item = Hashable
+Body = Callable[[Item], dict]  # makes the request about an item when its turn comes: images in base64 are large
+Keep = Callable[[Item, Completion, float], None]  # takes an item, its answer, and the seconds of the request
 
 
-Keep = Callable[[object, Completion, float], None]  # takes a key, its answer, and the seconds of the request
-
-
-def ask_all(settings: Endpoint, requests: Sequence[Request], keep: Keep, *, title: str, noun: str, total: int) -> None:
-    """Send ``requests``, several at a time; ``keep`` takes each answer as it comes, one at a time.
+def ask_all(
+    settings: Endpoint, items: Mapping[Item, str], body: Body, keep: Keep, *, title: str, noun: str, total: int
+) -> None:
+    """Ask about ``items``, which have names, several at a time; ``keep`` takes each answer as it comes, one at a time.
 
     ``total`` counts the items that were answered before, too. Raises :class:`UserError` where no request can be
     answered, and where at the end some were not, each of which was printed. What was answered has been kept in any
     case.
     """
-    batch = BatchRequests(settings, keep, Progress(title, noun, total, total - len(requests)))
+    batch = BatchRequests(settings, body, keep, Progress(title, noun, total, total - len(items)))
     server = f"{urlsplit(settings.url).netloc}; {settings.concurrency} at a time"
-    print(f"{title}: {len(requests)} requests to {server}, {f'key from {batch.key_name}' if batch.key else 'no key'}")
+    print(f"{title}: {len(items)} requests to {server}, {f'key from {batch.key_name}' if batch.key else 'no key'}")
     try:
         with ThreadPoolExecutor(1) as pool:  # a notebook's own thread has an event loop already
-            future = pool.submit(asyncio.run, batch.run(requests))
+            future = pool.submit(asyncio.run, batch.run(items))
             try:
                 future.result()
             finally:
@@ -101,36 +96,36 @@ def ask_all(settings: Endpoint, requests: Sequence[Request], keep: Keep, *, titl
 class BatchRequests:
     """One call's requests. One thread does all of it, so no two answers are counted or kept at the same time."""
 
-    def __init__(self, settings: Endpoint, keep: Keep, progress: Progress) -> None:
-        self.settings, self.keep, self.progress = settings, keep, progress
+    def __init__(self, settings: Endpoint, body: Body, keep: Keep, progress: Progress) -> None:
+        self.settings, self.body, self.keep, self.progress = settings, body, keep, progress
         self.key_name, self.key = find_key()
         self.failed: list[str] = []  # "name: reason"
         self.answered, self.in_a_row = progress.begun, 0
         self.resume_at = 0.0  # on the clock of time.monotonic; nothing is sent before
         self.is_stopped = False
 
-    async def run(self, requests: Sequence[Request]) -> None:
-        """Ask for all. Raises :class:`UserError` where the endpoint itself is at fault."""
+    async def run(self, items: Mapping[Item, str]) -> None:
+        """Ask about all. Raises :class:`UserError` where the endpoint itself is at fault."""
         async with AsyncOpenAI(
             base_url=self.settings.url, api_key=self.key or "none", max_retries=0,
             timeout=Timeout(TIMEOUT, connect=CONNECT), http_client=DefaultAsyncHttpxClient(follow_redirects=False),
         ) as self.client:  # fmt: skip
-            pending = iter(requests)
+            pending = iter(items.items())
             workers = [self._work(pending) for _ in range(self.settings.concurrency)]
             for error in filter(None, await asyncio.gather(*workers, return_exceptions=True)):
                 raise error
 
-    async def _work(self, pending: Iterator[Request]) -> None:
-        """Take requests until none are left or the run is stopped."""
+    async def _work(self, pending: Iterator[tuple[Item, str]]) -> None:
+        """Take items until none are left or the run is stopped."""
         try:
-            for request in pending:
+            for item, name in pending:
                 try:
-                    if not (answer := await self._ask(request.body())):
+                    if not (answer := await self._ask(self.body(item))):
                         return
-                    self.keep(request.key, *answer)
+                    self.keep(item, *answer)
                     self.answered, self.in_a_row = self.answered + 1, 0
                 except RequestFailed as error:
-                    self._record_failure(request.name, str(error))
+                    self._record_failure(name, str(error))
                 self.progress.tell(self.answered + len(self.failed))
         except BaseException:
             self.is_stopped = True

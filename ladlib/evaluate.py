@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -186,7 +185,7 @@ def _ask(answers: Answers, model: str) -> None:
         answers.append(answers.record(task, question, completion, seconds, served))
 
     endpoint.ask_all(
-        server, [endpoint.Request(task, task.pair.id, partial(body, task)) for task in answers.pending], keep,
+        server, {task: task.pair.id for task in answers.pending}, body, keep,
         title=answers.arm, noun="pair", total=len(answers.tasks),
     )  # fmt: skip
     rows = read_jsonl(answers.path)

@@ -12,14 +12,13 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from ladlib.checksums import sha256
 from ladlib.config import Profile
 from ladlib.data import find_dataset
 from ladlib.data.pairing import pair_images
-from ladlib.endpoint import Request, ask_all, message
+from ladlib.endpoint import ask_all, message
 from ladlib.errors import UserError
 from ladlib.records import Completion, Conversation
 from ladlib.runs import append_json, read_jsonl, write_text
@@ -104,15 +103,16 @@ def _ask(pending: dict[str, Conversation], total: int, root: Path | str, profile
     endpoint = profile.endpoint
     fixed = {"model": endpoint.model, "temperature": 0, "max_tokens": MAX_TOKENS} | endpoint.extra
 
-    def body(prior: Conversation) -> dict:
+    def body(key: str) -> dict:
+        prior = pending[key]
         return fixed | {"messages": [message(prompt_of(prior), pair_images(prior.pair, root, profile.data))]}
 
     def keep(key: str, completion: Completion, seconds: float) -> None:
         row = {"key": key, "id": pending[key].pair.id, "model": endpoint.model, "seconds": seconds}
         append_json(replies, row | asdict(completion))
 
-    requests = [Request(key, f"{row.pair.id} ({row.kind})", partial(body, row)) for key, row in pending.items()]
-    ask_all(endpoint, requests, keep, title="sft data", noun="conversation", total=total)
+    names = {key: f"{prior.pair.id} ({prior.kind})" for key, prior in pending.items()}
+    ask_all(endpoint, names, body, keep, title="sft data", noun="conversation", total=total)
 
 
 def _read_replies(file: Path) -> dict[str, str]:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
-from ladlib.config import PROFILES, Profile, Toy, load_profile
+from ladlib.config import PROFILES, Profile, load_profile
 from ladlib.doctor import load_cost
 from ladlib.errors import UserError
 from ladlib.pipeline import STAGES
@@ -104,12 +103,3 @@ def test_a_profile_may_be_a_file_that_names_it(tmp_path):
     profile = load_profile(str(tmp_path / "mine.yaml"))
     assert profile.name == "mine" and profile.endpoint.extra["chat_template_kwargs"] == {"thinking": [1]}
     assert profile.model_copy(update={"name": "smoke"}).replace({"endpoint.extra": {}}) == load_profile("smoke")
-
-
-def count(section: type[BaseModel]) -> int:
-    kinds = [field.annotation for field in section.model_fields.values()]
-    return sum(count(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else 1 for kind in kinds)
-
-
-def test_there_are_at_most_fifty_parameters():
-    assert count(Profile) - 2 + count(Toy) <= 50  # without the name; the toy section counts by its fields

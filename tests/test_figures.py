@@ -92,10 +92,6 @@ def test_a_collapse_is_drawn_beside_the_healthy_run():
     assert len(panels) == 8 and [len(axes.lines) for axes in panels[:2]] == [2, 4]
 
 
-def test_a_method_without_recall_is_no_operating_point():
-    assert [text.get_text() for text in DRAWN["operating_points"]().axes[0].get_legend().get_texts()] == ["1  a"]
-
-
 @pytest.mark.parametrize(
     ("draw", "given", "message"),
     [

@@ -215,7 +215,8 @@ def test_two_reports_of_the_same_files_are_the_same_bytes(pictured):
 
 def test_toy_results_are_announced_as_such_and_others_are_not(hostile, tmp_path):
     banner = "They do not estimate the score of"
-    assert banner in hostile.report.read_text(encoding="utf-8")
+    page = hostile.report.read_text(encoding="utf-8")
+    assert banner in page and page.count("<figure><img") == len({*hostile.figures.glob("*.png")})
     run = RunFolder(tmp_path)
     run.write(RunRecord(profile="paper", seed=0))
     write_generations(run, "base", made_up_arm("base", ["yes"]))

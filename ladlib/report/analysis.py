@@ -172,9 +172,8 @@ def bands_text(frame: pd.DataFrame) -> pd.DataFrame:
 def differences(results: RunResults) -> pd.DataFrame:
     """SFT + GRPO minus each other arm over all seeds, and minus base for every seed, by three scoring rules.
 
-    Columns: arm (the one subtracted), against (its name), seeds, reading, difference, low, high, p, p_holm, images,
-    label; points. Images that one seed has not answered are left out of that comparison. ``p_holm`` is Holm's
-    correction over all rows, which are the family of claims.
+    ``arm`` is the one subtracted, ``against`` its name; points. Images that one seed has not answered are left out of
+    that comparison. ``p_holm`` is Holm's correction over all rows, which are the family of claims.
     """
     answers = results.images
     trained = {seed: rows for (arm, seed), rows in sorted(answers.items()) if arm == ARM}

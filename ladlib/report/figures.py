@@ -67,7 +67,7 @@ class Drawing(Figure):
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """``draw`` in this style; its docstring's first paragraph is the alt text, ``note`` a line below the figure."""
+    """``draw`` in this style; its docstring's first paragraph and ``note``, a line below, are the alt text."""
 
     @wraps(draw)
     def inside(*args: object, note: str = "", **kwargs: object) -> Figure:
@@ -79,7 +79,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
             figure.set_layout_engine("none")  # laid out once, not again for every file
         plt.close(figure)  # a notebook shows it once
         titles = [" ".join((axes.get_title("left") or axes.get_title("center")).split()) for axes in figure.axes]
-        what = " ".join(inspect.getdoc(draw).split("\n\n")[0].split())
+        what = " ".join([*inspect.getdoc(draw).split("\n\n")[0].split(), *note.split()])
         figure.alt = f"{what} Panels: {'; '.join(filter(None, titles))}"
         return figure
 

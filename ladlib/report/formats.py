@@ -16,15 +16,15 @@ LONGEST_CELL = 34  # characters that a cell holds in one line; longer columns ar
 WIDEST_LINE = 98  # characters of a row that fit the page
 WIDE = 0.86  # of the text's width, for what is wrapped; the rest is the space between columns
 NUMBER = re.compile(r"[-+–]?(\d[\d.,]*( %)?)?( ?(\(|–|to) ?[-+]?\d.*)?|below [\d.]+")
-NAMED = {
+NAMED = str.maketrans({
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': "''", "`": "'", "[": "{[}", "*": "{*}", "−": "$-$", "→": r"$\rightarrow$",
     "≤": r"$\leq$", "≥": r"$\geq$", "α": r"$\alpha$", "β": r"$\beta$", "ε": r"$\varepsilon$", "λ": r"$\lambda$",
     "π": r"$\pi$", "ρ": r"$\rho$", "σ": r"$\sigma$",
-}  # fmt: skip  # [ and * would be read as options of the line end before them
+})  # fmt: skip  # [ and * would be read as options of the line end before them
 LITERAL = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "\\<", "\n": " "})  # what Markdown shows as it is
-KNOWN = frozenset("–—‘’“”…")  # and Latin-1, which every LaTeX since 2020 sets
+UNKNOWN = re.compile("[^ -~¡-¬®-ÿ–—‘’“”…]")  # what is no Latin-1, which every LaTeX since 2020 sets
 
 
 def cell_text(value: object) -> str:
@@ -56,13 +56,8 @@ def markdown(frame: pd.DataFrame) -> str:
 
 def escape_latex(text: str) -> str:
     """``text`` as LaTeX sets it, in one line; a character that LaTeX may not know is given by its number."""
-    return "".join(
-        NAMED.get(one) or (one if _is_known(one) else f"{{[}}U+{ord(one):04X}]") for one in " ".join(text.split())
-    )
-
-
-def _is_known(one: str) -> bool:
-    return one in KNOWN or (one.isprintable() and one < "\u0100")
+    named = " ".join(text.split()).translate(NAMED)
+    return UNKNOWN.sub(lambda one: f"{{[}}U+{ord(one[0]):04X}]", named)
 
 
 def latex(frame: pd.DataFrame, unprinted: Sequence[str] = ()) -> str:

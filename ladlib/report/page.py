@@ -36,9 +36,8 @@ def write_report(
 ) -> Path:
     """Write metrics.json, tables/, figures/ and report.html from the stored answers and logs; the page's path.
 
-    Images are shown where they are the files that were evaluated: below ``data``, where the run found them, or in the
-    run folder. ``check`` is :func:`ladlib.verify.verify`. Two calls on the same files write the same bytes. Raises
-    :class:`UserError` where the run has no readable answers.
+    Images are shown where they are the files that were evaluated: below ``data``, where the run found them, or in its
+    folder. ``check`` is :func:`ladlib.verify.verify`. Raises :class:`UserError` where the run has no readable answers.
     """
     results = load_run(run)
     refuse_doubles(results.answers)
@@ -46,17 +45,15 @@ def write_report(
     frames = tables.of_run(results)
     drawn = _figures(results)  # everything that can fail comes before the first file is written
     _write(results, frames, drawn)
-    images = {figure.alt: cards.data_url((run.figures / f"{name}.png").read_bytes()) for name, figure in drawn.items()}
+    urls = [cards.data_url((run.figures / f"{name}.png").read_bytes()) for name in drawn]
+    images = [(figure.alt, url) for figure, url in zip(drawn.values(), urls, strict=True)]
     texts = {name: tables.readable(frame) for name, frame in frames.items()}
     write_text(run.report, _render(results, texts, images, check(run) if check else None, data))
     return run.report
 
 
 def write_study(run: RunFolder) -> None:
-    """Write ``tables/study-*`` (csv, md, tex) and ``figures/study-collapse`` (png, pdf) from the stored files alone.
-
-    What has not been run yet is missing, or says so. Two calls on the same stored files write the same bytes.
-    """
+    """Write ``tables/study-*`` (csv, md, tex) and ``figures/study-collapse`` (png, pdf) of what has been run."""
     results = load_run(run)
     runs = analysis.collapsed_runs(results)
     drawn = {"study-collapse": figures.collapse(runs, note=results.profile.label)} if len(runs) > 1 else {}
@@ -84,9 +81,10 @@ def _figures(results: RunResults) -> dict[str, Figure]:
 
 
 def _render(
-    results: RunResults, texts: dict[str, pd.DataFrame], images: dict[str, str], checks: Sequence | None, data: Path
-) -> str:
-    explored = explore(results.answers, data, LARGEST - sum(map(len, images.values())))
+    results: RunResults, texts: dict[str, pd.DataFrame], images: list[tuple[str, str]], checks: Sequence | None,
+    data: Path,
+) -> str:  # fmt: skip
+    explored = explore(results.answers, data, LARGEST - sum(len(url) for _, url in images))
     bundle = read_package_file("html/dt_bundle.js")  # a module: its export becomes a name in the page's one script
     bundle = re.sub(r"export\{.*?(\w+) as default.*?\};?", r"const DataTable=\1;", bundle)
     chosen = max((at for at, name in enumerate(explored["models"]) if not name.startswith("large")), default=0)

@@ -137,17 +137,14 @@ def departures(profile: Profile) -> pd.DataFrame:
         "writer": f"from {Path(file).name}; each line says who wrote it" if file else by_rules,
         "tuning": f"LoRA of rank {rank}" if rank else "full-parameter",
         "vision": "frozen" if profile.model.freeze_vision else "trained",
-        "sft_length": _length(profile.sft.steps, profile.sft.epochs),
-        "grpo_length": _length(profile.grpo.steps, profile.grpo.epochs),
     }
+    for stage in ("sft", "grpo"):
+        steps, epochs = sections[stage].steps, sections[stage].epochs
+        words[f"{stage}_length"] = f"{steps} steps" if steps else f"{epochs:g} epochs"
     named = [[name.split("[")[0] for _, name, _, _ in Formatter().parse(text) if name] for text in frame["ours"]]
     fields = [dict.fromkeys(field for name in names for field in PARAMETERS.get(name, [name])) for names in named]
     ours = [text.format(**sections, **words) for text in frame["ours"]]
     return frame.assign(ours=ours, parameter=[", ".join(names) for names in fields])
-
-
-def _length(steps: int, epochs: float) -> str:
-    return f"{steps} steps" if steps else f"{epochs:g} epochs"
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
@@ -170,8 +167,8 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
 def blocks(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The comparison in its parts, as text, each with its heading."""
     parts = frame.groupby("block", sort=False)
-    suffix = {"trivial": ", baselines"}
-    return [(part["label"].iloc[0] + suffix.get(block, ""), readable(part)) for block, part in parts]
+    suffix = {"run": "", "trivial": ", baselines", "published": ""}
+    return [(part["label"].iloc[0] + suffix[block], readable(part)) for block, part in parts]
 
 
 def display(frame: pd.DataFrame, caption: str = "") -> Styler:

@@ -32,7 +32,6 @@ from ladlib.toy.truth import read_scenes, what_changed
 
 REMOVE, KEEP, ADD = "take the part out", "leave it", "put another part there"
 VERDICTS = {"yes": "anomalous", "no": "good", None: "unparsed answer"}
-GRID = (86, 180, 233)  # the sky blue of the figures
 PRODUCTS = {product.name: product for product in loco.PRODUCTS}
 HIDDEN_BESIDE_WIDGET = "<style>.jp-OutputArea:has(.widget-vbox) .ladlib-still{display:none}</style>"
 
@@ -102,9 +101,8 @@ def pair_browser(session: Any) -> Explorer:
     for pair in session.pairs():
         pairs.setdefault(pair.test.category, []).append(pair)
     category = menu("Category", sorted(pairs))
-    own = pairs[category.value]
-    first = next((index for index, pair in enumerate(own, 1) if pair.test.masks), 1)  # one whose mask can be shown
-    number = ipywidgets.IntSlider(first, min=1, max=len(own), description="Pair")
+    first = next((index for index, pair in enumerate(pairs[category.value], 1) if pair.test.masks), 1)
+    number = ipywidgets.IntSlider(first, min=1, max=len(pairs[category.value]), description="Pair")
     mask = ipywidgets.Checkbox(False, description="Show the mask", tooltip="Red: where the defect is")
     guess = ipywidgets.Checkbox(False, description="Let me guess", tooltip="Hides the label and the names of the files")
 
@@ -131,7 +129,7 @@ def with_grid(image: Image.Image, times: int = 3) -> Image.Image:
     pixels = np.asarray(image).repeat(times, 0).repeat(times, 1)
     for step, width in ((FACTOR // 2, 1), (FACTOR, 3)):
         for offset in range(width):
-            pixels[offset :: step * times] = pixels[:, offset :: step * times] = GRID
+            pixels[offset :: step * times] = pixels[:, offset :: step * times] = 86, 180, 233  # sky blue
     return Image.fromarray(pixels)
 
 
@@ -158,13 +156,7 @@ def rollouts(session: Any, arm: str = "sft_grpo") -> Explorer:
     """The stored groups of a training in the order of its steps: completions, rewards and advantages."""
     groups = session.rollouts(arm)
     options = [(f"step {group['step']}: {group['id']}", index) for index, group in enumerate(groups)]
-
-    def draw(group: int) -> str:
-        alike = len({one["reward"] for one in groups[group]["completions"]}) == 1
-        gradient = "All rewards are equal: a zero-variance group gives no gradient." if alike else ""
-        return cards.rollout(groups[group]).data + note(gradient)
-
-    return Explorer("Rollout explorer", draw, group=menu("Group", options))
+    return Explorer("Rollout explorer", lambda group: cards.rollout(groups[group]).data, group=menu("Group", options))
 
 
 def threshold(answers: pd.DataFrame) -> Explorer:

@@ -19,10 +19,9 @@ import pandas as pd
 import ladlib
 from ladlib.data.layout import published as published_counts
 from ladlib.errors import UserError
-from ladlib.statistics import sign_p, wilson
+from ladlib.statistics import sign_p
 
 LABEL = "published, other data"
-DRAWS = 10_000
 BASE, TRAINED, LARGE = "Qwen2.5-VL-3B (base)", "LAD-Reasoner 3B", "Qwen2.5-VL-72B"
 ROUNDING = 0.05 + 1e-9  # published values have one decimal of a percentage; ties were rounded either way
 
@@ -99,37 +98,7 @@ def recovered() -> pd.DataFrame:
     return frame.assign(**shares)
 
 
-def attainable() -> pd.DataFrame:
-    """The 72B's accuracy per category, and on which test set a whole number of right answers gives it."""
-    counts, rows = released_counts(), read("lad_reasoner_categories")
-    frame = pd.DataFrame({"category": rows["category"], "published": rows["accuracy"].map("{:.1f}".format)})
-    sets = {"good + logical": ["good", "logical"], "full test set": ["good", "logical", "structural"]}
-    for title, kinds in sets.items():
-        images = counts.loc[rows["category"], kinds].sum(axis=1)
-        frame[title] = [_fraction(*pair) for pair in zip(rows["accuracy"], images, strict=True)]
-    return frame
-
-
-def _fraction(accuracy: float, images: int) -> str:
-    """The numbers of right answers that round to ``accuracy`` (x 100), as text."""
-    right = np.arange(images + 1)
-    fits = right[np.abs(100 * right / images - accuracy) <= ROUNDING]
-    return " or ".join(f"{count} / {images}" for count in fits) or f"no count of {images}"
-
-
-def certainty() -> pd.DataFrame:
-    """The paper's accuracies with Wilson's 95 % intervals, and F1 with a bootstrap's on the first recovered table."""
-    images, rows = int(released_counts()[["good", "logical"]].to_numpy().sum()), read("lad_reasoner")
-    f1 = [resampled("f1", recovered_tables()[name][0]) for name in rows["method"]]
-    spans = {
-        "accuracy, 95 %": [wilson(round(value * images / 100), images) for value in rows["accuracy"]],
-        "F1, 95 %": [np.quantile(values, [0.025, 0.975]) for values in f1],
-    }
-    texts = {name: [f"{100 * low:.1f} to {100 * high:.1f}" for low, high in ends] for name, ends in spans.items()}
-    return rows[["method", "accuracy", "f1", "balanced_accuracy"]].assign(**texts)
-
-
-def resampled(measure: str, table: ConfusionTable, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def resampled(measure: str, table: ConfusionTable, draws: int = 10_000, seed: int = 0) -> np.ndarray:
     """A measure of ``draws`` tables resampled within each kind of image: TP and TN are then binomial."""
     anomalous, good, rng = table.tp + table.fn, table.tn + table.fp, np.random.default_rng(seed)
     tp = rng.binomial(anomalous, table.tp / anomalous, draws)

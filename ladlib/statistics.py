@@ -124,12 +124,15 @@ def p_text(value: float) -> str:
 
 
 def by_image(answers: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
-    """The good + logical answers of every arm and seed, a row an image (category, anomalous, and a column a rule)."""
+    """The good + logical answers of every arm and seed, a row an image.
+
+    Columns: category, anomalous, images_sha256, and by rule whether the answer is right, or P(anomalous).
+    """
     rows = answers[answers["anomaly"].isin(SUBSETS["logical"])]
     frame = pd.DataFrame(
         {
             "arm": rows["arm"], "seed": rows["seed"], "image": rows["dataset"] + "/" + rows["id"],
-            "category": rows["category"], "anomalous": rows["label"] == "yes",
+            "category": rows["category"], "anomalous": rows["label"] == "yes", "images_sha256": rows["images_sha256"],
             "strict": is_right(rows), "lenient": is_right_leniently(rows), "likelihood": rows["p_yes"],
         }
     )  # fmt: skip

@@ -8,8 +8,8 @@ passed  metrics.json: 63 rows as the generations give them
 Reads stored files and images only: no model, no torch.
 """
 
-import math
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -20,22 +20,17 @@ from ladlib import checksums, claims
 from ladlib.checksums import sha256
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
-from ladlib.metrics import SUBSETS, measure, outcomes
 from ladlib.parsing import parse_answer
 from ladlib.records import Check, label_of
-from ladlib.results import RunResults, load_answers, load_run, profile_of, read_metrics
+from ladlib.results import RunResults, load_run, profile_of, read_metrics
 from ladlib.runs import STUDY, RunFolder, find, stored
-from ladlib.statistics import bootstrap
+from ladlib.statistics import RULES, bootstrap, seeds_of
 
 TOLERANCE = 1e-9  # of a stored share: the same sums in another order
 NOT_RELEASED = ("checkpoints", "data", "notebooks", "figures", "report.html")  # what a released copy leaves out …
 ROLLOUTS = "-rollouts.jsonl"  # … and of a study these, for their size
 ROW = ["arm", "seed", "subset", "category"]
-BANDS = {  # key: (its name, what is resampled for its standard error, the column of the outcomes)
-    "balanced_accuracy": ("balanced accuracy", "balanced_accuracy", "right"),
-    "auroc": ("AUROC", "auroc", "score"),
-    "format_rate": ("well formed", "balanced_accuracy", "well_formed"),
-}
+BANDS = {"strict": "balanced accuracy", "likelihood": "AUROC"}
 ROUNDING = 0.02  # the least tolerance, a share: an untrained arm has one seed, but other processors round otherwise
 LEVEL = 1.96  # standard errors: 95 % of a normal distribution
 
@@ -136,27 +131,25 @@ def _texts(answers: pd.DataFrame) -> Iterator[str]:
 def _metrics(results: RunResults) -> Check:
     if not results.run.metrics_json.is_file():
         return Check.skipped("metrics.json", "not written yet")
-    rows, computed = read_metrics(results.run), {_name(row): row for row in results.scores}
-    stored_rows = {_name(row): row for row in rows}
-    faults = [f"{name} is missing" for name in computed if name not in stored_rows]
-    faults += [f"{name} is of nothing that is stored" for name in stored_rows if name not in computed]
-    faults += [f"{len(rows) - len(stored_rows)} rows are there twice"] if len(rows) > len(stored_rows) else []
-    for name in computed.keys() & stored_rows.keys():
-        for key, value in computed[name].items():
-            other = stored_rows[name].get(key, "absent")
-            if not _same(value, other):
-                faults.append(f"{name} {key} is {other}, the generations give {value}")
+    rows, columns = read_metrics(results.run), results.metrics.columns
+    kept, computed = (pd.DataFrame(of).reindex(columns=columns).set_index(ROW) for of in (rows, results.scores))
+    names = {
+        "is missing": computed.index.difference(kept.index, sort=False),
+        "is of nothing that is stored": kept.index.difference(computed.index, sort=False),
+        "is there twice": kept.index[kept.index.duplicated()],
+    }
+    faults = [f"{_name(row)} {what}" for what, index in names.items() for row in index]
+    kept = kept[~kept.index.duplicated() & kept.index.isin(computed.index)].apply(pd.to_numeric, errors="coerce")
+    computed = computed.loc[kept.index].astype(float)
+    same = np.isclose(kept, computed, rtol=0, atol=TOLERANCE, equal_nan=True)
+    for row, key in np.argwhere(~same):
+        values = f"{kept.iat[row, key]}, the generations give {computed.iat[row, key]}"
+        faults.append(f"{_name(kept.index[row])} {kept.columns[key]} is {values}")
     return _check("metrics.json", faults, f"{len(rows)} rows as the generations give them")
 
 
-def _name(row: dict) -> str:
-    return " ".join(str(row.get(key)) for key in ROW)
-
-
-def _same(value: object, other: object) -> bool:
-    if isinstance(value, int | float) and isinstance(other, int | float):
-        return math.isclose(value, other, rel_tol=0, abs_tol=TOLERANCE)
-    return value == other
+def _name(row: tuple) -> str:
+    return " ".join(map(str, row))
 
 
 def _variations(rows: pd.DataFrame) -> Iterator[Check]:
@@ -219,7 +212,7 @@ def _image_files(results: RunResults) -> Check:
 
 
 def _bands(results: RunResults, released: RunFolder) -> Iterator[Check]:
-    """Three measures of each arm and seed, or one skipped line with the reason.
+    """Two measures of each arm and seed, or one skipped line with the reason.
 
     They must lie between the study's lowest and highest seed, on the images that both share (same id and bytes),
     widened by 1.96 standard errors of the difference between two of the study's seeds, averaged over their pairs: three
@@ -228,10 +221,13 @@ def _bands(results: RunResults, released: RunFolder) -> Iterator[Check]:
     if reason := _incomparable(results, released):
         yield Check.skipped("study", reason)
         return
-    answers, study = (of[of["anomaly"].isin(SUBSETS["logical"])] for of in (results.answers, load_answers(released)))
-    for (arm, seed), own in answers.groupby(["arm", "seed"], sort=False):
-        seeds = [rows for _, rows in study[study["arm"] == arm].groupby("seed")]
-        yield from _in_band(f"{arm}-seed{seed}", own, seeds)
+    study = load_run(released).images
+    for (arm, seed), own in results.images.items():
+        name, served = f"{arm}-seed{seed}", results.of(arm)["served"].iloc[0]
+        if served:
+            yield Check.skipped(name, f"answered by {served}, no model of the study")
+        else:
+            yield from _in_bands(name, own, seeds_of(study, arm))
 
 
 def _incomparable(results: RunResults, released: RunFolder) -> str:
@@ -251,39 +247,33 @@ def _incomparable(results: RunResults, released: RunFolder) -> str:
     return ""
 
 
-def _in_band(name: str, own: pd.DataFrame, seeds: list[pd.DataFrame]) -> list[Check]:
-    if served := own["served"].iloc[0]:
-        return [Check.skipped(name, f"answered by {served}, no model of the study")]
+def _in_bands(name: str, own: pd.DataFrame, seeds: list[pd.DataFrame]) -> Iterator[Check]:
     if not seeds:
-        return [Check.skipped(name, "the study has no such arm")]
-    images, *others = map(_outcomes_by_image, (own, *seeds))
-    shared = sorted(set(images.index).intersection(*(other.index for other in others)))
-    if 2 * len(shared) < len(images) or images.loc[shared, "anomalous"].nunique() < 2:
-        return [Check.skipped(name, "the study has too few of its good and logical images")]
-    images, *others = (frame.loc[shared] for frame in (images, *others))
-    return [_band(name, key, images, others) for key in BANDS]
+        yield Check.skipped(name, "the study has no such arm")
+        return
+    digests = own["images_sha256"].items()
+    shared = [image for image, digest in digests if all(seed["images_sha256"].get(image) == digest for seed in seeds)]
+    if 2 * len(shared) < len(own) or own.loc[shared, "anomalous"].nunique() < 2:
+        yield Check.skipped(name, "the study has too few of its good and logical images")
+        return
+    for rule, title in BANDS.items():
+        yield _band(f"{name} {title}", rule, own.loc[shared], [seed.loc[shared] for seed in seeds])
 
 
-def _outcomes_by_image(rows: pd.DataFrame) -> pd.DataFrame:
-    keys = list(zip(rows["dataset"], rows["id"], rows["images_sha256"], strict=True))
-    frame = outcomes(rows).set_axis(pd.Index(keys, tupleize_cols=False))
-    return frame[~frame.index.duplicated(keep="last")].assign(right=lambda of: of["called"] == of["anomalous"])
-
-
-def _band(name: str, key: str, images: pd.DataFrame, seeds: list[pd.DataFrame]) -> Check:
-    title, score, column = BANDS[key]
-    value, band = measure(images)[key], [measure(seed)[key] for seed in seeds]
-    pairs = combinations([seed[column] for seed in seeds], 2)
-    errors = [bootstrap(score, images["anomalous"], *pair).error for pair in pairs]
+def _band(subject: str, rule: str, own: pd.DataFrame, seeds: list[pd.DataFrame]) -> Check:
+    estimate = partial(bootstrap, RULES[rule], own["anomalous"])
+    value, band = estimate(own[rule]).value, [estimate(seed[rule]).value for seed in seeds]
+    errors = [estimate(second[rule], first[rule]).error for first, second in combinations(seeds, 2)]
     tolerance = max(LEVEL * float(np.mean(errors or [0.0])), ROUNDING)
     low, high = max(0.0, min(band) - tolerance), min(1.0, max(band) + tolerance)
     span = f"{100 * min(band):.1f}" + (f" to {100 * max(band):.1f} over {len(band)} seeds" if len(band) > 1 else "")
-    basis = f"study {span}, tolerance {100 * tolerance:.1f}, on {len(images)} shared images"
-    side = "" if low <= value <= high else " (below)" if value < low else " (above)"
-    return Check(
-        verdict="failed" if side else "passed", subject=f"{name} {title}", found=f"{100 * value:.1f}{side}",
-        expected=f"{100 * low:.1f} to {100 * high:.1f} ({basis})",
-    )  # fmt: skip
+    basis = f"study {span}, tolerance {100 * tolerance:.1f}, on {len(own)} shared images"
+    found = f"{100 * value:.1f}"
+    fault = f"{found} (below)" if value < low else f"{found} (above)" if value > high else ""
+    return _check(subject, [fault] if fault else [], found, f"{100 * low:.1f} to {100 * high:.1f} ({basis})")
+
+
+# The claims
 
 
 def _claims(results: RunResults) -> Iterator[Check]:

@@ -146,7 +146,7 @@ class Profile(Record):
     model: Model = Model()
     sft: Sft = Sft()
     grpo: Grpo = Grpo()
-    stop_on_alarm: bool = False  # end a training where ladlib.alarms finds it gone wrong; the last good state is kept
+    stop_on_alarm: bool = False  # end a training that raises an alarm (ladlib.training.ALARMS)
     evaluate: Evaluate = Evaluate()
     parallel: Parallel = Parallel()
     endpoint: Endpoint = Endpoint()

@@ -17,7 +17,7 @@ nothing else. Departures from the paper, whose hyper-parameters are unknown:
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -26,18 +26,17 @@ from statistics import fmean
 from trl import GRPOConfig, GRPOTrainer
 
 from ladlib import prompts, training
-from ladlib.alarms import Alarms
 from ladlib.config import Grpo, Profile
 from ladlib.errors import UserError
 from ladlib.families import VISION_TOKENS
-from ladlib.leakage import training_files, write_manifest
+from ladlib.leakage import training_files
 from ladlib.models import PairProcessor, decode
 from ladlib.parsing import parse_answer
 from ladlib.records import Pair
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.runs import RunFolder, append_json
 from ladlib.sft_data import balanced_pairs
-from ladlib.training import ResumeMixin, StepLog
+from ladlib.training import ResumeMixin
 
 STORED_GROUPS = 4  # groups of a step whose completions are written down
 PARITY_PAIRS, PARITY_TOKENS = 4, 8  # later tokens may differ where two are almost equally probable
@@ -58,9 +57,8 @@ def train(
 ) -> Path:  # fmt: skip
     """The folder of the checkpoint trained from ``model``, which is also the frozen model of the KL term.
 
-    ``pairs`` (those of :func:`balanced_pairs` where None) are taken in their order. Writes ``run.manifest(arm, seed)``
-    first, ``run.log(arm, seed)`` and ``run.rollouts(arm, seed)`` per step and the checkpoint at the end. Raises
-    :class:`UserError` for missing data or model, an image of the test set, and batch sizes that do not divide.
+    ``pairs`` (those of :func:`balanced_pairs` where None) are taken in their order. Raises :class:`UserError` for
+    missing data or model, an image of the test set, and batch sizes that do not divide.
     """
     training.check_trl_options(profile)
     if not profile.model.lora_rank and (Path(model) / "adapter_config.json").is_file():
@@ -68,16 +66,12 @@ def train(
         raise UserError(f"{model} is an adapter, the profile trains whole models.", "Use its own profile.")
     pairs = balanced_pairs(profile, data_root, seed) if pairs is None else pairs
     print(f"{arm}: {len(pairs)} pairs, {sum(pair.test.label == 'yes' for pair in pairs)} of them anomalous")
-    files, folder = training_files(pairs, data_root), run.checkpoint(arm, seed)
+    files = training_files(pairs, data_root)
     policy, processor = training.load_policy(profile, model)
-    trainer = make_trainer(profile, pairs, data_root, policy, processor, folder, seed)
-    if trainer.is_world_process_zero():
-        write_manifest(run.manifest(arm, seed), files)
+    trainer = make_trainer(profile, pairs, data_root, policy, processor, run.checkpoint(arm, seed), seed)
     trainer.rollouts = run.rollouts(arm, seed)
     inputs = training.training_fingerprint(profile, profile.grpo, model, seed, files)
-    alarms = Alarms("GRPO", profile.stop_on_alarm)
-    log = StepLog(run.log(arm, seed), arm, _columns, alarms, trainer.rollouts)
-    return training.fit_and_save(trainer, folder, inputs, log)
+    return training.fit_and_save(trainer, profile, run, arm, seed, inputs=inputs, files=files, columns=_columns)
 
 
 def make_trainer(
@@ -95,9 +89,9 @@ def make_trainer(
         trainer_class = type("SharedTrainer", (SharedPrefix, TimedTrainer), {})
     messages = [{"prompt": prompts.rlad_messages()}] * len(pairs)
     trainer = trainer_class(
-        policy, [_accuracy(processor), _format(processor)], make_config(profile, policy, folder, seed),
+        policy, make_rewards(processor), make_config(profile, policy, folder, seed),
         train_dataset=training.dataset_of(pairs, data_root, profile.data, messages),
-        processing_class=processor, peft_config=training.lora_config(policy, profile.model.lora_rank),
+        processing_class=processor, peft_config=training.lora_config(profile.model.lora_rank),
     )  # fmt: skip
     # Divided by accelerate, a model does not know of it: its generate would stop at the end of this device's answers
     # while the others wait for its share of the weights.
@@ -135,15 +129,12 @@ def _engine(grpo: Grpo, policy) -> dict:
 
 
 class TimedTrainer(ResumeMixin, GRPOTrainer):
-    """The stock trainer, which also logs where the time goes and the reward spread of each group, and stores rollouts.
+    """The stock trainer, which also logs seconds and the reward spread within groups, and stores rollouts."""
 
-    ``update`` is all of a step that is neither generation nor reward: both passes for log-probabilities,
-    the backward pass, the optimizer.
-    """
+    rollouts: Path | None = None  # where groups are written, if anywhere
 
-    def __init__(self, *args, rollouts: Path | None = None, **kwargs) -> None:
+    def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.rollouts = rollouts  # where groups are written, if anywhere
         self._spent: dict[str, float] = {}  # seconds of the parts of the present step
         self._is_checked = not self.use_vllm
 
@@ -195,23 +186,19 @@ class TimedTrainer(ResumeMixin, GRPOTrainer):
         self._spent[part] = self._spent.get(part, 0.0) + time.perf_counter() - start
 
 
-def _accuracy(processor: PairProcessor):
-    """The accuracy reward as the trainer calls it. It reads the raw tokens: TRL's text omits special ones."""
+def make_rewards(processor: PairProcessor) -> list[Callable]:
+    """The two rewards as the trainer calls them. They read the tokens: TRL's text omits special ones."""
 
     def accuracy(completion_ids: list[list[int]], label: list[str], log_metric, **_: object) -> list[float]:
         texts = [decode(processor.tokenizer, ids)[0] for ids in completion_ids]
         log_metric("yes_rate", fmean(parse_answer(text) == "yes" for text in texts))
         return [accuracy_reward(text, truth) for text, truth in zip(texts, label, strict=True)]
 
-    return accuracy
-
-
-def _format(processor: PairProcessor):
-    def reward(completion_ids: list[list[int]], **_: object) -> list[float]:
+    def well_formed(completion_ids: list[list[int]], **_: object) -> list[float]:
         return [format_reward(decode(processor.tokenizer, ids)[0]) for ids in completion_ids]
 
-    reward.__name__ = "format"  # the trainer's name for it in its log
-    return reward
+    well_formed.__name__ = "format"  # the trainer's name for it in its log
+    return [accuracy, well_formed]
 
 
 def _columns(logs: dict) -> dict:

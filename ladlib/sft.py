@@ -19,16 +19,15 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from ladlib import prompts, training
-from ladlib.alarms import Alarms
 from ladlib.config import Data, Profile
 from ladlib.data import find_dataset
 from ladlib.data.images import tokens, view_size
-from ladlib.leakage import training_files, write_manifest
+from ladlib.leakage import training_files
 from ladlib.models import PairProcessor
 from ladlib.records import Conversation
 from ladlib.runs import RunFolder
 from ladlib.sft_data import make_conversations
-from ladlib.training import ResumeMixin, StepLog
+from ladlib.training import ResumeMixin
 
 
 def train(
@@ -36,21 +35,18 @@ def train(
 ) -> Path:
     """The folder of the checkpoint trained from ``model`` (the profile's base where "").
 
-    Writes ``run.manifest(arm, seed)`` first, ``run.log(arm, seed)`` per step and the checkpoint at the end. Raises
-    :class:`UserError` for missing data or model and for an image of the test set.
+    Raises :class:`UserError` for missing data or model and for an image of the test set.
     """
     training.check_trl_options(profile)
     conversations = make_conversations(profile, data_root, seed)
-    print(f"{arm}: {len(conversations)} conversations about {len({talk.pair.id for talk in conversations})} images")
-    files = training_files([talk.pair for talk in conversations], data_root)
-    model, folder = model or profile.model.base, run.checkpoint(arm, seed)
+    pairs = [conversation.pair for conversation in conversations]
+    print(f"{arm}: {len(conversations)} conversations about {len({pair.id for pair in pairs})} images")
+    files = training_files(pairs, data_root)
+    model = model or profile.model.base
     policy, processor = training.load_policy(profile, model)
-    trainer = make_trainer(profile, conversations, data_root, policy, processor, folder, seed)
-    if trainer.is_world_process_zero():
-        write_manifest(run.manifest(arm, seed), files)
+    trainer = make_trainer(profile, conversations, data_root, policy, processor, run.checkpoint(arm, seed), seed)
     inputs = training.training_fingerprint(profile, profile.sft, model, seed, [*files, *conversations])
-    log = StepLog(run.log(arm, seed), arm, _Columns(), Alarms("SFT", profile.stop_on_alarm))
-    return training.fit_and_save(trainer, folder, inputs, log)
+    return training.fit_and_save(trainer, profile, run, arm, seed, inputs=inputs, files=files, columns=_Columns())
 
 
 def make_trainer(
@@ -69,15 +65,15 @@ def make_trainer(
     arguments = SFTConfig(**options | sft.trl)
     return StepwiseTrainer(
         policy, arguments, train_dataset=_dataset(conversations, data_root, profile.data), processing_class=processor,
-        peft_config=training.lora_config(policy, profile.model.lora_rank),
-        lengths=[_count_tokens(talk, data_root, profile.data, processor) for talk in conversations],
+        peft_config=training.lora_config(profile.model.lora_rank),
+        lengths=[_count_tokens(conversation, data_root, profile.data, processor) for conversation in conversations],
     )  # fmt: skip
 
 
 def tokens_with_loss(
     conversation: Conversation, data_root: Path | str, data: Data, processor: PairProcessor
 ) -> list[tuple[str, bool]]:
-    """The tokens of a conversation as text, and whether each carries loss, as the trainer's collator has them."""
+    """The tokens of a conversation as text, and whether each carries loss, by the trainer's collator."""
     row = _dataset([conversation], data_root, data)[0]
     batch = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)([row])
     pieces = [processor.tokenizer.decode([token]) for token in batch["input_ids"][0].tolist()]
@@ -86,13 +82,11 @@ def tokens_with_loss(
 
 def _dataset(conversations: Sequence[Conversation], data_root: Path | str, data: Data) -> Dataset:
     messages = [
-        {
-            "prompt": [prompts.user_message(talk.question, images=2)],
-            "completion": [{"role": "assistant", "content": talk.answer}],
-        }
-        for talk in conversations
-    ]
-    return training.dataset_of([talk.pair for talk in conversations], data_root, data, messages)
+        {"prompt": [prompts.user_message(conversation.question, images=2)],
+         "completion": [{"role": "assistant", "content": conversation.answer}]}
+        for conversation in conversations
+    ]  # fmt: skip
+    return training.dataset_of([conversation.pair for conversation in conversations], data_root, data, messages)
 
 
 class StepwiseTrainer(ResumeMixin, SFTTrainer):
@@ -132,14 +126,13 @@ class ByLength(Sampler):
             yield from sorted(rows[start : start + self.step], key=self.lengths.__getitem__)
 
 
-def _count_tokens(talk: Conversation, data_root: Path | str, data: Data, processor: PairProcessor) -> int:
+def _count_tokens(conversation: Conversation, data_root: Path | str, data: Data, processor: PairProcessor) -> int:
     """The tokens of a conversation without those that all conversations share."""
-    folder = find_dataset(data_root, talk.pair.test.dataset)
-    sizes = (
-        view_size(folder / path, data.min_pixels, data.max_pixels)
-        for path in (talk.pair.reference, talk.pair.test.image)
-    )
-    return sum(map(tokens, sizes)) + len(processor.tokenizer(talk.question + talk.answer)["input_ids"])
+    pair = conversation.pair
+    folder = find_dataset(data_root, pair.test.dataset)
+    sizes = [view_size(folder / path, data.min_pixels, data.max_pixels) for path in (pair.reference, pair.test.image)]
+    text_ids = processor.tokenizer(conversation.question + conversation.answer)["input_ids"]
+    return sum(map(tokens, sizes)) + len(text_ids)
 
 
 class _Columns:

@@ -1,10 +1,9 @@
 """What SFT and GRPO share: loading a policy, its adapters, the rows, the step log, resuming, the checkpoint."""
 
-import difflib
 import hashlib
 import json
+import math
 import os
-import re
 import shutil
 import time
 import warnings
@@ -20,15 +19,15 @@ from transformers import PrinterCallback, Qwen2_5_VLForConditionalGeneration, Tr
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, SFTConfig
 
-from ladlib.alarms import Alarms, Stopped
 from ladlib.config import Data, Grpo, Model, Profile, Sft
 from ladlib.data.pairing import pair_images
 from ladlib.errors import UserError
 from ladlib.families import LARGE, LORA_TARGETS
+from ladlib.leakage import TrainingFile, write_manifest
 from ladlib.models import PairProcessor, best_device, count_parameters, fingerprint, load_model, load_processor
 from ladlib.progress import Progress
 from ladlib.records import Pair, Record
-from ladlib.runs import append_json, read_jsonl, write_text
+from ladlib.runs import RunFolder, append_json, read_jsonl, write_text
 
 # TRL and PEFT still use transformers' old name of it.
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing`? is deprecated", category=FutureWarning)
@@ -55,14 +54,10 @@ def freeze(policy: Qwen2_5_VLForConditionalGeneration, settings: Model) -> None:
         policy.model.visual.requires_grad_(False)
 
 
-def lora_config(model: torch.nn.Module, rank: int) -> LoraConfig | None:
-    """The adapters of ``model``; prints their number. None for rank 0; UserError where no layer takes one."""
+def lora_config(rank: int) -> LoraConfig | None:
+    """The adapters on the language model's linear layers; None for rank 0."""
     if not rank:
         return None
-    layers = [name for name, _ in model.named_modules() if re.fullmatch(LORA_TARGETS, name)]
-    if not layers:
-        raise UserError("No layer of this model takes a LoRA adapter.", "Use a Qwen2.5-VL model, or `lora_rank: 0`.")
-    print(f"LoRA of rank {rank} on {len(layers)} linear layers of the language model")
     return LoraConfig(  # alpha and dropout of VLM-R1's LoRA script
         r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=LORA_TARGETS, task_type="CAUSAL_LM",
     )  # fmt: skip
@@ -84,21 +79,15 @@ def common_arguments(profile: Profile, stage: Sft | Grpo, folder: Path, seed: in
     )  # fmt: skip
 
 
-OURS = {
-    "learning_rate": "{}.learning_rate", "warmup_steps": "{}.warmup", "max_steps": "{}.steps",
-    "num_train_epochs": "{}.epochs", "per_device_train_batch_size": "{}.micro_batch_size",
-    "gradient_accumulation_steps": "{}.micro_batch_size", "bf16": "model.dtype", "seed": "--seed",
-    "data_seed": "--seed", "num_generations": "grpo.group_size", "max_completion_length": "model.max_new_tokens",
-    "temperature": "grpo.temperature", "beta": "grpo.beta", "reward_weights": "grpo.reward_weights",
-    "use_vllm": "grpo.engine", "vllm_mode": "grpo.engine",
-}  # fmt: skip
-"""Options of TRL that a value of the profile sets."""
-FIXED = (
+SET_BY_LADLIB = (  # from the profile's own values
+    "learning_rate", "warmup_steps", "max_steps", "num_train_epochs", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "bf16", "seed", "data_seed", "num_generations", "max_completion_length",
+    "temperature", "beta", "reward_weights", "use_vllm", "vllm_mode",
+    # fixed, since logs, resuming, images and completions depend on them
     "output_dir", "use_cpu", "dataloader_pin_memory", "save_strategy", "save_total_limit", "logging_nan_inf_filter",
     "logging_steps", "logging_first_step", "report_to", "disable_tqdm", "remove_unused_columns", "max_length",
     "completion_only_loss", "generation_kwargs", "shuffle_dataset",
 )  # fmt: skip
-"""Options on which logs, resuming, images and answers depend."""
 
 
 def check_trl_options(profile: Profile) -> None:
@@ -107,15 +96,12 @@ def check_trl_options(profile: Profile) -> None:
         types = get_type_hints(config)
         for name, value in getattr(profile, stage).trl.items():
             option = f"{stage}.trl.{name}"
-            if name in OURS:
-                own = OURS[name].format(stage)
-                raise UserError(f"{option} is set by {own}.", f"Change {own} instead.")
-            if name in FIXED:
-                raise UserError(f"{option} is set by ladlib and cannot be changed.", "Remove it from the profile.")
+            if name in SET_BY_LADLIB:
+                raise UserError(
+                    f"{option} is set by ladlib.", "Remove it; many have a value of their own in a profile."
+                )
             if name not in types:
-                similar = difflib.get_close_matches(name, types, 1)
-                hint = f"Did you mean {similar[0]}?" if similar else "Remove it."
-                raise UserError(f"{option} is no option of TRL.", hint)
+                raise UserError(f"{option} is no option of TRL.", f"Check its spelling in {config.__name__}.")
             try:
                 adapter = TypeAdapter(types[name], config=ConfigDict(arbitrary_types_allowed=True))
                 adapter.validate_python(value, strict=True)
@@ -173,24 +159,28 @@ def training_fingerprint(profile: Profile, stage: Sft | Grpo, model: str, seed: 
     }  # fmt: skip
 
 
-def fit_and_save(trainer: Trainer, folder: Path, inputs: dict, log: "StepLog") -> Path:
-    """Train, then write the model (or its adapter) and tokenizer into ``folder``, completely or not at all.
+def fit_and_save(
+    trainer: Trainer, profile: Profile, run: RunFolder, arm: str, seed: int, *, inputs: dict,
+    files: Sequence[TrainingFile], columns: Callable[[dict], dict],
+) -> Path:  # fmt: skip
+    """Train, then write the model (or its adapter) and tokenizer into the checkpoint, completely or not at all.
 
-    Resumes a killed training of the same ``inputs``, a :func:`training_fingerprint`, with its optimizer, schedule,
-    order and random state.
+    Writes the manifest of ``files`` first. Resumes a killed training of the same ``inputs``, a
+    :func:`training_fingerprint`, with its optimizer, schedule, order and random state. ``columns`` makes a row of the
+    log of the trainer's own. Raises :class:`UserError` where an alarm stops it.
     """
+    folder, is_main = run.checkpoint(arm, seed), trainer.is_world_process_zero()
+    if is_main:
+        write_manifest(run.manifest(arm, seed), files)
     trainer.remove_callback(PrinterCallback)  # prints a dictionary per step
-    trainer.add_callback(log)
+    trainer.add_callback(StepLog(run, arm, seed, columns, profile.stop_on_alarm))
     states = state_dir(folder)
     with trainer.accelerator.main_process_first():
         last = _last_state(states, inputs)
-    try:
-        trainer.train(resume_from_checkpoint=last)
-    except Stopped as error:
-        raise UserError(f"{error}.", f"{_copy_last(folder)} Change a value of the profile, then run again.") from error
+    trainer.train(resume_from_checkpoint=last)
     trainer.save_model(str(states / "final"))
     trainer.accelerator.wait_for_everyone()
-    if trainer.is_world_process_zero():
+    if is_main:
         (states / "final" / "training_args.bin").unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
@@ -200,34 +190,19 @@ def fit_and_save(trainer: Trainer, folder: Path, inputs: dict, log: "StepLog") -
     return folder
 
 
-def _copy_last(folder: Path) -> str:
-    """Copy the model of the last state to where no other training deletes it; a sentence says where."""
-    last = get_last_checkpoint(str(state_dir(folder)))
-    if last is None:
-        return "No checkpoint was stored before."
-    copy = folder.with_name(f"{folder.name}-step{last.rsplit('-', 1)[1]}")
-    if not copy.exists():
-        shutil.copytree(last, copy, ignore=shutil.ignore_patterns("*.pt", "*.pth", "*.bin", "trainer_state.json"))
-    return f"The last good checkpoint is {copy}."
-
-
 def _last_state(states: Path, inputs: dict) -> str | None:
     """The last complete state in ``states``, which is emptied where another training wrote it."""
     note, text = states / "origin.json", json.dumps(inputs, indent=2) + "\n"
     if not note.is_file() or note.read_text(encoding="utf-8") != text:
         shutil.rmtree(states, ignore_errors=True)
         write_text(note, text)
-    while (last := get_last_checkpoint(str(states))) and not _is_complete(Path(last)):
-        shutil.rmtree(last)
-    return last
-
-
-def _is_complete(state: Path) -> bool:
-    """Whether the file that the trainer writes last can be read."""
-    try:
-        return "global_step" in json.loads((state / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    while last := get_last_checkpoint(str(states)):
+        try:  # the file that the trainer writes last
+            json.loads(Path(last, "trainer_state.json").read_text(encoding="utf-8"))
+            return last
+        except (OSError, ValueError):
+            shutil.rmtree(last)
+    return None
 
 
 class ResumeMixin:
@@ -247,30 +222,44 @@ class ResumeMixin:
         (model or self.model).load_state_dict(stored.state_dict())
 
 
-class StepLog(TrainerCallback):
-    """Appends a row per step to ``path`` and reports the progress.
+ALARMS: tuple[tuple[str, Callable[[float], bool], int, str], ...] = (
+    ("loss", lambda loss: not math.isfinite(loss), 1, "the loss is not finite; lower the learning rate"),
+    ("grad_norm", lambda norm: not math.isfinite(norm), 1, "the gradient is not finite; lower the learning rate"),
+    ("frac_reward_zero_std", lambda share: share > 0.8, 5, "in more than 80 % of the groups all rewards are equal, so "
+     "there is nothing to learn from; raise the temperature or choose other pairs"),
+    ("clipped_share", lambda share: share > 0.5, 5, "more than half of the completions are truncated; "
+     "raise max_new_tokens"),
+    ("yes_rate", lambda rate: rate == 0, 5, "all answers are no; lower the learning rate or raise beta"),
+    ("yes_rate", lambda rate: rate == 1, 5, "all answers are yes; lower the learning rate or raise beta"),
+)  # fmt: skip
+"""Column of the log, which value is a sign of failure, in how many consecutive steps it raises an alarm, message."""
 
-    ``columns`` makes a row of the trainer's own log and the step's seconds; a row has the ``alarms`` that it raises.
-    Where an alarm stops the training, no state is stored of a step with a sign of one. When a training resumes, the
-    rows of later steps are removed from ``path`` and from ``rollouts``.
+
+class StepLog(TrainerCallback):
+    """Appends a row per step to the log, with the alarms that it raises, and reports the progress.
+
+    ``columns`` makes a row of the trainer's own log and the step's seconds. An alarm is also a warning; where ``stop``
+    is set, it raises :class:`UserError`. When a training resumes, the rows of later steps are removed.
     """
 
-    def __init__(self, path: Path, title: str, columns: Callable[[dict], dict], alarms: Alarms,
-                 rollouts: Path | None = None) -> None:  # fmt: skip
-        self.path, self.title, self.columns, self.alarms, self.rollouts = path, title, columns, alarms, rollouts
+    def __init__(self, run: RunFolder, arm: str, seed: int, columns: Callable[[dict], dict], stop: bool) -> None:
+        self.path, self.rollouts, self.title = run.log(arm, seed), run.rollouts(arm, seed), arm
+        self.columns, self.stop = columns, stop
+        self.streaks: dict[str, int] = {}  # alarm: consecutive steps with its sign
 
     def on_train_begin(self, args, state, control, **_: object) -> None:
         for path in (self.path, self.rollouts) if state.is_world_process_zero else ():
-            if path and path.exists():
-                _truncate(path, state.global_step)
+            if path.exists():
+                rows = [row for row in read_jsonl(path) if row["step"] <= state.global_step]
+                write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         self.progress = Progress(self.title, "step", state.max_steps, begun=state.global_step)
         if state.global_step:
             print(f"{self.title}: resuming after step {state.global_step}")
         self.clock = time.perf_counter()
 
     def on_log(self, args, state, control, logs: dict, **_: object) -> None:
-        if "loss" not in logs or not (state.is_world_process_zero or self.alarms.stop):
-            return  # the summary at the end; other processes read a row only to stop with the first
+        if "loss" not in logs:
+            return  # the summary at the end
         seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         row = {"step": state.global_step} | self.columns(logs | {"seconds": seconds}) | {"seconds": seconds}
         new = self.alarms(row)
@@ -278,13 +267,16 @@ class StepLog(TrainerCallback):
             append_json(self.path, row | ({"alarms": new} if new else {}))
             name = "reward" if "reward" in row else "loss"
             self.progress.tell(state.global_step, f"{name} {row[name]:.3f}")
-        if self.alarms.stop and not self.alarms.is_good:
-            control.should_save = False
-        if self.alarms.stop and new:
-            raise Stopped(f"{self.alarms.title} stopped at step {state.global_step}: {new[0]}")
+            for message in new:
+                warnings.warn(f"{self.title}, step {state.global_step}: {message}", stacklevel=2)
+        if new and self.stop:  # in every process
+            message = f"{self.title} stopped at step {state.global_step}: {new[0]}."
+            raise UserError(message, f"Change a value of the profile. The last stored state is in {args.output_dir}.")
 
-
-def _truncate(path: Path, step: int) -> None:
-    """Remove the rows of ``path`` after ``step``."""
-    rows = [row for row in read_jsonl(path) if row["step"] <= step]
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    def alarms(self, row: dict) -> list[str]:
+        """The alarms that ``row``, the next of the log, raises."""
+        signs = [
+            (text, steps) for name, is_bad, steps, text in ALARMS if row.get(name) is not None and is_bad(row[name])
+        ]
+        self.streaks = {text: self.streaks.get(text, 0) + 1 for text, _ in signs}
+        return [text for text, steps in signs if self.streaks[text] == steps]

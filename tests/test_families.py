@@ -24,13 +24,13 @@ def test_the_published_model_has_as_many_parameters_as_published_and_as_counted(
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_profile_trains_what_it_says(profile, capsys):
+def test_a_profile_trains_what_it_says(profile):
     profile, model = load_profile(profile), meta_model(NAME)
     freeze(model, profile.model)
     if profile.model.lora_rank:
-        model = get_peft_model(model, lora_config(model, profile.model.lora_rank), low_cpu_mem_usage=True)
+        model = get_peft_model(model, lora_config(profile.model.lora_rank), low_cpu_mem_usage=True)
         layers = [key for key, module in model.named_modules() if hasattr(module, "lora_A")]
-        assert len(layers) == 7 * PUBLISHED[NAME].layers and f"on {len(layers)} linear" in capsys.readouterr().out
+        assert len(layers) == 7 * PUBLISHED[NAME].layers
         assert all(".model.language_model.layers." in key for key in layers)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     whole = LANGUAGE if profile.model.freeze_vision else PARAMETERS

@@ -16,7 +16,7 @@ FLOORS = {
         "data", "toy", "prompts", "parsing", "sft_data", "leakage", "generations",
     ),
     2: (
-        "rewards", "alarms", "metrics", "statistics", "models", "generate", "response", "neighbours",
+        "rewards", "metrics", "statistics", "models", "generate", "response", "neighbours",
         "fast", "results", "published", "claims",
     ),
     3: (

@@ -1,6 +1,7 @@
-"""What both stages share: losses, TRL's options, resuming."""
+"""What both stages share: losses, TRL's options, alarms, resuming."""
 
 import json
+import math
 import platform
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.models import load_model
 from ladlib.pipeline import reproduce
-from ladlib.runs import RunFolder, read_jsonl
+from ladlib.runs import RELEASED, RunFolder, read_jsonl, stored
 from ladlib.toy.datasets import write_datasets
 from ladlib.training import StepLog, state_dir
 
@@ -25,6 +26,11 @@ LOSSES = json.loads(Path(__file__).with_name("losses.json").read_text())
 SPREAD = {"grpo.group_size": 4, "grpo.temperature": 1.5, "model.max_new_tokens": 100}  # groups differ in reward
 ACCUMULATED = {"data.sft_samples": 8, "sft.batch_size": 4, "sft.micro_batch_size": 2}  # rows sorted by length
 RUNS = {"grpo": {}, "grpo spread": SPREAD, "grpo spread stock": SPREAD | {"model.shared_prefix": False}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 def machine() -> str:
@@ -69,13 +75,10 @@ def test_two_steps_of_each_stage_lose_what_they_always_lost(tmp_path):
 @pytest.mark.parametrize(
     ("section", "options", "message"),
     [
-        ("sft", {"wieght_decay": 0.1}, "sft.trl.wieght_decay is no option of TRL. Did you mean weight_decay?"),
         ("sft", {"num_iterations": 2}, "sft.trl.num_iterations is no option of TRL."),
         ("grpo", {"epsilon": "big"}, "grpo.trl.epsilon: Input should be a valid number, got 'big'."),
         ("grpo", {"mask_truncated_completions": 1}, "Input should be a valid boolean, got 1."),
-        ("sft", {"learning_rate": 0.1}, "sft.trl.learning_rate is set by sft.learning_rate."),
-        ("grpo", {"use_vllm": True}, "grpo.trl.use_vllm is set by grpo.engine. Change grpo.engine instead."),
-        ("grpo", {"output_dir": "/tmp"}, "grpo.trl.output_dir is set by ladlib and cannot be changed."),
+        ("sft", {"learning_rate": 0.1}, "sft.trl.learning_rate is set by ladlib."),
     ],
 )
 def test_an_option_that_trl_does_not_have_or_we_set_is_refused_before_anything_runs(
@@ -100,17 +103,71 @@ def test_trl_gets_the_profiles_options_and_all_others_that_we_set_are_ours(tmp_p
     with pytest.raises(ZeroDivisionError):
         sft.make_trainer(profile, [], tmp_path, policy, processor, tmp_path, 0)
     assert all(options.items() <= given.items() for given in handed)
-    named = training.OURS.keys() | training.FIXED
-    assert handed[0].keys() | handed[1].keys() | {"vllm_mode"} == named | DEFAULTS | options.keys()
+    assert handed[0].keys() | handed[1].keys() | {"vllm_mode"} == {*training.SET_BY_LADLIB, *DEFAULTS, *options}
+
+
+# Alarms
+
+FINE = {"frac_reward_zero_std": 0.5, "clipped_share": 0.0, "yes_rate": 0.5, "loss": 1.0, "grad_norm": 1.0}
+LOGS = {
+    f"{run.name}-{name}": path
+    for run in sorted(RELEASED.iterdir())
+    for name, path in stored(run / "logs").items()
+    if "rollouts" not in name
+}
+
+
+def alarms(rows) -> list[tuple[int, str]]:
+    """(number of the row, alarm) of each alarm of a log."""
+    log = StepLog(RunFolder(Path("none")), "sft", 0, dict, stop=False)
+    return [(number, text) for number, row in enumerate(rows, 1) for text in log.alarms(row)]
+
+
+@pytest.mark.parametrize(
+    ("row", "step", "words"),
+    [
+        ({"loss": math.nan}, 1, "the loss is not finite"),
+        ({"grad_norm": math.inf}, 1, "the gradient is not finite"),
+        ({"frac_reward_zero_std": 0.9}, 5, "nothing to learn from"),
+        ({"clipped_share": 0.6}, 5, "truncated"),
+        ({"yes_rate": 0.0}, 5, "all answers are no"),
+        ({"yes_rate": 1.0}, 5, "all answers are yes"),
+    ],
+)
+def test_each_rule_raises_one_alarm_that_says_what_to_do(row, step, words):
+    ((number, text),) = alarms([FINE | row] * 9)
+    assert number == step and words in text and ";" in text
+    assert alarms([FINE] * 9) == alarms([FINE, *[FINE | row] * (step - 1)] * 3) == []
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_of_the_released_trainings_only_those_without_reward_spread_raise_an_alarm(name):
+    raised = alarms(read_jsonl(LOGS[name]))
+    arm = name.removeprefix("study-").removeprefix("toy-")
+    assert all("nothing to learn from" in text for _, text in raised)
+    assert not raised or arm.startswith(("format_only", "unbalanced"))
+    assert raised or not arm.startswith("unbalanced")  # which learned to answer yes
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_a_loss_that_is_nan_is_logged_and_stops_the_training_where_the_profile_says_so(stop, data, tmp_path):
+    profile, run = tiny_profile(sft__steps=3, sft__learning_rate=1e30, stop_on_alarm=stop), RunFolder(tmp_path)
+    with pytest.warns(UserWarning, match="not finite"):
+        if stop:
+            with pytest.raises(UserError, match="sft stopped at step 2: the loss is not finite"):
+                sft.train(profile, data, run, 0)
+        else:
+            sft.train(profile, data, run, 0)
+    rows = read_jsonl(run.log("sft", 0))
+    assert len(rows) == (2 if stop else 3) and math.isnan(rows[1]["loss"]) and rows[1]["alarms"]
+    assert run.checkpoint("sft", 0).exists() != stop
+
+
+# Resuming
 
 
 class Killed(BaseException):
     """Stands for a signal: nothing in the trainer catches it."""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data"))
 
 
 def train(stage, data, folder, **changes):

@@ -87,11 +87,6 @@ def test_a_training_log_may_have_gaps_and_one_step():
     assert "Mean reward" in titles and len(titles) == 8
 
 
-def test_a_collapse_is_drawn_beside_the_healthy_run():
-    panels = DRAWN["collapse"]().axes
-    assert len(panels) == 8 and [len(axes.lines) for axes in panels[:2]] == [2, 4]
-
-
 @pytest.mark.parametrize(
     ("draw", "given", "message"),
     [

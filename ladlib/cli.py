@@ -152,7 +152,7 @@ def doctor(profile: Profile = "toy", data: Data = "", as_json: Json = False) -> 
     else:
         lines = (f"{check.verdict:<7} {check.subject}: {check.found}" for check in diagnosis.checks)
         verb = "can" if diagnosis.can_run else "cannot"
-        summary = f"This machine {verb} run profile {diagnosis.profile!r}. {diagnosis.expected}"
+        summary = f"This machine {verb} run profile {diagnosis.profile!r}."
         typer.echo("\n".join([*lines, *diagnosis.plan, "", summary]))
     raise typer.Exit(0 if diagnosis.can_run else 1)
 

@@ -68,7 +68,6 @@ class Diagnosis:
     profile: str
     checks: tuple[Check, ...]
     plan: tuple[str, ...]  # memory, where it is calculated
-    expected: str
 
     @property
     def can_run(self) -> bool:
@@ -80,8 +79,7 @@ class Cost(Record):
 
     memory_gib: float
     disk_gib: float
-    basis: str
-    measured_on: str = ""  # so were the two that follow
+    measured_on: str = ""  # as were the two that follow
     peak_memory_gib: float = 0
     seconds: dict[str, float] = {}  # by stage
 
@@ -91,12 +89,7 @@ def examine(name: str, data: str = "") -> Diagnosis:
     profile = load_profile(name)
     cost = load_cost(profile.name)
     checks = [*_machine(profile, cost), *_gpu(profile, find_gpus()), *_files(profile, data)]
-    if cost is None:
-        expected = "What it takes was not measured for a profile of your own."
-    else:
-        time = f"{sum(cost.seconds.values()) / 60:.0f} minutes" if cost.seconds else "not measured"
-        expected = f"Time: {time}. Memory and disk: {cost.basis}."
-    return Diagnosis(profile.name, tuple(checks), tuple(memory_lines(profile)), expected)
+    return Diagnosis(profile.name, tuple(checks), tuple(memory_lines(profile)))
 
 
 def load_cost(profile: str) -> Cost | None:
@@ -131,24 +124,23 @@ def _machine(profile: Profile, cost: Cost | None) -> Iterator[Check]:
         needed = needs.get(subject, 0)
         text = f"{size:.1f} GiB, needed {needed:g} GiB"
         yield Check("ok" if size >= needed * SLACK else "missing", subject, text)
+    if cost and cost.seconds:
+        yield Check("note", "time", f"{sum(cost.seconds.values()) / 60:.0f} minutes on {cost.measured_on}")
 
 
 def _gpu(profile: Profile, gpus: Sequence[tuple[str, float]]) -> Iterator[Check]:
     names = ", ".join(f"{name} with {size:.1f} GiB" for name, size in gpus) or "none that torch can use"
+    count = profile.parallel.processes or max(1, len(gpus))
     try:
-        if not is_calculated(profile):
-            yield Check("ok", "GPU", f"{names}; none needed")
-            return
+        is_sharded = count > 1 and profile.parallel.method != "ddp"
+        needed = gpu_memory(profile, count, is_sharded)["total"] if is_calculated(profile) else 0
     except UserError as error:
         yield Check("note", "GPU", f"{names}; what is needed is not known: {error.what}")
         return
-    count, sizes = profile.parallel.processes or max(1, len(gpus)), sorted((size for _, size in gpus), reverse=True)
-    sharded = count > 1 and profile.parallel.method != "ddp"
-    needed = gpu_memory(profile, count, sharded)["total"]
-    fits = len(sizes) >= count and needed <= sizes[count - 1]
-    text = f"{count} with {needed:.1f} GiB needed (calculated, not measured)"
+    fits = not needed or len([size for _, size in gpus if size >= needed]) >= count
+    text = f"{count} with {needed:.1f} GiB needed (calculated, not measured)" if needed else "none needed"
     yield Check("ok" if fits else "missing", "GPU", f"{names}; {text}")
-    if len(gpus) > 1 and profile.parallel.processes == 1:
+    if needed and len(gpus) > 1 and profile.parallel.processes == 1:
         hint = "this profile is for one: set CUDA_VISIBLE_DEVICES=0, or parallel.processes to their number"
         yield Check("note", "several GPUs", hint)
 
@@ -167,8 +159,8 @@ def _files(profile: Profile, data: str) -> Iterator[Check]:
         yield Check("ok", "datasets", "drawn by the first notebook")
     elif not data:
         yield Check("missing", "datasets", "none given; name their folder with --data")
-    checks = {name: partial(find_dataset, Path(data), name) for name in ("mvtec_loco", "mvtec_ad", "visa", "mmad")}
-    checks = checks if data else {}
+    datasets = ("mvtec_loco", "mvtec_ad", "visa", "mmad") if data else ()
+    checks = {name: partial(find_dataset, Path(data), name) for name in datasets}
     if profile.data.sft_file:
         checks["SFT file"] = partial(read_sft_file, Path(profile.data.sft_file))
     for subject, read in checks.items():

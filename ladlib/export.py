@@ -12,19 +12,18 @@ from string import Template
 import yaml
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from ladlib.config import Data, Model, load_profile
+from ladlib.config import Model, load_profile
 from ladlib.errors import UserError, read_json
-from ladlib.models import load_model, load_processor
+from ladlib.models import load_model, load_tokenizer, make_processor
 from ladlib.prompts import QUESTION
 from ladlib.runs import RunFolder, write_text
 
 LICENCES = {"Qwen/Qwen2.5-VL-3B-Instruct": "qwen-research"}  # its weights and what is trained from them: non-commercial
+DTYPE = "bfloat16"
 MEASURES = ("n", "accuracy", "f1", "balanced_accuracy", "unparsed")
 
 
-def export(
-    source: Path | str, out: Path | str, *, arm: str = "sft_grpo", seed: int = 0, dtype: str = "bfloat16"
-) -> Path:
+def export(source: Path | str, out: Path | str, *, arm: str = "sft_grpo", seed: int = 0) -> Path:
     """The new folder ``out``: weights with adapters merged, tokenizer, image settings, prompt and model card.
 
     ``source`` is a run folder or a checkpoint. Raises :class:`UserError` where ``out`` exists or no model is there.
@@ -33,25 +32,22 @@ def export(
     if out.exists():
         raise UserError(f"{out} exists already.", "Name another folder, or delete it.")
     checkpoint = str(run.checkpoint(arm, seed) if run.run_json.exists() else source)
-    model = load_model(checkpoint, Model(base=checkpoint, large="", dtype=dtype), device="cpu")
+    model = load_model(checkpoint, Model(base=checkpoint, dtype=DTYPE), device="cpu")
     band = Qwen2VLImageProcessorPil.from_pretrained(checkpoint).size
-    data = Data(
-        min_pixels=band["shortest_edge"], max_pixels=band["longest_edge"], sft_samples=1, grpo_pairs=1,
-        validation_share=0,
-    )  # fmt: skip
+    processor = make_processor(load_tokenizer(checkpoint), band["shortest_edge"], band["longest_edge"])
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part)
-    load_processor(checkpoint, data).save_pretrained(part)
+    processor.save_pretrained(part)
     tokenizer = read_json(part / "tokenizer_config.json", "") | {"padding_side": "left"}
     write_text(part / "tokenizer_config.json", json.dumps(tokenizer, indent=2) + "\n")
     write_text(part / "prompt.txt", QUESTION)
-    write_text(part / "README.md", _card(out.name, run, arm, seed, dtype))
+    write_text(part / "README.md", _card(out.name, run, arm, seed))
     part.rename(out)
     return out
 
 
-def _card(name: str, run: RunFolder, arm: str, seed: int, dtype: str) -> str:
+def _card(name: str, run: RunFolder, arm: str, seed: int) -> str:
     front = {"library_name": "transformers", "pipeline_tag": "image-text-to-text",
              "tags": ["arxiv:2504.12749", "anomaly-detection", "grpo", "trl"]}  # fmt: skip
     results = ""
@@ -67,5 +63,5 @@ def _card(name: str, run: RunFolder, arm: str, seed: int, dtype: str) -> str:
         head = f"| subset | {' | '.join(MEASURES)} |\n|{'---|' * (len(MEASURES) + 1)}"
         results = "\n".join([f"Profile: {profile.label}.\n", head, *lines, ""])
     text = (resources.files("ladlib") / "assets" / "model_card.md").read_text(encoding="utf-8")
-    card = Template(text).substitute(name=name, results=results, dtype=dtype)
+    card = Template(text).substitute(name=name, results=results, dtype=DTYPE)
     return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n{card}"

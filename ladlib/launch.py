@@ -1,9 +1,8 @@
-"""Work on one device in this process, or on several through accelerate, by one call.
+"""Training on one device in this process, or on several through accelerate.
 
     train("grpo", profile, data, run, seed=0, model="…/sft-seed0")
 
-How many devices and how they share the model is in the profile's section ``parallel``. Where there are several,
-``accelerate launch`` starts ``python -m ladlib.launch`` on each; for several machines it is typed by hand, on each:
+The profile's section ``parallel`` says how many devices share the model, and how. For several machines, on each:
 
     accelerate launch --config_file $(python -m ladlib.launch fsdp2) --num_machines 2 --machine_rank 0 \\
       --main_process_ip HOST --num_processes 16 -m ladlib.launch sft --profile paper --data DIR --run RUN
@@ -29,14 +28,14 @@ from ladlib.config import Method, Parallel, Profile, load_profile
 from ladlib.errors import UserError
 from ladlib.runs import RunFolder, write_text
 
-OWNER = "LADLIB_OWNER"  # the process that started work on several devices; they end with it
-ARMS = {"sft": "sft", "grpo": "sft_grpo"}  # stage: the arm that it makes
+OWNER = "LADLIB_OWNER"  # the process that started the others, which end with it
+ARMS = {"sft": "sft", "grpo": "sft_grpo"}  # stage: its arm
 
 
 def train(stage: str, profile: Profile, data: Path, run: RunFolder, seed: int, model: str = "") -> Path:
     """The checkpoint that ``stage``, a key of :data:`ARMS`, trains from ``model`` (the profile's base where "").
 
-    Raises :class:`UserError` as the stage does, and where a process that was started for it failed.
+    Raises :class:`UserError` as the stage does, and where one of several processes fails.
     """
     if count_processes(profile.parallel) == 1:
         return run_stage(stage, profile, data, run, seed, model)
@@ -49,29 +48,29 @@ def train(stage: str, profile: Profile, data: Path, run: RunFolder, seed: int, m
 
 
 def run_stage(stage: str, profile: Profile, data: Path, run: RunFolder, seed: int, model: str = "") -> Path:
-    """The checkpoint of ``stage``, trained by this process alone or as one of those that accelerate started."""
+    """The checkpoint of ``stage``, trained by this process, alone or as one of those that accelerate started."""
     from ladlib import grpo, sft
 
-    module = {"sft": sft, "grpo": grpo}[stage]
-    return module.train(profile, data, run, seed, model=model or profile.model.base, arm=ARMS[stage])
+    train_stage = {"sft": sft.train, "grpo": grpo.train}[stage]
+    return train_stage(profile, data, run, seed, model=model or profile.model.base, arm=ARMS[stage])
 
 
 def count_processes(parallel: Parallel) -> int:
-    """The number of processes of the profile; where it says 0, one for each GPU, or one in all."""
+    """The number of processes of the profile; for 0, one for each GPU, or one."""
     import torch
 
     return parallel.processes or max(1, torch.cuda.device_count())
 
 
 def start(module: str, options: Sequence[str], parallel: Parallel, title: str) -> None:
-    """Run ``python -m module options`` on each device and print its lines as they come, so that a notebook shows them.
+    """Run ``python -m module options`` on each device and print its lines as they come.
 
     Raises :class:`UserError` where one of the processes fails.
     """
     import torch
 
     gc.collect()
-    torch.cuda.empty_cache()  # memory of earlier cells' models, which the new processes need
+    torch.cuda.empty_cache()  # memory of earlier cells' models
     processes = count_processes(parallel)
     print(f"{title}: {processes} processes, {parallel.method}", flush=True)
     command = [*launcher(parallel.method, processes), "-m", module, *options]
@@ -90,21 +89,19 @@ def launcher(method: Method, processes: int) -> list[str]:
     """The command line up to the module. Without a GPU, each process holds all of the model (gloo)."""
     import torch
 
-    gpu = torch.cuda.is_available()
-    options = ["--config_file", str(config_file(method if gpu else "ddp"))]
-    options += [] if gpu else ["--mixed_precision", "no"]
-    free_port = ["--main_process_port", "0"]
-    return [sys.executable, "-m", "accelerate.commands.launch", *options, *free_port, "--num_processes", str(processes)]
+    options = [config_file(method)] if torch.cuda.is_available() else [config_file("ddp"), "--mixed_precision", "no"]
+    options += ["--main_process_port", 0, "--num_processes", processes]  # 0: any free port
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", *map(str, options)]
 
 
 def config_file(method: Method) -> Path:
-    """Accelerate's configuration of how the devices share the model."""
+    """Accelerate's configuration of ``method``."""
     return Path(str(resources.files("ladlib") / "assets" / "accelerate" / f"{method}.yaml"))
 
 
 @contextmanager
 def as_rank() -> Iterator[None]:
-    """Within, this process is one of several: has a GPU of its own, ends with its owner, prints if it is the first."""
+    """Within, this process is one of several: it has its own GPU, ends with its owner, prints if it is the first."""
     import torch
 
     threading.Thread(target=_end_with_owner, daemon=True).start()
@@ -118,7 +115,7 @@ def as_rank() -> Iterator[None]:
 
 
 def _end_with_owner() -> None:
-    """A killed notebook must not leave processes behind that still write when it is run again."""
+    """End this process when the notebook that started it is killed, else it would still write when that runs again."""
     while owner := os.environ.get(OWNER):
         try:
             os.kill(int(owner), 0)
@@ -133,9 +130,9 @@ def main() -> None:
     parser.add_argument("command", choices=[*ARMS, *get_args(Method)])
     parser.add_argument("--profile", default="paper")
     parser.add_argument("--data", type=Path, help="the folder that holds the datasets")
-    parser.add_argument("--run", type=Path, help="the run folder")
+    parser.add_argument("--run", type=RunFolder, help="the run folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", default="", help="a folder or a hub id; the profile's base where left out")
+    parser.add_argument("--model", default="", help="a folder or a hub id; by default the profile's base")
     given = parser.parse_args()
     if given.command not in ARMS:
         print(config_file(given.command))
@@ -143,8 +140,7 @@ def main() -> None:
     if not (given.data and given.run):
         parser.error("--data and --run are required")
     with as_rank():
-        profile = load_profile(given.profile)
-        run_stage(given.command, profile, given.data, RunFolder(given.run), given.seed, given.model)
+        run_stage(given.command, load_profile(given.profile), given.data, given.run, given.seed, given.model)
 
 
 if __name__ == "__main__":

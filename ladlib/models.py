@@ -1,8 +1,7 @@
 """The only loader of weights and processors, and what must be true of them after a load.
 
-Silent failures of loading are the commonest cause of numbers that cannot be repeated, so every load
-ends in checks: each weight came from the file, padding is on the left, the vision tokens cannot be
-generated, and an adapter changes the logits.
+Every load is checked: each weight came from the file, padding is on the left, no vision token can be generated, and
+an adapter is not zero.
 """
 
 import hashlib
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
     GenerationConfig,
@@ -50,7 +49,7 @@ class PairProcessor(Qwen2_5_VLProcessor):
         super().__init__(image_processor, tokenizer, video_processor=None, chat_template=chat_template, **kwargs)
 
     def save_pretrained(self, save_directory: Path | str, **_: object) -> list[str]:
-        """Tokenizer and image settings as in Qwen's repositories, so that other programs read the folder too."""
+        """Write tokenizer and image settings as Qwen's repositories have them."""
         image = self.image_processor.to_dict() | {"processor_class": "Qwen2_5_VLProcessor"}
         path = Path(save_directory, "preprocessor_config.json")
         written = self.tokenizer.save_pretrained(save_directory)
@@ -66,12 +65,11 @@ def resolve_model(name: str) -> str:
     if name in TOY_MODELS:
         folder = resources.files("ladlib") / "assets" / name
         if not (folder / "model.safetensors").is_file():
-            raise UserError(
-                f"The weights of {name} are not in this package.", f"Build it with `ladlib pretrain {name[4:]}`."
-            )
+            message = f"The weights of {name} are not in this package."
+            raise UserError(message, f"Build it with `ladlib pretrain {name[4:]}`.")
         return str(folder)
     path = Path(name)
-    if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
+    if any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
         return str(path)
     if name.count("/") != 1 or name.startswith((".", "/", "~", "results")) or path.exists():  # no hub id
         raise UserError(f"There is no model in {name}.", MAKE)
@@ -83,34 +81,28 @@ def _readable(name: str) -> Iterator[None]:
     """Turns long errors, of the hub or of a damaged file, into one line."""
     try:
         yield
-    except OSError as error:
-        if Path(name).is_dir() or name in TOY_MODELS:
-            raise UserError(f"The model in {name} cannot be read: {_first_line(error)}", COPY) from error
-        raise UserError(
-            f"The model {name} is neither a folder nor available from the hub.", "Check the name and the network."
-        ) from error
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"The files of {name} are damaged: {_first_line(error)}", COPY) from error
-
-
-def _first_line(error: Exception) -> str:
-    return f"{(str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip('.')}."
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        if isinstance(error, OSError) and not Path(name).is_dir() and name not in TOY_MODELS:
+            message = f"The model {name} is neither a folder nor available from the hub."
+            raise UserError(message, "Check the name and the network.") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+        raise UserError(f"The files of {name} are missing or damaged: {reason}.", COPY) from error
 
 
 def load_processor(name: str, data: Data) -> PairProcessor:
     """The processor of a model, with the profile's band of pixels and left padding."""
     with _readable(name):
-        tokenizer = _tokenizer(resolve_model(name))
+        tokenizer = load_tokenizer(resolve_model(name))
     return make_processor(tokenizer, data.min_pixels, data.max_pixels)
 
 
-def _tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub id, whose own code is never run."""
     return AutoTokenizer.from_pretrained(name, revision=revision_of(name), trust_remote_code=False)
 
 
 def make_processor(tokenizer: PreTrainedTokenizerBase, min_pixels: int, max_pixels: int) -> PairProcessor:
-    """A processor around ``tokenizer`` that resizes nothing inside the band of pixels."""
+    """A processor that resizes nothing inside the band of pixels."""
     tokenizer.padding_side = "left"  # a completion must follow its prompt without a gap
     image_processor = Qwen2VLImageProcessorPil(min_pixels=min_pixels, max_pixels=max_pixels)
     return PairProcessor(image_processor, tokenizer, chat_template=tokenizer.chat_template)
@@ -134,8 +126,13 @@ def load_model(name: str, model: Model, *, device: str | None = None) -> Qwen2_5
             output_loading_info=True,
             use_safetensors=True,  # the other format, pickle, can run code
         )
-        tokenizer = _tokenizer(folder)
-    _check_keys(name, report)
+        tokenizer = load_tokenizer(folder)
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        if keys := sorted(map(str, report.get(problem) or ())):
+            raise UserError(
+                f"The weights of {name} do not fit: {len(keys)} {problem.replace('_', ' ')}, first {keys[0]}.",
+                "Use the checkpoint with the transformers version that wrote it, or build it again.",
+            )
     loaded.generation_config = generation_config(loaded, tokenizer)
     return loaded.to(device or best_device())
 
@@ -145,31 +142,26 @@ def generation_config(
 ) -> GenerationConfig:
     """Greedy, stopping at the end of the turn, and never a vision token.
 
-    A generated image token breaks every later pass over the text ("Image features and image tokens
-    do not match", R1-V issue 91, TRL issue 3847).
+    A generated image token breaks every later pass over the text (R1-V issue 91, TRL issue 3847).
     """
-    banned = [tokenizer.convert_tokens_to_ids(token) for token in VISION_TOKENS]
     return GenerationConfig(
         do_sample=False,
-        eos_token_id=[tokenizer.convert_tokens_to_ids(token) for token in STOP_TOKENS],
+        eos_token_id=tokenizer.convert_tokens_to_ids(list(STOP_TOKENS)),
         pad_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-        suppress_tokens=banned,
+        suppress_tokens=tokenizer.convert_tokens_to_ids(list(VISION_TOKENS)),
     )
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, Finish]:
-    """The text of a completion up to its end of turn, special tokens included, and how it ended.
-
-    Rewards, evaluation and `inspect` all read completions through this function.
-    """
-    stops = {tokenizer.convert_tokens_to_ids(token) for token in STOP_TOKENS}
+    """The text of a completion up to its end of turn, special tokens included, and how it ended."""
+    stops = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
     end = next((index for index, token in enumerate(ids) if token in stops), None)
     text = tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return text, "length" if end is None else "stop"
 
 
 def fingerprint(name: str) -> str:
-    """SHA-256 of a model folder's weights and configuration, its adapter's base included; of a hub id, its name."""
+    """SHA-256 of a model's weights and configuration, an adapter's base included; of a hub id, of its name."""
     folder = Path(resolve_model(name))
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json"), *folder.glob("tokenizer.json")])
     parts = [f"{file.name}:{sha256(file)}" for file in files] or [f"{name}@{revision_of(name)}"]
@@ -199,33 +191,16 @@ def _base_of(folder: str) -> str:
     return str(sibling) if sibling.is_dir() else base
 
 
-def _check_keys(name: str, report: dict) -> None:
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-        if keys := sorted(str(key) for key in report.get(problem) or ()):
-            raise UserError(
-                f"The weights of {name} do not fit: {len(keys)} {problem.replace('_', ' ')}, first {keys[0]}.",
-                "Use the checkpoint with the transformers version that wrote it, or build it again.",
-            )
-
-
-def _with_adapter(model: Qwen2_5_VLForConditionalGeneration, adapter: str | Path) -> Qwen2_5_VLForConditionalGeneration:
+def _with_adapter(model: Qwen2_5_VLForConditionalGeneration, adapter: str) -> Qwen2_5_VLForConditionalGeneration:
     """``model`` with the LoRA adapter merged in. Raises :class:`UserError` where the adapter is all zeros."""
-    file = Path(adapter) / "adapter_model.safetensors"
+    file, config = Path(adapter) / "adapter_model.safetensors", model.generation_config
     if not file.is_file():
         raise UserError(f"{file} is missing.", COPY)
-    with _readable(str(adapter)):
-        wrapped, is_nonzero = PeftModel.from_pretrained(model, str(adapter)), _adapter_is_nonzero(file)
-    if not is_nonzero:
-        raise UserError(
-            f"The adapter {adapter} changes nothing.", "It was saved before training, or its keys do not match."
-        )
-    config = model.generation_config
+    with _readable(adapter):
+        wrapped = PeftModel.from_pretrained(model, adapter)
+    if not any(weight.any() for name, weight in wrapped.named_parameters() if "lora_B" in name):  # zero at first
+        message = f"The adapter {adapter} changes nothing."
+        raise UserError(message, "It was saved before training, or its keys do not match.")
     merged = wrapped.merge_and_unload()
     merged.generation_config = config
     return merged
-
-
-def _adapter_is_nonzero(weights: Path) -> bool:
-    """Whether any B matrix differs from the zeros that LoRA starts from."""
-    with safe_open(weights, framework="pt") as file:
-        return any(file.get_tensor(key).any() for key in file.keys() if "lora_B" in key)  # noqa: SIM118

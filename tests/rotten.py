@@ -213,7 +213,7 @@ ARCHIVES = [
 MODEL_ROWS = [
     Row("config cut off", "config.json", "{", ("config.json is not JSON", "Copy")),
     Row("another model", "config.json", with_keys(model_type="llama"), ("belong to a Qwen2.5-VL", "Give")),
-    Row("weights cut off", "model.safetensors", lambda data: data[:9000], ("are damaged", "Copy")),
+    Row("weights cut off", "model.safetensors", lambda data: data[:9000], ("missing or damaged", "Copy")),
     Row("weights gone", "model.safetensors", None, ("safetensors", "Copy")),
     Row("an adapter of nothing", "adapter_config.json", "{}", ("does not say what", "Copy")),
 ]

@@ -1,26 +1,25 @@
 """GRPO that computes what the completions of a group have in common once.
 
-Stock TRL processes each of the G completions of a prompt as a row of its own, with the prompt and its two images, in
-every pass: sampling, the frozen model's log-probabilities, the loss. Here a prompt P and its completions A, B, ... are
-one row, a trunk with branches, and the prompt is processed once::
+Stock TRL makes each of the G completions of a prompt a row of its own, prompt and images included. Here a prompt P and
+its completions A, B, ... are one row, a trunk with branches::
 
     stock   P P P P a a a            here   P P P p a a  p b b  ...        a token attends to ...
             P P P P b b b                   |trunk| |branch| |branch|
             ...                    trunk    x                              the trunk before it
                                             x x
                                             x x x
-                                   branch   x x x x                        the trunk and its own branch,
-                                   A        x x x x x                      and no other branch
+                                   branch   x x x x                        the trunk and its own branch
+                                   A        x x x x x
                                             x x x x x x
-                                   branch   x x x .  . .  x
+                                   branch   x x x .  . .  x                (. is never computed)
                                    B        x x x .  . .  x x
                                             x x x .  . .  x x x
                                  position   0 1 2 3  4 5  3 4 5            as in a row of its own
 
-- The prompt's last token predicts the first of a completion, so it opens every branch (the p above); a completion's
-  last token, which predicts nothing, is left out. Positions continue M-RoPE's of the prompt in every branch.
-- The blocks of dots are never computed: trunk and branches attend separately, inside the model's own forward pass, so
-  that PEFT, DDP, gradient checkpointing and TRL's fused head work unchanged.
+- The prompt's last token opens every branch (the p above), since it predicts the first of a completion; a completion's
+  last token, which predicts nothing, is left out.
+- Trunk and branches attend separately inside the model's own forward pass, so PEFT, DDP, gradient checkpointing and
+  TRL's fused head work unchanged.
 - Sampling repeats the prompt's keys and values for the group (:mod:`ladlib.fast.decode`): same policy, other draws.
 - Images are cut into patches once per step, and encoded once per pass; where the tower is frozen, once per step.
 
@@ -41,24 +40,23 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from ladlib.errors import UserError
-from ladlib.fast.decode import Prompt, begin, lay_out_tokens
+from ladlib.fast.decode import Prompt, begin, make_prompts
 
 ATTENTION = "shared_prefix"  # the name under which transformers knows :func:`attend`
 IGNORED = -100  # a label without loss
 
 
 class Branches(NamedTuple):
-    """The division of a row ``[trunk | branch | branch | ...]``, in place of a mask."""
+    """Masks of rows ``[trunk | branch | branch | ...]``."""
 
     trunk: torch.Tensor  # [rows, 1, trunk, trunk], True where a query (second last) attends to a key (last)
     branch: torch.Tensor  # [rows * branches, 1, branch, trunk + branch]
 
 
 def branches_of(is_prompt: torch.Tensor, branches: int, length: int) -> Branches:
-    """Masks for trunks of ``is_prompt``, ``[rows, trunk]``, padded on the left, and as many branches of ``length``.
+    """Masks for trunks ``is_prompt``, ``[rows, trunk]``, padded on the left, with ``branches`` of ``length`` each.
 
-    A branch may be padded on its right: no token attends to that. A padded token of the trunk attends to itself, so
-    that its softmax has a sum.
+    A padded token of the trunk attends to itself, so that its softmax has a sum.
     """
     (rows, trunk), device = is_prompt.shape, is_prompt.device
     lower = torch.ones(trunk, trunk, dtype=torch.bool, device=device).tril()
@@ -87,7 +85,7 @@ def attend(
 
 
 def _branches(states: torch.Tensor, length: int) -> torch.Tensor:
-    """``[rows, heads, branches * length, size]`` as ``[rows * branches, heads, length, size]``."""
+    """From ``[rows, heads, branches * length, size]`` to ``[rows * branches, heads, length, size]``."""
     return states.unflatten(2, (-1, length)).transpose(1, 2).flatten(0, 1)
 
 
@@ -103,13 +101,8 @@ class StepImages(NamedTuple):
     features: tuple[torch.Tensor, ...]  # [tokens, hidden] per image, from the policy that sampled
     is_fixed: bool  # whether the vision tower is frozen
 
-    def patches_of(self, images: torch.Tensor) -> torch.Tensor:
-        """The patches of the images with these numbers, concatenated."""
-        parts = self.patches.split(self.grids.prod(dim=1).tolist())
-        return torch.cat([parts[number] for number in images.tolist()])
-
     def rows(self, copies: int) -> dict[str, torch.Tensor]:
-        """What TRL stores of the images, ``copies`` rows per prompt: for each patch the number of its image."""
+        """What TRL stores in place of patches, ``copies`` rows per prompt: for each patch the number of its image."""
         numbers = torch.arange(len(self.grids), device=self.grids.device).view(-1, 2)
         images = numbers.repeat_interleave(copies, dim=0).flatten()
         grids = self.grids[images]
@@ -117,7 +110,7 @@ class StepImages(NamedTuple):
 
     @contextmanager
     def known_to(self, model: Qwen2_5_VLForConditionalGeneration, images: torch.Tensor) -> Iterator[None]:
-        """Within, ``model`` takes the stored features of these images where its vision tower is frozen."""
+        """Within, ``model`` uses the stored features of these images where its vision tower is frozen."""
         stored = BaseModelOutputWithPooling(pooler_output=tuple(self.features[number] for number in images.tolist()))
         if self.is_fixed:
             model.model.get_image_features = lambda *_, **__: stored
@@ -128,7 +121,7 @@ class StepImages(NamedTuple):
 
 
 class CachedProcessor:
-    """The processor, except that TRL cannot cut the images of every row into patches again."""
+    """The processor, except that the images of every row are not cut into patches again."""
 
     def __init__(self, processor: object, trainer: "SharedPrefix") -> None:
         self._processor, self._trainer = processor, trainer
@@ -150,7 +143,7 @@ class Rows(NamedTuple):
     images: torch.Tensor  # [rows, 2]
 
     def take(self, rows: torch.Tensor) -> "Rows":
-        """The rows with these numbers, without the padding that only others need."""
+        """The rows with these indices, without the padding that only others need."""
         prompt, prompt_mask, completion, completion_mask, images = (part[rows] for part in self)
         before, after = (int(mask.sum(dim=1).max()) for mask in (prompt_mask, completion_mask))
         return Rows(
@@ -161,14 +154,14 @@ class Rows(NamedTuple):
 def pack(model: Qwen2_5_VLForConditionalGeneration, rows: Rows, images: StepImages, size: int) -> dict:
     """The model's arguments for ``rows`` in consecutive groups of ``size``, each of one prompt.
 
-    A branch begins with the prompt's last token and ends before the completion's last; so it is as long as the
-    completion, and each label is at the token that predicts it.
+    A branch is as long as its completion, and each label is at the token that predicts it.
     """
     prompt, prompt_mask = rows.prompt[::size], rows.prompt_mask[::size]
     trunk, groups, numbers = prompt[:, :-1], len(prompt), rows.images[::size].flatten()
     branches = torch.cat([rows.prompt[:, -1:], rows.completion[:, :-1]], dim=1)
     labels = rows.completion.masked_fill(rows.completion_mask == 0, IGNORED)
     length, grids = branches.shape[1], images.grids[numbers]
+    patches = images.patches.split(images.grids.prod(dim=1).tolist())
     kinds = (prompt == model.config.image_token_id).int()
     positions, _ = model.model.get_rope_index(prompt, kinds, grids, attention_mask=prompt_mask)
     later = positions[:, :, -1:] + torch.arange(length, device=branches.device).repeat(size)
@@ -176,16 +169,10 @@ def pack(model: Qwen2_5_VLForConditionalGeneration, rows: Rows, images: StepImag
         "input_ids": torch.cat([trunk, branches.view(groups, -1)], dim=1),
         "position_ids": torch.cat([positions[:, :, :-1], later], dim=2),
         "attention_mask": {"full_attention": branches_of(prompt_mask[:, :-1].bool(), size, length)},
-        "pixel_values": images.patches_of(numbers),
+        "pixel_values": torch.cat([patches[number] for number in numbers.tolist()]),
         "image_grid_thw": grids,
         "shift_labels": torch.cat([torch.full_like(trunk, IGNORED), labels.view(groups, -1)], dim=1),
     }
-
-
-def unpack(values: torch.Tensor, rows: Rows, length: int) -> torch.Tensor:
-    """``[rows, length]`` of ``values``, a number per token of the packed rows; zeros after a completion."""
-    branches = values[:, rows.prompt.shape[1] - 1 :].reshape(rows.completion.shape)
-    return torch.nn.functional.pad(branches, (0, length - branches.shape[1]))
 
 
 class SharedPrefix:
@@ -210,17 +197,16 @@ class SharedPrefix:
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list, list, dict]:
-        """Tokens and images of every row, and image fields of every prompt: each is processed once per group."""
+        """Tokens and images of every row, and image fields of every prompt."""
         size = self.num_generations
         ids, images, fields = super()._tokenize_prompts(prompts[::size])
         return [row for row in ids for _ in range(size)], [pair for pair in images for _ in range(size)], fields
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
-        """The completions of each prompt, which is processed once; a row that has ended leaves the batch."""
+        """The completions of each prompt, which is processed once."""
         device, ids = self.accelerator.device, prompt_ids[::num_generations]
-        fields = [
-            torch.as_tensor(multimodal_fields[name], device=device) for name in ("pixel_values", "image_grid_thw")
-        ]
+        names = ("pixel_values", "image_grid_thw")
+        fields = [torch.as_tensor(multimodal_fields[name], device=device) for name in names]
         with (
             unwrap_model_for_generation(
                 self.model_wrapped, self.accelerator,
@@ -234,7 +220,8 @@ class SharedPrefix:
             features = plain.get_image_features(*fields).pooler_output
             is_fixed = not any(weight.requires_grad for weight in plain.model.visual.parameters())
             self.images = StepImages(*fields, features, is_fixed)
-            prompts = lay_out_tokens(plain, ids, self.images.features, self.images.grids)
+            numbers = [[2 * number, 2 * number + 1] for number in range(len(ids))]
+            prompts = make_prompts(plain, ids, numbers, self.images.features, self.images.grids)
             return self._sample(plain, prompts, num_generations), None
 
     def _sample(self, model: torch.nn.Module, prompts: Sequence[Prompt], size: int) -> list[list[int]]:
@@ -246,7 +233,7 @@ class SharedPrefix:
         return [completions[number] for number in sorted(completions)]
 
     def _choose(self, logits: torch.Tensor) -> torch.Tensor:
-        """A token for each row, sampled from the policy at the temperature of the training."""
+        """A token for each row, sampled from the policy."""
         return torch.multinomial((logits.float() / self.temperature).softmax(dim=1), 1).squeeze(1)
 
     def _prepare_inputs(self, generation_batch: list[dict]) -> dict:
@@ -261,10 +248,7 @@ class SharedPrefix:
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False,
         compute_aux_loss=False, pixel_values=None, image_grid_thw=None, num_images=None, **_: object,
     ) -> tuple[torch.Tensor, torch.Tensor | None, None]:  # fmt: skip
-        """Log-probabilities and entropies ``[rows, logits_to_keep]`` of completions, as the stock trainer's.
-
-        ``pixel_values`` are the numbers of :meth:`StepImages.rows`.
-        """
+        """As the stock trainer's, ``[rows, logits_to_keep]``; ``pixel_values`` are those of :meth:`StepImages.rows`."""
         counts = image_grid_thw.prod(dim=1)
         images = pixel_values[counts.cumsum(dim=0) - counts].view(len(input_ids), -1)
         both = (input_ids, attention_mask)
@@ -275,14 +259,14 @@ class SharedPrefix:
         return log_probs, entropies if compute_entropy else None, None
 
     def _read(self, model: torch.nn.Module, rows: Rows, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities and entropies, ``[rows, length]`` each; zeros as the frozen model's entropies."""
-        plain, size = self._plain(model), self._size(len(rows.prompt))
+        """Log-probabilities and entropies, ``[rows, length]`` each, zero after a completion and without entropies."""
+        plain, size = self._plain(model), min(len(rows.prompt), self.num_generations)  # a group, or a part of one
         with self.accelerator.autocast(), self.images.known_to(plain, rows.images[::size].flatten()):
             output = model(**pack(plain, rows, self.images, size), fused_lm_head=True)
-        log_probs = unpack(output.log_probs, rows, length)
-        no_entropy = output.entropy is None
-        return log_probs, log_probs.detach() * 0 if no_entropy else unpack(output.entropy, rows, length)
 
-    def _size(self, rows: int) -> int:
-        """How many of ``rows`` share a prompt: a group, or all of a part of one."""
-        return min(rows, self.num_generations)
+        def unpack(values: torch.Tensor) -> torch.Tensor:
+            branches = values[:, rows.prompt.shape[1] - 1 :].reshape(rows.completion.shape)
+            return torch.nn.functional.pad(branches, (0, length - branches.shape[1]))
+
+        log_probs = unpack(output.log_probs)
+        return log_probs, torch.zeros_like(log_probs) if output.entropy is None else unpack(output.entropy)

@@ -49,9 +49,7 @@ def answer(
     inputs, rows = _generate(model, processor, questions, images, max_new_tokens=max_new_tokens)
     stops = processor.tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
     rows = [up_to_stop(row, stops) for row in rows]
-    openings = [up_to_answer(processor.tokenizer, row) for row in rows]
-    logits, ids = _read_on(model, processor, inputs, openings, keep=2)
-    shares = shares_of_yes(logits, ids[:, -1], beginnings(processor.tokenizer)).tolist()
+    shares = _probabilities_of_yes(model, processor, inputs, rows)
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
     return [
         Completion(*decode(processor.tokenizer, row), p_yes, length, len(row))
@@ -94,21 +92,22 @@ def _generate(
     return inputs, model.generate(**inputs, **settings)[:, inputs["input_ids"].shape[1] :].tolist()
 
 
-def _read_on(
-    model: Model, processor: PairProcessor, inputs: BatchFeature, rows: Sequence[list[int]], keep: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The last ``keep`` positions' logits of each prompt with its row of tokens behind it, and the padded tokens."""
-    prompts = zip(inputs["input_ids"], inputs["attention_mask"], rows, strict=True)
-    sequences = [ids[mask.bool()].tolist() + row for ids, mask, row in prompts]
+# P(yes)
+
+
+def _probabilities_of_yes(
+    model: Model, processor: PairProcessor, inputs: BatchFeature, rows: Sequence[list[int]]
+) -> list[float]:
+    """P(yes) after each prompt of ``inputs`` with its row of written tokens behind it, up to its ``<answer>``."""
+    openings = [up_to_answer(processor.tokenizer, row) for row in rows]
+    prompts = zip(inputs["input_ids"], inputs["attention_mask"], openings, strict=True)
+    sequences = [ids[mask.bool()].tolist() + opening for ids, mask, opening in prompts]
     padded = processor.tokenizer.pad({"input_ids": sequences}, padding_side="left", return_tensors="pt")
     padded = padded.to(model.device)
-    kinds = (padded["input_ids"] == processor.image_token_id).int()
-    pixels = {key: inputs[key] for key in ("pixel_values", "image_grid_thw")}
-    output = model(**padded, **pixels, mm_token_type_ids=kinds, use_cache=False, logits_to_keep=keep)
-    return output.logits, padded["input_ids"]
-
-
-# P(yes)
+    ids, pixels = padded["input_ids"], {key: inputs[key] for key in ("pixel_values", "image_grid_thw")}
+    kinds = (ids == processor.image_token_id).int()
+    output = model(**padded, **pixels, mm_token_type_ids=kinds, use_cache=False, logits_to_keep=2)
+    return shares_of_yes(output.logits, ids[:, -1], beginnings(processor.tokenizer)).tolist()
 
 
 class Beginnings(NamedTuple):

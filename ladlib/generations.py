@@ -109,11 +109,10 @@ def _ranks(pairs: Sequence[Pair]) -> dict[str, int]:
 def matches(row: Mapping, one: Pair, folder: Path) -> bool:
     """Whether the record ``row`` is of the pair ``one``: same reference image, same label, same bytes."""
     same = (row["reference"], row["label"]) == (one.reference, one.test.label)
-    return same and tuple(row["images_sha256"]) == file_hashes(one, folder)
+    return same and tuple(row["images_sha256"]) == _file_hashes(one, folder)
 
 
-def file_hashes(one: Pair, folder: Path) -> tuple[str, str]:
-    """SHA-256 of the files of reference and test image."""
+def _file_hashes(one: Pair, folder: Path) -> tuple[str, str]:
     return sha256(folder / one.reference), sha256(folder / one.test.image)
 
 
@@ -174,7 +173,7 @@ class Answers:
         return record_class(
             **fields, label=test.label, arm=self.arm, seed=self.seed, reference=task.pair.reference, test=test.image,
             answer=parse_answer(completion.text), prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
-            images_sha256=file_hashes(task.pair, self.folder),
+            images_sha256=_file_hashes(task.pair, self.folder),
             pixels=tuple(image.size for image in self.images(task).values()), seconds=seconds, served=served,
         )  # fmt: skip
 

@@ -2,15 +2,13 @@
 
     train(load_profile("toy"), Path("data"), RunFolder("results/runs/toy"), seed=0, model="…/sft-seed0")
 
-TRL's ``GRPOTrainer`` with a clock; the rewards are :mod:`ladlib.rewards`, which read the text by the parser and
-nothing else. Departures from the paper, whose hyper-parameters are unknown:
+TRL's ``GRPOTrainer`` with the rewards of :mod:`ladlib.rewards`. Departures from the paper, whose hyper-parameters are
+unknown:
 
 1. Group size, clip range, KL weight and rewards after VLM-R1; the profile names a source per value.
-2. The objective is DeepSeekMath's (arXiv 2402.03300): advantages divided by the group's standard
-   deviation (``scale_rewards="group"``), token losses averaged within a completion, then over
-   completions (``loss_type="grpo"``); one update per batch of completions, so nothing is ever clipped.
-3. No top-k or top-p: completions are sampled from the policy itself at the profile's temperature, except
-   that vision tokens are banned.
+2. The objective is DeepSeekMath's (arXiv 2402.03300): advantages divided by the group's standard deviation, token
+   losses averaged within a completion, then over completions; one update per batch, so nothing is ever clipped.
+3. No top-k or top-p: completions are sampled from the policy at the profile's temperature, without vision tokens.
 4. The KL term is multiplied by the policy's ratio to itself: 1 in value, but its gradient is then that of the
    divergence (DeepSeek-V3.2, arXiv 2512.02556; TRL's default).
 5. Each step has logical and good pairs in turn, so that its labels are balanced.
@@ -22,11 +20,12 @@ from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from statistics import fmean
+from unittest.mock import patch
 
 from trl import GRPOConfig, GRPOTrainer
 
 from ladlib import prompts, training
-from ladlib.config import Grpo, Profile
+from ladlib.config import Profile
 from ladlib.errors import UserError
 from ladlib.families import VISION_TOKENS
 from ladlib.leakage import training_files
@@ -93,8 +92,7 @@ def make_trainer(
         train_dataset=training.dataset_of(pairs, data_root, profile.data, messages),
         processing_class=processor, peft_config=training.lora_config(profile.model.lora_rank),
     )  # fmt: skip
-    # Divided by accelerate, a model does not know of it: its generate would stop at the end of this device's answers
-    # while the others wait for its share of the weights.
+    # Else generate would stop after this device's answers while the others wait for its share of the weights.
     policy._is_fsdp_managed_module = trainer.accelerator.is_fsdp2
     return trainer
 
@@ -109,6 +107,10 @@ def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig
         message = f"grpo.prompts_per_step {grpo.prompts_per_step} is no multiple of {devices} devices."
         raise UserError(message, "Change it in the profile.")
     completions, micro = grpo.prompts_per_step * grpo.group_size, grpo.micro_batch_size
+    if grpo.engine == "transformers":  # TRL itself bans one of the five vision tokens
+        engine = dict(use_vllm=False, generation_kwargs={"suppress_tokens": policy.generation_config.suppress_tokens})
+    else:
+        engine = dict(use_vllm=True, vllm_mode="colocate", generation_kwargs={"bad_words": list(VISION_TOKENS)})
     options = dict(
         **training.common_arguments(profile, grpo, folder, seed, policy),
         gradient_accumulation_steps=training.accumulation(completions, micro, "prompts_per_step * group_size ="),
@@ -116,16 +118,9 @@ def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig
         temperature=grpo.temperature, top_p=1.0, top_k=0,
         beta=grpo.beta, use_bias_correction_kl=True, num_iterations=1,
         loss_type="grpo", scale_rewards="group", reward_weights=list(grpo.reward_weights),
-        lr_scheduler_type="linear", disable_dropout=True, shuffle_dataset=False, **_engine(grpo, policy),
+        lr_scheduler_type="linear", disable_dropout=True, shuffle_dataset=False, **engine,
     )  # fmt: skip
     return GRPOConfig(**options | grpo.trl)
-
-
-def _engine(grpo: Grpo, policy) -> dict:
-    """Which program samples the completions, and that it bans all vision tokens: TRL bans one of the five."""
-    if grpo.engine == "transformers":
-        return dict(use_vllm=False, generation_kwargs={"suppress_tokens": policy.generation_config.suppress_tokens})
-    return dict(use_vllm=True, vllm_mode="colocate", generation_kwargs={"bad_words": list(VISION_TOKENS)})
 
 
 class TimedTrainer(ResumeMixin, GRPOTrainer):
@@ -160,7 +155,7 @@ class TimedTrainer(ResumeMixin, GRPOTrainer):
         return output
 
     def _store(self, inputs: list[dict], output: dict) -> None:
-        """Write the first groups of the step. The main process holds the first rows of all rewards."""
+        """Write the step's first groups, which are those of the main process."""
         size = self.num_generations
         completions = zip(output["completion_ids"], output["completion_mask"], strict=True)
         texts = [decode(self._tokenizer, ids[mask.bool()].tolist())[0] for ids, mask in completions]
@@ -207,18 +202,18 @@ def _columns(logs: dict) -> dict:
 
 
 def check_parity(trainer: GRPOTrainer, prompts: list) -> None:
-    """Raise :class:`UserError` unless vLLM reads a few prompts as transformers does and begins the same greedy answers.
+    """Raises :class:`UserError` unless vLLM has the prompt tokens and greedy answers of transformers for a few pairs.
 
-    Two engines differ silently: an image resized again, image tokens inserted twice (TRL issue 6294). Every process
-    must call this, since weights are exchanged.
+    They can differ silently: an image resized again, image tokens inserted twice (TRL issue 6294). Every process must
+    call this, since weights are exchanged.
     """
     ids, images, features = trainer._tokenize_prompts(deepcopy(prompts[:: trainer.num_generations][:PARITY_PAIRS]))
     trainer.vllm_generation.sync_weights()
     greedy = deepcopy(trainer.model.generation_config)
     greedy.update(do_sample=False, max_new_tokens=PARITY_TOKENS)
-    with _replaced(trainer, use_vllm=False, generation_config=greedy, generation_kwargs=None):
+    with patch.multiple(trainer, create=True, use_vllm=False, generation_config=greedy, generation_kwargs=None):
         ours = trainer._generate_single_turn(ids, images, features, 1)[0]
-    with _replaced(trainer.vllm_generation, temperature=0.0, max_completion_length=PARITY_TOKENS):
+    with patch.multiple(trainer.vllm_generation, temperature=0.0, max_completion_length=PARITY_TOKENS):
         read, theirs, *_ = trainer.vllm_generation.generate(prompts=ids, images=images, num_generations=1)
     for what, expected, got in (("prompt tokens", ids, read), ("first answer tokens", ours, theirs)):
         for number, (row, other) in enumerate(zip(expected, got, strict=True), 1):
@@ -226,16 +221,3 @@ def check_parity(trainer: GRPOTrainer, prompts: list) -> None:
                 message = f"vLLM and transformers differ in the {what} of pair {number}: {[*other]}, not {[*row]}."
                 raise UserError(message, "Use `engine: transformers`, or a version of vLLM that agrees.")
     print(f"vLLM and transformers agree on {len(ids)} pairs: prompt tokens and first answer tokens")
-
-
-@contextmanager
-def _replaced(holder: object, **values: object) -> Iterator[None]:
-    """Within, ``holder`` has other attributes."""
-    before = dict(vars(holder))
-    vars(holder).update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            delattr(holder, name)
-        vars(holder).update({name: value for name, value in before.items() if name in values})

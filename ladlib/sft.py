@@ -2,11 +2,10 @@
 
     train(load_profile("toy"), Path("data"), RunFolder("results/runs/toy"), seed=0)
 
-TRL's ``SFTTrainer`` on rows of prompt and completion, with loss on the answer's tokens only. Departures from the
-paper, which says only "LLaMA-Factory, full-parameter, 3 epochs": the data (see :mod:`ladlib.sft_data`), TRL for
-LLaMA-Factory, and the values in the profile, each with its source; cosine schedule as in LLaMA-Factory's example for
-Qwen2.5-VL. A step's loss is the mean over its answers' tokens, however it is divided into micro-batches; those hold
-conversations of similar length, so that there is little padding.
+TRL's ``SFTTrainer``, with loss on the answer's tokens only. Departures from the paper, which says only "LLaMA-Factory,
+full-parameter, 3 epochs": the data (:mod:`ladlib.sft_data`), TRL, and the values in the profile, each with its source;
+cosine schedule as in LLaMA-Factory's example for Qwen2.5-VL. A step's loss is the mean over its answers' tokens,
+whatever its micro-batches; those hold conversations of similar length, so that there is little padding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -92,8 +91,8 @@ def _dataset(conversations: Sequence[Conversation], data_root: Path | str, data:
 class StepwiseTrainer(ResumeMixin, SFTTrainer):
     """The stock trainer, which resumes, and whose loss is the same for micro-batches of any size.
 
-    Transformers assumes that this model's loss cannot count the tokens of a whole step (true of its own loss, not of
-    TRL's), and would average the micro-batches' means.
+    Transformers assumes that this model's loss (not TRL's) cannot count the tokens of a whole step, and would average
+    the micro-batches' means.
     """
 
     def __init__(self, *args, lengths: Sequence[int], **kwargs) -> None:
@@ -117,7 +116,7 @@ class ByLength(Sampler):
         return len(self.sampler)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, each of which has its own order; accelerate calls this."""
+        """Set the epoch, which decides the order; accelerate calls this."""
         self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[int]:

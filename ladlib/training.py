@@ -38,8 +38,8 @@ SAVE_STEPS = 20  # after so many, all is kept that a killed training needs to re
 def load_policy(profile: Profile, name: str) -> tuple[Qwen2_5_VLForConditionalGeneration, PairProcessor]:
     """The model to train and its processor.
 
-    Weights that are trained themselves are float32, whatever the profile's dtype: an update of 1e-6 vanishes in
-    bfloat16's eight bits. Autocast then computes in the profile's dtype.
+    Weights that are trained themselves are float32, since an update of 1e-6 vanishes in bfloat16's eight bits;
+    autocast computes in the profile's dtype.
     """
     settings = profile.model if profile.model.lora_rank else profile.model.model_copy(update={"dtype": "float32"})
     policy = load_model(name, settings)
@@ -130,10 +130,13 @@ def accumulation(whole: int, micro: int, what: str) -> int:
 def dataset_of(pairs: Sequence[Pair], root: Path | str, data: Data, messages: Sequence[dict]) -> Dataset:
     """A row per pair: its fields, ``images`` [reference image, test image], and the columns of its ``messages``.
 
-    Images are opened, at their final size, when a row is read.
+    Images are opened when a row is read.
     """
-    rows = [{"id": pair.id, "category": pair.test.category, "label": pair.test.label, "reference": pair.reference,
-             "test": pair.test.image, "number": number} for number, pair in enumerate(pairs)]  # fmt: skip
+    rows = [
+        {"id": pair.id, "category": pair.test.category, "label": pair.test.label, "reference": pair.reference,
+         "test": pair.test.image, "number": number}
+        for number, pair in enumerate(pairs)
+    ]  # fmt: skip
 
     def read(batch: dict[str, list]) -> dict[str, list]:
         numbers = batch.pop("number")
@@ -208,8 +211,8 @@ def _last_state(states: Path, inputs: dict) -> str | None:
 class ResumeMixin:
     """Mixed into a trainer: resumes whole models too.
 
-    A Qwen2.5-VL is saved under other names than its layers have. The stock trainer then loads nothing, warns, and
-    continues from the weights it began with (https://github.com/huggingface/transformers/issues/43701).
+    A Qwen2.5-VL is saved under other names than its layers have, so the stock trainer loads nothing and warns
+    (https://github.com/huggingface/transformers/issues/43701).
     """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:

@@ -1,7 +1,6 @@
 """What must be true after a load."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,7 @@ from tiny import tiny_base, tiny_processor, tiny_profile
 
 from ladlib.errors import UserError
 from ladlib.families import VISION_TOKENS
-from ladlib.models import decode, fingerprint, load_model, load_processor, resolve_model
-from ladlib.pipeline import STAGES
+from ladlib.models import decode, fingerprint, load_model, load_processor
 from ladlib.training import LORA_TARGETS
 
 SETTINGS = tiny_profile().model
@@ -82,21 +80,6 @@ def test_vision_tokens_are_banned_and_padding_is_on_the_left():
     assert processor.tokenizer.padding_side == "left"
 
 
-@pytest.mark.parametrize("name", ["results/none", "none", "runs/toy/checkpoints/none"])
-def test_a_folder_that_does_not_exist_is_one_line_that_names_it_and_the_hub_is_not_asked(name):
-    with pytest.raises(UserError, match=f"There is no model in {name}"):
-        load_model(name, SETTINGS)
-
-
-def test_a_missing_checkpoint_says_which_notebook_makes_it():
-    with pytest.raises(UserError) as missing:
-        resolve_model("results/none/checkpoints/sft-seed0")
-    outputs = [(stage.name, Path(path).name) for stage in STAGES for path in stage.outputs if "checkpoints" in path]
-    assert len(outputs) == 2
-    for notebook, checkpoint in outputs:
-        assert f"{notebook} makes {checkpoint.removesuffix('-seed{seed}')}" in missing.value.hint
-
-
 def test_a_completion_ends_at_the_end_of_its_turn_and_keeps_special_tokens():
     tokenizer = tiny_processor().tokenizer
     ids = tokenizer("<think>a<|im_start|></think><|im_end|>", add_special_tokens=False)["input_ids"]
@@ -111,7 +94,15 @@ def test_a_model_of_other_weights_has_another_fingerprint(copied):
     assert fingerprint(str(copied)) != before
 
 
-def test_a_model_that_is_nowhere_is_one_line(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("results/none", "There is no model in results/none"),
+        ("runs/toy/checkpoints/none", "There is no model in runs/toy/checkpoints/none"),
+        ("nowhere/at-all", "neither a folder nor available from the hub"),
+    ],
+)
+def test_a_model_that_is_nowhere_is_one_line(monkeypatch, name, message):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="neither a folder nor available from the hub"):
-        load_model("nowhere/at-all", SETTINGS)
+    with pytest.raises(UserError, match=message):
+        load_model(name, SETTINGS)

@@ -6,7 +6,6 @@ from tiny import tiny_base, tiny_profile, write_data
 from trl import SFTTrainer
 
 from ladlib import sft
-from ladlib.errors import UserError
 from ladlib.models import load_model
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sft_data import make_conversations
@@ -88,13 +87,6 @@ def test_a_step_has_the_conversations_of_the_stock_trainers(data, tmp_path):
     assert ours == theirs and ours[0] != ours[1]
 
 
-def test_a_micro_batch_has_conversations_of_similar_length_of_the_same_step():
-    lengths = [9, 1, 5, 3, 8, 2, 7]
-    order = [*sft.ByLength([6, 0, 3, 1, 2, 5, 4], lengths, step=4)]
-    assert [lengths[row] for row in order] == [1, 3, 7, 9, 2, 5, 8]
-    assert set(order[:4]) == {6, 0, 3, 1}
-
-
 @pytest.mark.parametrize(
     ("settings", "count", "part"),
     [({"model__freeze_vision": True}, None, "language_model"), ({"model__lora_rank": 2}, 14, "language_model.layers")],
@@ -107,8 +99,3 @@ def test_only_the_language_model_changes(data, tmp_path, settings, count, part):
     assert names and not any("visual" in name for name in names)
     if count:  # seven linear layers in each of two blocks
         assert len(names) == count and all(part in name for name in names)
-
-
-def test_what_does_not_fit_is_one_line(data, tmp_path):
-    with pytest.raises(UserError, match="batch_size 3 is no multiple of micro_batch_size 2"):
-        make(data, tmp_path, tiny_profile(sft__batch_size=3))

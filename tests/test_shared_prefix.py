@@ -6,12 +6,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from tiny import tiny_base, tiny_profile, write_data
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from trl.data_utils import prepare_multimodal_messages
 
 from ladlib import grpo
 from ladlib.errors import UserError
-from ladlib.fast.shared_prefix import SharedPrefix, StepImages
+from ladlib.fast.shared_prefix import StepImages
 from ladlib.sft_data import balanced_pairs
 from ladlib.training import load_policy
 
@@ -79,11 +78,7 @@ def as_ours(trainer, inputs):
     size = trainer.num_generations
     prompts = inputs["image_grid_thw"].view(-1, 2, 3)
     patches = inputs["pixel_values"].split(prompts.prod(dim=2).sum(dim=1).tolist())
-    grids, model = prompts[::size].flatten(0, 1), trainer._plain(trainer.model)
-    patches, is_fixed = torch.cat(patches[::size]), not model.model.visual.patch_embed.proj.weight.requires_grad
-    with torch.no_grad():
-        features = model.get_image_features(patches, grids).pooler_output
-    trainer.images = StepImages(patches, grids, features, is_fixed)
+    trainer.images = StepImages(torch.cat(patches[::size]), prompts[::size].flatten(0, 1))
     return inputs | trainer.images.rows(size)
 
 
@@ -143,14 +138,6 @@ def test_greedy_sampling_writes_what_generate_writes(data, tmp_path):
     assert ours._generate(prompts)[1] == stock._generate(prompts)[1]
 
 
-def test_tokens_are_sampled_as_often_as_they_are_probable(data, tmp_path):
-    ours = make(data, tmp_path, True, grpo__temperature=2.0)
-    logits = torch.tensor([0.0, 1.0, 2.0, -torch.inf])
-    torch.manual_seed(0)
-    shares = torch.bincount(ours._choose(logits.expand(40_000, -1)), minlength=4) / 40_000
-    torch.testing.assert_close(shares, (logits / 2).softmax(dim=0), atol=0.01, rtol=0)
-
-
 def test_a_prompt_is_processed_once_for_all_of_its_completions(data, tmp_path):
     ours = make(data, tmp_path, True, model__max_new_tokens=3)
     images, tokens, inner = [], [], ours.model.model
@@ -166,23 +153,6 @@ def test_a_prompt_is_processed_once_for_all_of_its_completions(data, tmp_path):
     assert all(length == 1 for _, length in tokens[2:]), "then one token of each completion at a time"
     ours.compute_loss(ours.model, inputs)
     assert images == [4, 4] and tokens[-1][0] == 2, "two prompts, a row each"
-
-
-def test_an_image_is_cut_into_patches_once_per_step_and_encoded_once_where_the_tower_is_frozen(
-    data, tmp_path, monkeypatch
-):
-    ours = make(data, tmp_path, True, model__freeze_vision=True)
-    cut, encoded, stock = [], [], Qwen2VLImageProcessorPil.preprocess
-    monkeypatch.setattr(
-        Qwen2VLImageProcessorPil, "preprocess",
-        lambda self, images, *args, **kwargs: cut.append(sum(map(len, images))) or stock(self, images, *args, **kwargs),
-    )  # fmt: skip
-    for model in (ours.model, ours.ref_model):
-        model.model.visual.register_forward_pre_hook(
-            lambda module, args, kwargs: encoded.append(len(kwargs["grid_thw"])), with_kwargs=True
-        )
-    ours.compute_loss(ours.model, ours._generate_and_score_completions(batch(ours)))
-    assert sum(cut) == 4 and encoded == [4], "two images of two prompts, with a KL term"
 
 
 def test_completions_are_sampled_in_the_numeric_type_of_the_profile(data, tmp_path):
@@ -213,8 +183,3 @@ def test_what_it_cannot_do_is_refused_with_a_hint(data, tmp_path, monkeypatch):
     monkeypatch.setattr(Accelerator, "is_fsdp2", True)
     with pytest.raises(UserError, match="needs a whole model on each device.*ddp or zero3"):
         make(data, tmp_path, True)
-
-
-def test_the_stock_trainer_is_used_unless_the_profile_asks(data, tmp_path):
-    classes = [type(make(data, tmp_path / str(shared), shared)) for shared in (False, True)]
-    assert [issubclass(trainer_class, SharedPrefix) for trainer_class in classes] == [False, True]

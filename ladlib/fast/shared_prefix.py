@@ -21,13 +21,12 @@ its completions A, B, ... are one row, a trunk with branches::
 - Trunk and branches attend separately inside the model's own forward pass, so PEFT, DDP, gradient checkpointing and
   TRL's fused head work unchanged.
 - Sampling repeats the prompt's keys and values for the group (:mod:`ladlib.fast.decode`): same policy, other draws.
-- Images are cut into patches once per step, and encoded once per pass; where the tower is frozen, once per step.
+- Images are cut into patches once per step, and encoded once per pass.
 
 Numbers are those of the stock trainer but for their last digits (``tests/test_shared_prefix.py``).
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -35,7 +34,6 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface, Qwen2_5_VLForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
@@ -98,8 +96,6 @@ class StepImages(NamedTuple):
 
     patches: torch.Tensor  # [patches, values] of all images
     grids: torch.Tensor  # [images, 3]
-    features: tuple[torch.Tensor, ...]  # [tokens, hidden] per image, from the policy that sampled
-    is_fixed: bool  # whether the vision tower is frozen
 
     def rows(self, copies: int) -> dict[str, torch.Tensor]:
         """What TRL stores in place of patches, ``copies`` rows per prompt: for each patch the number of its image."""
@@ -107,17 +103,6 @@ class StepImages(NamedTuple):
         images = numbers.repeat_interleave(copies, dim=0).flatten()
         grids = self.grids[images]
         return {"pixel_values": images.repeat_interleave(grids.prod(dim=1)), "image_grid_thw": grids}
-
-    @contextmanager
-    def known_to(self, model: Qwen2_5_VLForConditionalGeneration, images: torch.Tensor) -> Iterator[None]:
-        """Within, ``model`` uses the stored features of these images where its vision tower is frozen."""
-        stored = BaseModelOutputWithPooling(pooler_output=tuple(self.features[number] for number in images.tolist()))
-        if self.is_fixed:
-            model.model.get_image_features = lambda *_, **__: stored
-        try:
-            yield
-        finally:
-            vars(model.model).pop("get_image_features", None)
 
 
 class CachedProcessor:
@@ -217,11 +202,10 @@ class SharedPrefix:
             self.accelerator.autocast(),
         ):  # fmt: skip
             plain = self._plain(model)
+            self.images = StepImages(*fields)
             features = plain.get_image_features(*fields).pooler_output
-            is_fixed = not any(weight.requires_grad for weight in plain.model.visual.parameters())
-            self.images = StepImages(*fields, features, is_fixed)
             numbers = [[2 * number, 2 * number + 1] for number in range(len(ids))]
-            prompts = make_prompts(plain, ids, numbers, self.images.features, self.images.grids)
+            prompts = make_prompts(plain, ids, numbers, features, self.images.grids)
             return self._sample(plain, prompts, num_generations), None
 
     def _sample(self, model: torch.nn.Module, prompts: Sequence[Prompt], size: int) -> list[list[int]]:
@@ -260,9 +244,9 @@ class SharedPrefix:
 
     def _read(self, model: torch.nn.Module, rows: Rows, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities and entropies, ``[rows, length]`` each, zero after a completion and without entropies."""
-        plain, size = self._plain(model), min(len(rows.prompt), self.num_generations)  # a group, or a part of one
-        with self.accelerator.autocast(), self.images.known_to(plain, rows.images[::size].flatten()):
-            output = model(**pack(plain, rows, self.images, size), fused_lm_head=True)
+        size = min(len(rows.prompt), self.num_generations)  # a group, or a part of one
+        with self.accelerator.autocast():
+            output = model(**pack(self._plain(model), rows, self.images, size), fused_lm_head=True)
 
         def unpack(values: torch.Tensor) -> torch.Tensor:
             branches = values[:, rows.prompt.shape[1] - 1 :].reshape(rows.completion.shape)

@@ -30,33 +30,14 @@ NAMES = {
     "always_yes": "always yes", "always_no": "always no", "base_rate": "yes at the base rate",
     "neighbours": "nearest neighbour",
 }  # fmt: skip
-_NAME = re.compile(r"(.+)-seed(\d+)(-rollouts)?\.jsonl")
 
 
 class _Step(BaseModel, extra="allow"):
-    """What tables and figures need of a row of a training log; its other columns are numbers."""
+    """What figures need of a row of a training log; its other columns are numbers."""
 
     __pydantic_extra__: dict[str, float | list[str] | None]
 
     step: int
-
-
-class _Completion(BaseModel):
-    text: str
-    accuracy: float
-    format: float
-    reward: float
-    advantage: float
-
-
-class _Rollout(BaseModel):
-    """What they need of a row of a file of rollouts."""
-
-    step: int
-    id: str
-    category: str
-    label: str
-    completions: list[_Completion]
 
 
 @dataclass(frozen=True)
@@ -68,7 +49,6 @@ class RunResults:
     profile: Profile
     answers: pd.DataFrame  # a row a Generation, arms in their usual order
     logs: dict[Key, list[dict]]
-    rollouts: dict[Key, list[dict]]
     detections: pd.DataFrame  # of the nearest-neighbour detector
     variations: pd.DataFrame  # answers to changed inputs
 
@@ -134,10 +114,9 @@ def load_run(folder: RunFolder | Path | str) -> RunResults:
 def _load(root: Path, _stamp: tuple) -> RunResults:
     run = RunFolder(root)
     record, answers = run.read(), load_answers(run)
-    logs, rollouts = _logs(run, _Step, rollouts=False), _logs(run, _Rollout, rollouts=True)
     detections = to_frame(read_records(run.neighbours, Detection), Detection)
     variations = to_frame(_all_records(run.root / "sensitivity", Variation), Variation)
-    return RunResults(run, record, profile_of(record), answers, logs, rollouts, detections, variations)
+    return RunResults(run, record, profile_of(record), answers, _logs(run), detections, variations)
 
 
 def load_study() -> RunResults | None:
@@ -157,7 +136,7 @@ def load_answers(run: RunFolder) -> pd.DataFrame:
 
 
 def _all_records(folder: Path, kind: type[Kind]) -> list[Kind]:
-    return [record for file in _files(folder, rollouts=False).values() for record in read_records(file, kind)]
+    return [record for file in _files(folder).values() for record in read_records(file, kind)]
 
 
 def profile_of(record: RunRecord) -> Profile:
@@ -201,20 +180,17 @@ def read_metrics(run: RunFolder) -> list[dict]:
     return rows
 
 
-def _logs(run: RunFolder, kind: type[BaseModel], rollouts: bool) -> dict[Key, list[dict]]:
-    files = _files(run.root / "logs", rollouts)
+def _logs(run: RunFolder) -> dict[Key, list[dict]]:
+    files = _files(run.root / "logs")
     for file in files.values():
-        read_records(file, kind)
+        read_records(file, _Step)
     return {key: read_jsonl(file) for key, file in files.items()}
 
 
-def _files(folder: Path, rollouts: bool) -> dict[Key, Path]:
+def _files(folder: Path) -> dict[Key, Path]:
     """The files named ``<arm>-seed<k>``, gzipped or not, arms in their usual order."""
-    files = {}
-    for name, file in stored(folder).items():
-        match = _NAME.fullmatch(name)
-        if match and bool(match[3]) == rollouts:
-            files[match[1], int(match[2])] = file
+    named = [(re.fullmatch(r"(.+)-seed(\d+)\.jsonl", name), file) for name, file in stored(folder).items()]
+    files = {(match[1], int(match[2])): file for match, file in named if match}
     return {key: files[key] for key in sorted(files, key=arm_order)}
 
 

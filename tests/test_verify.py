@@ -6,8 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from made_up import CATEGORIES, made_up, made_up_run, write_generations
-from test_tables import write_varied
+from made_up import CATEGORIES, made_up, write_generations, write_rows
 from typer.testing import CliRunner
 
 import ladlib.verify
@@ -193,6 +192,21 @@ def test_a_lost_checkpoint_fails_but_a_released_copy_needs_none(run):
     assert line.startswith("passed") and "a released copy" in line
 
 
+def add_other_answers(run):
+    """Answers to two conditions, all right, and those of the detector."""
+    rows = [row.model_dump(mode="json") for row in judged("sft_grpo", 0, 1.0, images=2)]
+    levels = [{"factor": factor, "shown": ["reference", "test"]} for factor in ("none", "wording")]
+    write_rows(run.sensitivity("sft_grpo", 0), [row | level | {"level": ""} for level in levels for row in rows])
+    fields = ["id", "dataset", "category", "anomaly", "defect", "label", "test"]
+    detections = [
+        row.model_dump(include=set(fields))
+        | {"image_sha256": row.images_sha256[1], "nearest": "n.png", "threshold": 1.0, "trained_on": 4}
+        | {"distance": 2.0 if row.label == "yes" else 0.5, "answer": row.label}
+        for row in judged("sft_grpo", 0, 0.75, images=4)
+    ]
+    write_rows(run.neighbours, detections)
+
+
 @pytest.mark.parametrize(
     ("name", "values", "fault"),
     [
@@ -200,21 +214,21 @@ def test_a_lost_checkpoint_fails_but_a_released_copy_needs_none(run):
         ("sensitivity", {"text": "<think>x</think><answer>yes</answer>"}, "its text says yes"),
         ("sensitivity", {"label": "yes"}, "labelled yes"),
         ("sensitivity", {"level": "other"}, "0 times"),
-        ("sensitivity", {"id": "pushpins/test/good/001"}, "0 times"),
-        ("nearest neighbour", {"answer": "yes"}, "another answer"),
-        ("nearest neighbour", {"distance": 1.5}, "another answer"),
+        ("sensitivity", {"id": "pushpins/test/good/001"}, "2 times"),
+        ("nearest neighbour", {"answer": "no"}, "another answer"),
+        ("nearest neighbour", {"distance": 0.5}, "another answer"),
         ("nearest neighbour", {"label": "no"}, "labelled no"),
         ("nearest neighbour", {"image_sha256": "other"}, "another image"),
         ("nearest neighbour", {"id": "pushpins/test/good/900"}, "(and 1 more)"),
     ],
 )
 def test_a_changed_answer_to_a_changed_input_or_of_the_detector_fails_by_name(tmp_path, name, values, fault):
-    run = write_varied(made_up_run(tmp_path))
-    checks = {check.subject: check for check in verify(run, NO_STUDY)}
-    assert checks[name].verdict == "passed"
+    run = whole(tmp_path, {("sft_grpo", 0): 0.75}, images=4)
+    add_other_answers(run)
+    assert compared(run, NO_STUDY, name).verdict == "passed"
     change(run.sensitivity("sft_grpo", 0) if name == "sensitivity" else run.neighbours, 4, **values)
-    checks = {check.subject: check for check in verify(run, NO_STUDY)}
-    assert checks[name].verdict == "failed" and fault in checks[name].found
+    check = compared(run, NO_STUDY, name)
+    assert check.verdict == "failed" and fault in check.found
 
 
 # A toy run and the study

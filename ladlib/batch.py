@@ -34,7 +34,7 @@ TYPES = {  # of a parameter: what its values are called, and how one is read
 }
 COUNT = re.compile(r"^.* \d+/\d+ .*left$", re.MULTILINE)  # a line of ladlib.progress in what a cell prints
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-COUNT_EVERY = 30.0  # seconds between two lines about a cell
+LINE_EVERY = 10.0  # seconds between two lines where they cannot be rewritten
 MAX_LINES = 12  # of a failing cell and of its message
 FULL = 8 * 2**20  # bytes; a disk with less than this left is taken to be the cause of a failure
 NO_SPACE = ("No space left on device", "[Errno 28]", "os error 28", "Disk quota exceeded", "File too large")
@@ -105,7 +105,7 @@ def convert(name: str, text: str, default: Scalar) -> Scalar:
 
 
 class Progress:
-    """Prints each cell of a stage with ``total`` code cells as it starts, and now and then how far it has counted.
+    """Shows which of ``total`` code cells runs and how far it has counted: one line, which a terminal rewrites.
 
     ``start_cell`` fits nbclient's hook ``on_cell_start``; ``write`` takes what the cell prints, all of it if verbose.
     """
@@ -113,26 +113,39 @@ class Progress:
     def __init__(self, console: Console, stage: str, total: int, verbose: bool = False) -> None:
         self.console, self.stage, self.total, self.verbose = console, stage, total, verbose
         self.cell = 0
-        self.started = self.printed = time.monotonic()
+        self.started, self.printed = time.monotonic(), -LINE_EVERY
 
     def start_cell(self, cell: dict, cell_index: int) -> None:
         if cell["cell_type"] == "code" and cell["source"].strip():
             self.cell += 1
-            self._print(f"[{self.stage}] cell {self.cell}/{self.total} · {clock(time.monotonic() - self.started)}")
+            self._show("")
 
     def write(self, text: str) -> None:
         plain = strip_control(COLOUR.sub("", text.rstrip()).replace("\r", "\n").expandtabs(4))
         if self.verbose and plain.strip():
             self._print(plain)
-        elif (counts := COUNT.findall(plain)) and time.monotonic() - self.printed > COUNT_EVERY:
-            self._print(f"[{self.stage}] {counts[-1]}")
+        elif counts := COUNT.findall(plain):
+            self._show(f" · {counts[-1]}")
 
     def flush(self) -> None:
         """Part of what a file offers; nothing is held back here."""
 
-    def _print(self, line: str) -> None:
+    def close(self) -> None:
+        """End the line that is rewritten."""
+        if self.console.is_terminal:
+            self._print("")
+
+    def _show(self, count: str) -> None:
+        line = f"[{self.stage}] cell {self.cell}/{self.total} · {clock(time.monotonic() - self.started)}{count}"
+        if self.console.is_terminal and not self.verbose:
+            self._print(f"\r\x1b[2K{line}"[: self.console.width], end="")
+        elif self.cell == self.total or time.monotonic() - self.printed > LINE_EVERY:
+            self._print(line)
+
+    def _print(self, text: str, end: str = "\n") -> None:
         self.printed = time.monotonic()
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.file.write(text + end)
+        self.console.file.flush()
 
 
 def execute(
@@ -174,6 +187,8 @@ def execute(
         if error.ename == "UserError":
             raise UserError(error.evalue, f"[{progress.stage}, cell {progress.cell}]") from error
         raise _failed(copy, progress, _reason(error), error.source) from error
+    finally:
+        progress.close()
 
 
 def _kernel_manager() -> type:

@@ -44,6 +44,11 @@ def test_a_profile_lists_only_what_differs_from_the_defaults_and_is_consistent(n
     assert profile.data.grpo_pairs % 2 == 0  # half of them anomalous
 
 
+def test_a_profile_has_at_most_fifty_parameters():
+    sections = load_profile("toy").model_dump()
+    assert sum(len(value) if isinstance(value, dict) else 1 for value in sections.values()) <= 50
+
+
 def test_overrides_replace_single_values():
     profile = load_profile("toy", **{"grpo.steps": 7, "model.dtype": "bfloat16"})
     assert (profile.grpo.steps, profile.model.dtype) == (7, "bfloat16")

@@ -169,7 +169,7 @@ def test_a_cell_is_announced_and_now_and_then_how_far_it_has_counted():
     for number in (9, 10):
         progress.write(f"sft · step {number}/40 · about 1:30 left\nnothing\n")
         progress.printed -= 60
-    assert out.getvalue() == "[02_sft] cell 1/3 · 0:00\n[02_sft] sft · step 10/40 · about 1:30 left\n"
+    assert out.getvalue() == "[02_sft] cell 1/3 · 0:00\n[02_sft] cell 1/3 · 0:00 · sft · step 10/40 · about 1:30 left\n"
 
 
 def depends(notebook, changes=None, **parameters):

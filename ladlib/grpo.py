@@ -150,24 +150,21 @@ class TimedTrainer(ResumeMixin, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict:
         output = super()._generate_and_score_completions(inputs)
-        if self.rollouts and self.accelerator.is_main_process:
-            self._store(inputs, output)
-        return output
-
-    def _store(self, inputs: list[dict], output: dict) -> None:
-        """Write the step's first groups, which are those of the main process."""
-        size = self.num_generations
-        completions = zip(output["completion_ids"], output["completion_mask"], strict=True)
-        texts = [decode(self._tokenizer, ids[mask.bool()].tolist())[0] for ids, mask in completions]
-        weights = self.reward_weights.tolist()
-        for start in range(0, min(len(inputs), STORED_GROUPS * size), size):
-            group = [
-                {"text": texts[i], "accuracy": accuracy, "format": form,
-                 "reward": weights[0] * accuracy + weights[1] * form, "advantage": output["advantages"][i].item()}
-                for i, (accuracy, form) in enumerate(self._rewards[start : start + size].tolist(), start)
-            ]  # fmt: skip
+        size, weights = self.num_generations, self.reward_weights.tolist()
+        count = min(len(inputs), STORED_GROUPS * size) if self.rollouts and self.accelerator.is_main_process else 0
+        completions = []
+        for index in range(count):  # the rows of this process come first in the rewards
+            accuracy, form = self._rewards[index].tolist()
+            ids = output["completion_ids"][index][output["completion_mask"][index].bool()].tolist()
+            completions.append({
+                "text": decode(self._tokenizer, ids)[0], "accuracy": accuracy, "format": form,
+                "reward": weights[0] * accuracy + weights[1] * form, "advantage": output["advantages"][index].item(),
+            })  # fmt: skip
+        for start in range(0, count, size):
             about = {key: inputs[start][key] for key in ("id", "category", "label", "reference", "test")}
-            append_json(self.rollouts, {"step": self.state.global_step + 1} | about | {"completions": group})
+            group = {"completions": completions[start : start + size]}
+            append_json(self.rollouts, {"step": self.state.global_step + 1} | about | group)
+        return output
 
     def log(self, logs: dict, start_time: float | None = None) -> None:
         if "loss" in logs:

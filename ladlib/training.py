@@ -49,7 +49,7 @@ def load_policy(profile: Profile, name: str) -> tuple[Qwen2_5_VLForConditionalGe
 
 
 def freeze(policy: Qwen2_5_VLForConditionalGeneration, settings: Model) -> None:
-    """Exclude the vision tower and its projector from training, where the profile says so."""
+    """Exclude the vision tower and its projector from training if the profile says so."""
     if settings.freeze_vision:
         policy.model.visual.requires_grad_(False)
 
@@ -97,9 +97,7 @@ def check_trl_options(profile: Profile) -> None:
         for name, value in getattr(profile, stage).trl.items():
             option = f"{stage}.trl.{name}"
             if name in SET_BY_LADLIB:
-                raise UserError(
-                    f"{option} is set by ladlib.", "Remove it; many have a value of their own in a profile."
-                )
+                raise UserError(f"{option} is set by ladlib.", "Remove it; most are values of a profile themselves.")
             if name not in types:
                 raise UserError(f"{option} is no option of TRL.", f"Check its spelling in {config.__name__}.")
             try:
@@ -155,8 +153,8 @@ def training_fingerprint(profile: Profile, stage: Sft | Grpo, model: str, seed: 
     """All inputs of a training: a killed one resumes only where every value is the same."""
     rows = "\n".join(record.model_dump_json() for record in records)
     return {
-        "model": fingerprint(model), "seed": seed,
-        "shown": hashlib.sha256(rows.encode()).hexdigest(), "devices": count_devices(),
+        "model": fingerprint(model), "seed": seed, "devices": count_devices(),
+        "shown": hashlib.sha256(rows.encode()).hexdigest(),
         "data": profile.data.model_dump(include={"min_pixels", "max_pixels"}),
         "settings": profile.model.model_dump() | stage.model_dump(),
     }  # fmt: skip

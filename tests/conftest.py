@@ -48,6 +48,14 @@ def smoke(tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Small datasets that no test changes."""
+    from tiny import write_data
+
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
 @pytest.fixture(scope="module")
 def browser():
     """A headless Chromium, where a machine has one."""

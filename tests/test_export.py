@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 import yaml
-from tiny import tiny_profile, write_data
+from tiny import tiny_profile
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -20,8 +20,8 @@ from ladlib.sft_data import make_conversations
 
 
 @pytest.mark.parametrize("rank", [0, 2], ids=["full", "LoRA"])
-def test_plain_transformers_loads_it_completely_and_writes_our_greedy_answers(rank, tmp_path):
-    data, run = write_data(tmp_path / "data"), RunFolder(tmp_path / "run")
+def test_plain_transformers_loads_it_completely_and_writes_our_greedy_answers(rank, data, tmp_path):
+    run = RunFolder(tmp_path / "run")
     profile = tiny_profile(model__lora_rank=rank, model__dtype="bfloat16", sft__steps=1, sft__learning_rate=1e-2)
     sft.train(profile, data, run, 0)
     run.open("smoke", 0)
@@ -35,23 +35,16 @@ def test_plain_transformers_loads_it_completely_and_writes_our_greedy_answers(ra
     ours = load_model(str(run.checkpoint("sft", 0)), profile.model)
     processor = load_processor(str(run.checkpoint("sft", 0)), profile.data)
     pair = make_conversations(profile, data, 0)[0].pair
-    shown = pair_images(pair, data, profile.data)
-    inputs = processor(text=[prompt_text(processor, QUESTION, images=2)], images=[shown], return_tensors="pt")
-    assert torch.equal(images(shown, return_tensors="pt")["pixel_values"], inputs["pixel_values"])
-    expected, result = (one.generate(**inputs, max_new_tokens=24) for one in (ours, model))
+    views = pair_images(pair, data, profile.data)
+    inputs = processor(text=[prompt_text(processor, QUESTION, images=2)], images=[views], return_tensors="pt")
+    assert torch.equal(images(views, return_tensors="pt")["pixel_values"], inputs["pixel_values"])
+    expected, result = (loaded.generate(**inputs, max_new_tokens=24) for loaded in (ours, model))
     assert torch.equal(result, expected)
     assert tokenizer.chat_template == processor.tokenizer.chat_template
     assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
 
     _, front, card = (out / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(front)["pipeline_tag"] == "image-text-to-text" and "torch.bfloat16" in card
-    with pytest.raises(UserError, match="exists already"):
-        export(run.root, out, arm="sft")
-
-
-def test_a_run_without_the_checkpoint_is_one_line(tmp_path):
-    run = RunFolder(tmp_path)
-    run.open("smoke", 0)
-    with pytest.raises(UserError, match="There is no model in .*sft_grpo-seed0"):
-        export(run.root, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    for where, message in ((out, "exists already"), (tmp_path / "other", "There is no model in .*sft_grpo-seed0")):
+        with pytest.raises(UserError, match=message):
+            export(run.root, where)

@@ -4,12 +4,11 @@ from statistics import fmean, stdev
 
 import pytest
 import torch
-from tiny import tiny_base, tiny_profile, write_data
+from tiny import tiny_base, tiny_profile, weights_of
 
 from ladlib import grpo, sft
 from ladlib.errors import UserError
 from ladlib.families import VISION_TOKENS
-from ladlib.models import load_model
 from ladlib.rewards import group_advantages
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sft_data import balanced_pairs
@@ -17,15 +16,6 @@ from ladlib.training import load_policy
 
 COLUMNS = {"step", *grpo.METRICS, "seconds_update", "seconds"}
 ANSWER = "<think>x</think><answer>yes</answer>"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-def weights(folder, profile) -> dict[str, torch.Tensor]:
-    return load_model(str(folder), profile.model).state_dict()
 
 
 def make(data, folder, profile):
@@ -73,7 +63,7 @@ def test_a_step_is_logged_with_its_rollouts_and_changes_the_weights(data, tmp_pa
         assert len(rewards) == profile.grpo.group_size
         assert advantages == pytest.approx(group_advantages(rewards), abs=1e-3)
         assert set(group["completions"][0]) == {"text", "accuracy", "format", "reward", "advantage"}
-    before, after = weights(tiny_base(), profile), weights(folder, profile)
+    before, after = weights_of(tiny_base()), weights_of(folder)
     assert any(not torch.equal(before[key], after[key]) for key in before)
 
 
@@ -98,7 +88,7 @@ def test_an_adapter_trained_on_an_adapter_starts_from_it(data, tmp_path, answers
     folder = grpo.train(profile, data, run, 0, model=start)
     (row,) = read_jsonl(run.log("sft_grpo", 0))
     assert row["kl"] == pytest.approx(0, abs=1e-5)
-    assert weights(folder, profile).keys() == weights(tiny_base(), profile).keys()
+    assert weights_of(folder).keys() == weights_of(tiny_base()).keys()
     with pytest.raises(UserError, match="is an adapter"):
         grpo.train(tiny_profile(), data, run, 0, model=start)
 

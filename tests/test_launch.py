@@ -11,10 +11,9 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
-from tiny import meta_model, tiny_base, tiny_profile, write_data
+from tiny import meta_model, tiny_base, tiny_profile
 
 from ladlib import launch
-from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.families import PUBLISHED
 from ladlib.runs import RunFolder, read_jsonl
@@ -25,11 +24,6 @@ SETTINGS = {
     "grpo__prompts_per_step": 2,
     "grpo__group_size": 2, "grpo__micro_batch_size": 2, "sft__batch_size": 2, "sft__micro_batch_size": 1,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data"))
 
 
 def start(stage, data, folder, processes, **environment):
@@ -71,13 +65,6 @@ def test_an_error_in_a_process_that_the_profile_asked_for_is_shown_and_becomes_o
     assert "grpo: 2 processes, ddp" in output and "nowhere" in output
 
 
-def test_one_device_is_this_process(data, tmp_path, monkeypatch):
-    called = {}
-    monkeypatch.setattr("ladlib.grpo.train", lambda *args, **options: called.update(options) or tmp_path)
-    assert launch.train("grpo", tiny_profile(), data, RunFolder(tmp_path), 3, "somewhere") == tmp_path
-    assert called == {"model": "somewhere", "arm": "sft_grpo"}
-
-
 def test_each_process_takes_its_own_gpu_before_anything_is_loaded(monkeypatch, tmp_path):
     order = []
     monkeypatch.setenv("LOCAL_RANK", "3")
@@ -109,8 +96,3 @@ def test_fsdp_divides_all_layers_of_the_models_and_gathers_the_rest_as_one(name)
     outside = {key for key, weight in model.named_parameters() if id(weight) not in inside}
     rest = ("visual.patch_embed", "visual.merger", "language_model.embed_tokens", "language_model.norm", "lm_head")
     assert all(any(part in key for part in rest) for key in outside)
-
-
-def test_the_paper_profile_divides_the_model_among_all_gpus():
-    assert load_profile("paper").parallel.model_dump() == {"processes": 0, "method": "fsdp2"}
-    assert load_profile("toy").parallel.processes == load_profile("small").parallel.processes == 1

@@ -2,23 +2,13 @@
 
 import pytest
 import torch
-from tiny import tiny_base, tiny_profile, write_data
+from tiny import tiny_base, tiny_profile, weights_of
 from trl import SFTTrainer
 
 from ladlib import sft
-from ladlib.models import load_model
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sft_data import make_conversations
 from ladlib.training import load_policy
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-def weights(folder, profile) -> dict[str, torch.Tensor]:
-    return load_model(str(folder), profile.model).state_dict()
 
 
 def changed(before: dict, after: dict) -> set[str]:
@@ -40,8 +30,8 @@ def test_the_same_seed_trains_the_same_weights_and_logs_each_step(data, tmp_path
     assert set(rows[0]) == {"step", "loss", "learning_rate", "grad_norm", "tokens", "seconds"}
     assert all(row["tokens"] > 100 and row["grad_norm"] > 0 for row in rows)
     assert folders[0] == runs[0].checkpoint("sft", 0) and not list(folders[0].parent.glob(".*"))
-    first, again = (weights(folder, profile) for folder in folders)
-    assert not changed(first, again) and changed(weights(tiny_base(), profile), first)
+    first, again = (weights_of(folder) for folder in folders)
+    assert not changed(first, again) and changed(weights_of(tiny_base()), first)
 
 
 def test_only_the_answers_tokens_carry_loss(data, tmp_path):
@@ -94,8 +84,8 @@ def test_a_step_has_the_conversations_of_the_stock_trainers(data, tmp_path):
 )
 def test_only_the_language_model_changes(data, tmp_path, settings, count, part):
     profile = tiny_profile(sft__steps=1, **settings)
-    after = weights(sft.train(profile, data, RunFolder(tmp_path), 0), profile)
-    names = changed(weights(tiny_base(), profile), after)
+    after = weights_of(sft.train(profile, data, RunFolder(tmp_path), 0))
+    names = changed(weights_of(tiny_base()), after)
     assert names and not any("visual" in name for name in names)
     if count:  # seven linear layers in each of two blocks
         assert len(names) == count and all(part in name for name in names)

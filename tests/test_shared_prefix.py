@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny import tiny_base, tiny_profile, write_data
+from tiny import tiny_base, tiny_profile
 from trl.data_utils import prepare_multimodal_messages
 
 from ladlib import grpo
@@ -16,11 +16,6 @@ from ladlib.training import load_policy
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}
 GROUPS = {"grpo__group_size": 4, "grpo__micro_batch_size": 8}  # two prompts
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data"))
 
 
 def make(data, folder, shared: bool, **changes):
@@ -162,19 +157,6 @@ def test_completions_are_sampled_in_the_numeric_type_of_the_profile(data, tmp_pa
         layer.register_forward_hook(lambda module, args, output: types.add(output.dtype))
     ours._generate([prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in batch(ours)])
     assert types == {torch.bfloat16}
-
-
-def test_a_group_is_padded_to_its_own_longest_completion(data, tmp_path, monkeypatch):
-    ours = make(data, tmp_path, True, grpo__micro_batch_size=4)
-    monkeypatch.setattr(ours, "_sample", lambda *_: [[5] * length for length in (2, 3, 1, 2, 9, 5, 7, 1)])
-    lengths = []
-    ours.ref_model.register_forward_pre_hook(
-        lambda module, args, kwargs: lengths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
-    )
-    inputs = ours._generate_and_score_completions(batch(ours))
-    prompts = inputs["prompt_mask"].sum(dim=1)[::4].tolist()
-    assert lengths == [prompts[0] - 1 + 4 * 3, prompts[1] - 1 + 4 * 9]
-    assert inputs["ref_per_token_logps"].shape == (8, 9)
 
 
 def test_what_it_cannot_do_is_refused_with_a_hint(data, tmp_path, monkeypatch):

@@ -7,16 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_base, tiny_profile, write_data
+from tiny import tiny_base, tiny_profile
 
 import ladlib
-from ladlib import sft
 from ladlib.config import PROFILES, load_profile
 from ladlib.errors import UserError
 from ladlib.families import revision_of
 from ladlib.models import load_model
-from ladlib.runs import RunFolder
-from ladlib.training import StepLog
 
 ROOT = Path(ladlib.__file__).parent
 TREES = {path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
@@ -74,22 +71,3 @@ def test_weights_as_pickle_are_not_loaded_even_where_nothing_else_is_there(tmp_p
     with pytest.raises(UserError, match="safetensors"):
         load_model(str(folder), tiny_profile().model)
     assert not (tmp_path / "ran").exists()
-
-
-def test_a_training_that_resumes_loads_its_state_without_running_it(tmp_path, monkeypatch):
-    def stop_after_two(self, args, state, control, **_):
-        if state.global_step == 2:
-            raise KeyboardInterrupt
-
-    data, run = write_data(tmp_path / "data"), RunFolder(tmp_path / "run")
-    profile = tiny_profile(sft__steps=3, sft__trl={"save_steps": 1})
-    with monkeypatch.context() as patch:
-        patch.setattr(StepLog, "on_step_begin", stop_after_two, raising=False)
-        with pytest.raises(KeyboardInterrupt):
-            sft.train(profile, data, run, 0)
-    load, safe = torch.load, []
-    monkeypatch.setattr(
-        torch, "load", lambda *args, **options: safe.append(options.get("weights_only", True)) or load(*args, **options)
-    )
-    sft.train(profile, data, run, 0)
-    assert safe and all(safe), "optimizer, schedule and random state are tensors and numbers, no objects"

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_base, tiny_profile, write_data
+from tiny import tiny_base, tiny_profile, weights_of
 
 from ladlib import grpo, launch, sft, training
 from ladlib.config import load_profile
 from ladlib.errors import UserError
-from ladlib.models import load_model
 from ladlib.pipeline import reproduce
 from ladlib.runs import RELEASED, RunFolder, read_jsonl, stored
 from ladlib.toy.datasets import write_datasets
@@ -28,15 +27,9 @@ ACCUMULATED = {"data.sft_samples": 8, "sft.batch_size": 4, "sft.micro_batch_size
 RUNS = {"grpo": {}, "grpo spread": SPREAD, "grpo spread stock": SPREAD | {"model.shared_prefix": False}}
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
 def machine() -> str:
-    models = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":")[1].strip() for line in lines if "model name" in line]
     return f"{models[0] if models else platform.processor()} torch {torch.__version__}"
 
 
@@ -202,12 +195,17 @@ def test_a_killed_training_ends_where_an_undisturbed_one_does(data, tmp_path, mo
     whole, expected = train(stage, data, tmp_path / "whole")
     kill_after(monkeypatch, 3, stage, data, tmp_path / "killed")
     capsys.readouterr()
+    load, is_safe = torch.load, []
+    monkeypatch.setattr(
+        torch, "load", lambda *args, **rest: is_safe.append(rest.get("weights_only", True)) or load(*args, **rest)
+    )
     run, folder = train(stage, data, tmp_path / "killed")
     assert f"{arm}: resuming after step 2" in capsys.readouterr().out
+    assert is_safe and all(is_safe), "optimizer, schedule and random state are tensors and numbers, no objects"
     assert [row["step"] for row in read_jsonl(run.log(arm, 0))] == [1, 2, 3, 4]
     assert rows_of(run.log(arm, 0)) == rows_of(whole.log(arm, 0))
     assert read_jsonl(run.rollouts(arm, 0)) == read_jsonl(whole.rollouts(arm, 0))
-    weights, others = (load_model(str(path), tiny_profile().model).state_dict() for path in (folder, expected))
+    weights, others = weights_of(folder), weights_of(expected)
     assert all(torch.equal(weights[name], others[name]) for name in others)
     assert sorted(file.name for file in folder.iterdir()) == sorted(file.name for file in expected.iterdir())
     assert not state_dir(folder).exists()
@@ -226,8 +224,8 @@ def other_images(states):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "changes"),
-    [(cut_state, {}), (other_images, {}), (None, {"sft__learning_rate": 1e-5}), (None, {"data__max_pixels": 12544})],
-    ids=["state cut off", "other images", "other rate", "other pixels"],
+    [(cut_state, {}), (other_images, {}), (None, {"sft__learning_rate": 1e-5})],
+    ids=["state cut off", "other images", "other rate"],
 )
 def test_a_training_begins_again_where_its_state_is_incomplete_or_of_another_training(
     data, tmp_path, monkeypatch, capsys, damage, changes

@@ -13,6 +13,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ladlib.config import Profile, load_profile
 from ladlib.families import PUBLISHED
+from ladlib.models import load_model
 from ladlib.toy.pretrain_model import SINGLE, Phase, Recipe, make_model, make_toy_processor
 
 TINY = Recipe(
@@ -31,13 +32,13 @@ def tiny_base() -> str:
     """A folder with the tiny model, written once."""
     folder = Path(tempfile.mkdtemp(prefix="tiny-"))
     atexit.register(shutil.rmtree, folder)
-    return _written(TINY, folder)
-
-
-def _written(recipe: Recipe, folder: Path) -> str:
-    make_model(recipe, tiny_processor()).save_pretrained(folder)
+    make_model(TINY, tiny_processor()).save_pretrained(folder)
     tiny_processor().tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def weights_of(folder: Path | str) -> dict[str, torch.Tensor]:
+    return load_model(str(folder), tiny_profile().model).state_dict()
 
 
 def tiny_profile(**changes: object) -> Profile:
@@ -46,9 +47,9 @@ def tiny_profile(**changes: object) -> Profile:
     return load_profile("smoke", **{"model.base": tiny_base()} | dotted)
 
 
-def published_config(name: str, **changes: object) -> dict:
+def published_config(name: str) -> dict:
     """What ``Qwen2_5_VLConfig`` takes, for a published model."""
-    sizes = PUBLISHED[name].model_copy(update=changes)
+    sizes = PUBLISHED[name]
     text = dict(
         hidden_size=sizes.hidden, intermediate_size=sizes.intermediate, num_hidden_layers=sizes.layers,
         num_attention_heads=sizes.heads, num_key_value_heads=sizes.key_value_heads, vocab_size=sizes.vocabulary,
@@ -63,10 +64,10 @@ def published_config(name: str, **changes: object) -> dict:
     return dict(text_config=text, vision_config=vision, tie_word_embeddings=sizes.tied)
 
 
-def meta_model(name: str, **changes: object) -> Qwen2_5_VLForConditionalGeneration:
+def meta_model(name: str) -> Qwen2_5_VLForConditionalGeneration:
     """A published model on PyTorch's meta device: all modules and shapes, no memory for weights."""
     with torch.device("meta"):
-        return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**published_config(name, **changes)))
+        return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**published_config(name)))
 
 
 def write_data(root: Path) -> Path:
@@ -90,8 +91,7 @@ def write_data(root: Path) -> Path:
 def colour_images(root: Path) -> None:
     """Give each image a colour and a shape of its own, so that prompts differ in pixels and length."""
     files = [*root.rglob("*.png"), *root.rglob("*.JPG")]
-    for number, path in enumerate(
-        sorted(one for one in files if "mask" not in str(one) and "ground_truth" not in str(one))
-    ):
+    files = sorted(file for file in files if "mask" not in str(file) and "ground_truth" not in str(file))
+    for number, path in enumerate(files):
         size = (64, 64) if number % 2 else (96, 48)
         Image.new("RGB", size, (number * 37 % 256, number * 91 % 256, number * 53 % 256)).save(path)

@@ -35,8 +35,8 @@ Part = tuple[torch.Tensor, torch.Tensor]  # embeddings [tokens, hidden] with ima
 class Prompt(NamedTuple):
     """A pair's prompt in two parts."""
 
-    first: int  # number of its first image
-    before: Part  # up to the end of the first image: the same for all pairs with that image
+    first: int  # number of the first image
+    before: Part  # up to the end of the first image
     after: Part
     last: int  # the token it ends with
     length: int
@@ -155,8 +155,8 @@ class Rows:
     """The batch during decoding; a row is removed once its answer has ended."""
 
     model: Model
-    prompts: Sequence[Prompt]  # of the whole batch
-    numbers: torch.Tensor  # [rows], which of ``prompts``
+    prompts: Sequence[Prompt]
+    numbers: torch.Tensor  # [rows] as the batch began; without copies those of the prompts
     mask: torch.Tensor  # [rows, slots] of the prompts: False where padded
     last: torch.Tensor  # [rows], the position of the prompt's last token
     cache: Cache
@@ -220,16 +220,13 @@ def begin(model: Model, prompts: Sequence[Prompt], room: int, copies: int = 1) -
     shared, nothing = DynamicCache(), torch.ones(len(before), 0, dtype=torch.bool, device=model.device)
     _, mask = _read(model, list(before.values()), nothing, shared)
     rows = torch.tensor([order[prompt.first] for prompt in prompts], device=model.device)
-    slots = max(len(prompt.after[1]) for prompt in prompts)
-    cache = with_room(shared, rows, slots if copies > 1 else slots + room)
+    cache = with_room(shared, rows, max(len(prompt.after[1]) for prompt in prompts))
     logits, mask = _read(model, [prompt.after for prompt in prompts], mask[rows], cache)
     last = torch.stack([prompt.after[1][-1, 0] for prompt in prompts])
     every = torch.arange(len(prompts), device=model.device).repeat_interleave(copies)
-    cache = with_room(cache, every, room) if copies > 1 else cache
-    numbers = torch.arange(len(every), device=model.device)
-    of_rows = [prompt for prompt in prompts for _ in range(copies)]
+    numbers, nothing = torch.arange(len(every), device=model.device), every.new_empty(len(every), 0)
     return Rows(
-        model, of_rows, numbers, mask[every], last[every], cache, logits[every], numbers.new_empty(len(every), 0)
+        model, prompts, numbers, mask[every], last[every], with_room(cache, every, room), logits[every], nothing
     )
 
 

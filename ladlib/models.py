@@ -41,8 +41,7 @@ TOY_MODELS = ("toy-base", "toy-large")
 class PairProcessor(Qwen2_5_VLProcessor):
     """Qwen2.5-VL's processor without its video part, which would need torchvision.
 
-    Images always go through the Pillow image processor: the fast one gives other pixels
-    (transformers PR 39591), and pixels are part of the method.
+    Images always go through the Pillow image processor: the fast one gives other pixels (transformers PR 39591).
     """
 
     def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs) -> None:
@@ -119,13 +118,9 @@ def load_model(name: str, model: Model, *, device: str | None = None) -> Qwen2_5
     check_family(Path(folder) / "config.json")
     with _readable(name):
         loaded, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            folder,
-            revision=revision_of(folder),
-            dtype=getattr(torch, model.dtype),
-            attn_implementation="sdpa",  # needs no package but torch
-            output_loading_info=True,
-            use_safetensors=True,  # the other format, pickle, can run code
-        )
+            folder, revision=revision_of(folder), dtype=getattr(torch, model.dtype), attn_implementation="sdpa",
+            output_loading_info=True, use_safetensors=True,  # the other format, pickle, can run code
+        )  # fmt: skip
         tokenizer = load_tokenizer(folder)
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if keys := sorted(map(str, report.get(problem) or ())):
@@ -133,13 +128,11 @@ def load_model(name: str, model: Model, *, device: str | None = None) -> Qwen2_5
                 f"The weights of {name} do not fit: {len(keys)} {problem.replace('_', ' ')}, first {keys[0]}.",
                 "Use the checkpoint with the transformers version that wrote it, or build it again.",
             )
-    loaded.generation_config = generation_config(loaded, tokenizer)
+    loaded.generation_config = generation_config(tokenizer)
     return loaded.to(device or best_device())
 
 
-def generation_config(
-    model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
-) -> GenerationConfig:
+def generation_config(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
     """Greedy, stopping at the end of the turn, and never a vision token.
 
     A generated image token breaks every later pass over the text (R1-V issue 91, TRL issue 3847).

@@ -47,11 +47,8 @@ def test_a_step_is_logged_with_its_rollouts_and_changes_the_weights(data, tmp_pa
     for row in rows:
         assert row["reward"] == pytest.approx(row["accuracy_reward"] + row["format_reward"])
         assert row["format_reward"] == row["yes_rate"] == 0.5
-        spreads = [
-            stdev(completion["reward"] for completion in group["completions"])
-            for group in groups
-            if group["step"] == row["step"]
-        ]
+        of_step = [group["completions"] for group in groups if group["step"] == row["step"]]
+        spreads = [stdev(completion["reward"] for completion in group) for group in of_step]
         assert row["reward_std"] == pytest.approx(fmean(spreads)), "of the groups, not of the batch"
         parts = row["seconds_generate"] + row["seconds_reward"] + row["seconds_update"]
         assert parts == pytest.approx(row["seconds"]) and row["seconds_update"] > 0

@@ -110,7 +110,7 @@ def test_special_tokens_and_settings_are_the_genuine_ones(qwen_files, processor)
     assert {token: tokenizer.convert_tokens_to_ids(token) for token in FACTS["special"]} == FACTS["special"]
     assert processor.image_token_id == FACTS["special"]["<|image_pad|>"]
     assert tokenizer.pad_token == "<|endoftext|>" and tokenizer.padding_side == "left"
-    genuine, ours = read(qwen_files, "generation_config"), generation_config(None, tokenizer)
+    genuine, ours = read(qwen_files, "generation_config"), generation_config(tokenizer)
     assert (ours.eos_token_id, ours.pad_token_id) == (genuine["eos_token_id"], genuine["pad_token_id"])
     assert ours.repetition_penalty in (None, 1.0) and genuine["repetition_penalty"] == 1.05
     genuine, ours = read(qwen_files, "preprocessor_config"), json.loads(processor.image_processor.to_json_string())

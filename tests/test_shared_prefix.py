@@ -48,20 +48,20 @@ def batch(trainer) -> list[dict]:
     return [row for row in rows for _ in range(trainer.num_generations)]
 
 
-def with_spread(monkeypatch, trainer_class) -> None:
+def with_spread(monkeypatch) -> None:
     """Let rewards differ within each group."""
-    stock = trainer_class._calculate_rewards
+    stock = grpo.TimedTrainer._calculate_rewards
 
     def rewards(self, *args):
         torch.manual_seed(2)
         return torch.rand_like(stock(self, *args))
 
-    monkeypatch.setattr(trainer_class, "_calculate_rewards", rewards)
+    monkeypatch.setattr(grpo.TimedTrainer, "_calculate_rewards", rewards)
 
 
 def scored(trainer, monkeypatch):
     """A step's completions with log-probabilities of the frozen model and advantages."""
-    with_spread(monkeypatch, grpo.TimedTrainer)
+    with_spread(monkeypatch)
     torch.manual_seed(3)
     inputs = trainer._generate_and_score_completions(batch(trainer))
     assert len(set(inputs["prompt_mask"].sum(dim=1).tolist())) > 1, "prompts of unequal length"
@@ -117,7 +117,7 @@ def test_log_probabilities_and_entropies_are_those_of_stock_in_batches_of_any_si
 
 
 def test_a_step_in_micro_batches_of_whole_groups_is_the_step_in_one(data, tmp_path, monkeypatch):
-    with_spread(monkeypatch, grpo.TimedTrainer)
+    with_spread(monkeypatch)
     weights = []
     for micro in (8, 4):
         ours = make(data, tmp_path / str(micro), True, grpo__micro_batch_size=micro, grpo__steps=1)

@@ -213,7 +213,7 @@ def make_model(recipe: Recipe, processor: PairProcessor) -> Qwen2_5_VLForConditi
                 embeddings[token(f"\u0120{colour}")] + embeddings[token(f"\u0120{shape}")]
             ) / 2**0.5
     look_back(model)
-    model.generation_config = generation_config(model, processor.tokenizer)
+    model.generation_config = generation_config(processor.tokenizer)
     return model
 
 

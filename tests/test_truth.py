@@ -1,6 +1,5 @@
-"""Rationales of made-up generations on drawn toy LOCO images, held against the scenes."""
+"""Rationales of made-up generations on drawn toy LOCO images, checked against the scenes."""
 
-import json
 from collections import Counter
 
 import pytest
@@ -13,20 +12,11 @@ from ladlib.records import Generation
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.toy import loco
 from ladlib.toy import products as training
-from ladlib.toy.datasets import pictures, write_datasets
-from ladlib.toy.products import at, blemish, remove, with_parts
+from ladlib.toy.datasets import pictures, write_loco
+from ladlib.toy.products import at, with_parts
 from ladlib.toy.scenes import Scene
 from ladlib.toy.statements import compare_kinds, compare_places
-from ladlib.toy.truth import (
-    Changed,
-    Truth,
-    check,
-    read_scenes,
-    summary,
-    summary_by_label,
-    what_changed,
-    write_rationales,
-)
+from ladlib.toy.truth import Changed, check, read_scenes, summary, what_changed, write_rationales
 
 SIZES = Toy(train=2, good=2, logical=12, structural=1)
 
@@ -35,12 +25,8 @@ SIZES = Toy(train=2, good=2, logical=12, structural=1)
 def folder(tmp_path_factory):
     """Toy LOCO with every logical defect."""
     root = tmp_path_factory.mktemp("toy") / "data"
-    write_datasets(root, SIZES)
+    write_loco(root, SIZES)
     return find_dataset(root, "mvtec_loco")
-
-
-def text_of(pieces):
-    return "".join(text for text, _ in pieces[0])
 
 
 def generation(truth, text, reference=None):
@@ -55,21 +41,27 @@ def generation(truth, text, reference=None):
     )  # fmt: skip
 
 
-def said(truth, think, answer="yes"):
+def answered(truth, think, answer="yes"):
     return generation(truth, f"<think>{think}</think><answer>{answer}</answer>")
 
 
-def drawn(folder, category, defect=""):
+def first_test(folder, category, defect=""):
     """The first test image of ``category`` with ``defect``."""
-    found = (one for one in read_scenes(folder).values() if one.image.startswith(f"{category}/test/"))
-    return next(one for one in found if one.scene.defect == defect)
+    truths = read_scenes(folder).values()
+    return next(one for one in truths if one.image.startswith(f"{category}/test/") and one.scene.defect == defect)
+
+
+def a_pin_is_missing(folder):
+    """A picture with the place where a pin is missing and a place that still holds one."""
+    truth = first_test(folder, "pushpins", "missing_pushpin")
+    (gone,) = truth.changed.places
+    return truth, gone, next(place for place in truth.scene.places() if place != gone)
 
 
 def test_every_image_keeps_its_scene_and_what_its_defect_changed(folder):
     truths = read_scenes(folder)
-    assert set(truths) == {path.relative_to(folder).as_posix() for path in folder.glob("*/t*/*/*.png")} | {
-        path.relative_to(folder).as_posix() for path in folder.glob("*/validation/*/*.png")
-    }
+    images = [image for split in ("train", "validation", "test") for image in folder.glob(f"*/{split}/*/*.png")]
+    assert set(truths) == {image.relative_to(folder).as_posix() for image in images}
     for truth in truths.values():
         unchanged = not truth.scene.defect or truth.scene.defect == "missing_separator"
         assert (truth.changed == Changed()) == unchanged, truth
@@ -80,60 +72,49 @@ def test_the_changed_places_are_where_the_normal_scene_and_the_picture_differ(pr
     for anomaly, defects in (("logical", product.logical), ("structural", product.structural)):
         for picture in pictures(product, "test", anomaly, len(defects), 0):
             changed = what_changed(picture.normal, picture.scene)
-            for place in picture.scene.places():
-                there = [
-                    sorted(part.name for part in one.parts if part.place == place)
-                    for one in (picture.normal, picture.scene)
-                ]
-                assert (there[0] != there[1]) == (place in changed.places)
-            old, new = (Counter(part.name for part in one.parts) for one in (picture.normal, picture.scene))
-            assert set(changed.kinds) == {kind for kind in old | new if old.get(kind, 0) != new.get(kind, 0)}
+            old, new = (
+                Counter((part.place, part.name) for part in scene.parts) for scene in (picture.normal, picture.scene)
+            )
+            assert set(changed.places) == {place for place, _ in (old - new) + (new - old)}
+            old, new = (Counter(part.name for part in scene.parts) for scene in (picture.normal, picture.scene))
+            assert set(changed.kinds) == set((old - new) + (new - old))
 
 
-def test_a_part_gone_a_part_blemished_and_a_part_doubled_are_changes():
-    discs = with_parts(Scene(rows=2, cols=2, parts=()), [at("disc", "red", 0, 1)])
-    assert what_changed(discs, remove("red disc")(discs, _first())) == Changed(places=("a2",), kinds=("red disc",))
-    blemished = what_changed(discs, blemish("broken")(discs, _first()))
-    assert blemished == Changed(places=("a2",), kinds=("red disc", "red disc broken"))
-    doubled = with_parts(discs, [*discs.parts, *discs.parts])
-    assert what_changed(discs, doubled) == Changed(places=("a2",), kinds=("red disc",))
-    moved = with_parts(discs, [at("disc", "red", 1, 0)])
-    assert what_changed(discs, moved) == Changed(places=("a2", "b1"), kinds=())
+DISC = at("disc", "red", 0, 1)
 
 
-def _first():
-    class First:
-        def choice(self, options):
-            return options[0]
-
-        def sample(self, options, count):
-            return options[:count]
-
-    return First()
+@pytest.mark.parametrize(
+    ("parts", "places", "kinds"),
+    [
+        ([], ("a2",), ("red disc",)),
+        ([DISC.model_copy(update={"blemish": "broken"})], ("a2",), ("red disc", "red disc broken")),
+        ([DISC, DISC], ("a2",), ("red disc",)),
+        ([at("disc", "red", 1, 0)], ("a2", "b1"), ()),
+    ],
+)
+def test_a_part_gone_blemished_doubled_or_moved_is_a_change(parts, places, kinds):
+    normal = with_parts(Scene(rows=2, cols=2, parts=()), [DISC])
+    assert what_changed(normal, with_parts(normal, parts)) == Changed(places=places, kinds=kinds)
 
 
 def test_a_true_comparison_of_every_defect_that_changes_parts_names_it_by_place_or_by_kind(folder):
     truths = read_scenes(folder)
-    tests = [one for one in truths.values() if "/test/" in one.image and one.scene.defect]
-    assert len({(one.image.split("/")[0], one.scene.defect) for one in tests}) > 40
-    rows = []
+    tests = [truth for truth in truths.values() if "/test/" in truth.image and truth.scene.defect]
+    assert len({(truth.image.split("/")[0], truth.scene.defect) for truth in tests}) > 40
+    generations = []
     for truth in tests:
         reference = truths[f"{truth.image.split('/')[0]}/train/good/000.png"].scene
-        think = text_of(compare_kinds(reference, truth.scene)) + text_of(compare_places(reference, truth.scene))
-        rows += check([said(truth, think)], folder)
-    named = {(row["id"].split("/")[0], row["names_difference"]) for row in rows}
-    assert ("screw_bag", True) in named and ("screw_bag", False) not in named
-    assert [truth.scene.defect for truth, row in zip(tests, rows, strict=True) if row["names_difference"] is None] == [
-        truth.scene.defect for truth in tests if truth.scene.defect == "missing_separator"
-    ]
+        pieces = compare_kinds(reference, truth.scene)[0] + compare_places(reference, truth.scene)[0]
+        generations.append(answered(truth, "".join(text for text, _ in pieces)))
+    for truth, row in zip(tests, check(generations, folder), strict=True):
+        assert (row["names_difference"] is None) == (truth.scene.defect == "missing_separator")
+        assert row["names_difference"] or row["category"] != "screw_bag"
 
 
-def test_a_row_says_what_was_true_and_what_follows_from_it(folder):
-    truth = drawn(folder, "pushpins", "missing_pushpin")
-    gone = truth.changed.places[0]
-    kept = next(place for place in truth.scene.places() if place != gone)
+def test_a_row_counts_what_was_true_and_what_follows_from_it(folder):
+    truth, gone, kept = a_pin_is_missing(folder)
     think = f"{gone} yellow pin then none . {kept} yellow pin same . {kept} blue pin same . so it is ."
-    (row,) = check([said(truth, think)], folder)
+    (row,) = check([answered(truth, think)], folder)
     assert row == {
         "id": truth.image.removesuffix(".png"), "category": "pushpins", "anomaly": "logical", "label": "yes",
         "statements": 3, "true": 2, "unread": 1, "names_difference": True, "implied": "yes", "answer": "yes",
@@ -158,26 +139,24 @@ def test_a_row_says_what_was_true_and_what_follows_from_it(folder):
     ],
 )
 def test_the_difference_is_named_by_a_true_statement_of_difference_about_it(folder, think, named):
-    truth = drawn(folder, "pushpins", "missing_pushpin")
-    gone = truth.changed.places[0]
-    kept = next(place for place in truth.scene.places() if place != gone)
-    (row,) = check([said(truth, think.format(gone=gone, kept=kept))], folder)
+    truth, gone, kept = a_pin_is_missing(folder)
+    (row,) = check([answered(truth, think.format(gone=gone, kept=kept))], folder)
     assert row["names_difference"] is named
 
 
 def test_a_true_difference_that_is_not_the_defects_does_not_name_it(folder):
     """A broken fruit elsewhere: the fruit lie anywhere, so other places differ from the reference image as well."""
     truths = read_scenes(folder)
-    truth = drawn(folder, "screw_bag", next(iter(loco.SCREW_BAG.structural)))
+    truth = first_test(folder, "screw_bag", next(iter(loco.SCREW_BAG.structural)))
     reference = truths["screw_bag/train/good/000.png"].scene
     places = sorted({part.place for part in reference.parts} - set(truth.changed.places) - set(truth.scene.at()))
-    (row,) = check([said(truth, f"{places[0]} {reference.at()[places[0]].name} then none .")], folder)
+    (row,) = check([answered(truth, f"{places[0]} {reference.at()[places[0]].name} then none .")], folder)
     assert (row["true"], row["names_difference"]) == (1, False)
 
 
 def test_no_difference_can_be_named_in_a_normal_image_or_without_a_separator(folder):
     for defect in ("", "missing_separator"):
-        (row,) = check([said(drawn(folder, "pushpins", defect), "a1 yellow pin then none .")], folder)
+        (row,) = check([answered(first_test(folder, "pushpins", defect), "a1 yellow pin then none .")], folder)
         assert row["names_difference"] is None
 
 
@@ -198,75 +177,49 @@ def test_no_difference_can_be_named_in_a_normal_image_or_without_a_separator(fol
         ("", None, None, None),
     ],
 )
-def test_the_implied_verdict_is_held_against_the_strict_answer(folder, text, implied, answer, agrees):
-    (row,) = check([generation(drawn(folder, "pushpins"), text)], folder)
+def test_the_implied_verdict_is_compared_with_the_strict_answer(folder, text, implied, answer, agrees):
+    (row,) = check([generation(first_test(folder, "pushpins"), text)], folder)
     assert (row["implied"], row["answer"], row["agrees"]) == (implied, answer, agrees)
 
 
-def test_a_statement_that_is_repeated_counts_once(folder):
-    (row,) = check([said(drawn(folder, "pushpins"), "a1 yellow pin same . " * 50)], folder)
-    assert (row["statements"], row["true"], row["words"]) == (1, 1, 250)
-
-
-def test_a_part_that_is_paired_off_again_is_another_untrue_statement(folder):
-    (row,) = check([said(drawn(folder, "pushpins"), "yellow pin a1 a1 . " * 3)], folder)
-    assert (row["statements"], row["true"]) == (3, 1)
+def test_a_statement_that_is_repeated_counts_once_and_a_pair_each_time(folder):
+    thinks = ["a1 yellow pin same . " * 50, "yellow pin a1 a1 . " * 3]
+    rows = check([answered(first_test(folder, "pushpins"), think) for think in thinks], folder)
+    assert [(row["statements"], row["true"], row["words"]) for row in rows] == [(1, 1, 250), (3, 1, 15)]
 
 
 def test_the_summary_takes_shares_of_what_could_be_right(folder):
-    normal, broken = drawn(folder, "pushpins"), drawn(folder, "pushpins", "missing_pushpin")
-    place = broken.changed.places[0]
-    rows = check(
-        [
-            said(broken, f"{place} yellow pin then none .", "yes"),
-            said(broken, "yellow pin a1 1 . yellow pin a1 3 .", "yes"),  # an answer without a comparison
-            said(normal, "a1 yellow pin same . a2 yellow pin then none .", "no"),
-            said(normal, "", "yes"),
-            said(normal, "a1 yellow pin same .", "who knows"),
-        ],
-        folder,
-    )
-    total = summary(rows)
-    true = 1 + (1 if place != "a1" else 0) + 1 + 0 + 1
-    assert total["statements_true"] == pytest.approx(true / 6)
-    assert total["difference_named"] == pytest.approx(1 / 2)
-    assert total["agree"] == pytest.approx(1 / 4)
-    assert total["compared"] == pytest.approx(3 / 5)
-    assert total["empty"] == pytest.approx(1 / 5)
-    assert total["statements_mean"] == pytest.approx(6 / 5)
-    assert (total["images"], total["unread_mean"]) == (5, 0)
-    parts = summary_by_label(rows)
-    assert (parts["yes"]["images"], parts["no"]["images"]) == (2, 3)
-    assert parts["no"]["difference_named"] is None
+    normal, (broken, gone, kept) = first_test(folder, "pushpins"), a_pin_is_missing(folder)
+    generations = [
+        answered(broken, f"{gone} yellow pin then none .", "yes"),
+        answered(broken, f"yellow pin {kept} 99 . {kept} none .", "yes"),  # an answer without a comparison
+        answered(normal, "a1 yellow pin same . a2 yellow pin then none .", "no"),
+        answered(normal, "", "yes"),
+        answered(normal, "a1 yellow pin same .", "who knows"),
+    ]
+    assert summary(check(generations, folder)) == {
+        "statements_true": 3 / 6, "difference_named": 1 / 2, "agree": 1 / 4, "compared": 3 / 5, "empty": 1 / 5,
+        "statements_mean": 6 / 5, "words_mean": 30 / 5,
+    }  # fmt: skip
+    assert set(summary([]).values()) == {None}
 
 
-def test_a_summary_of_nothing_has_no_shares():
-    assert {value for key, value in summary([]).items() if key != "images"} == {None}
-
-
-def test_rationales_are_written_beside_the_generations_a_row_an_image(folder, tmp_path):
+def test_rationales_are_written_a_row_a_generation(folder, tmp_path):
     run = RunFolder(tmp_path)
-    made = [said(drawn(folder, "pushpins"), "a1 yellow pin same .", "no"), said(drawn(folder, "juice_bottle"), "")]
-    write_rows(run.generations("sft", 0), [one.model_dump(mode="json") for one in made])
-    path = write_rationales(run, "sft", 0, folder)
-    assert path == run.rationales("sft", 0)
-    assert read_jsonl(path) == check(made, folder)
-    assert [row["id"] for row in read_jsonl(path)] == [one.id for one in made]
+    generations = [answered(first_test(folder, name), "a1 yellow pin same .") for name in ("pushpins", "juice_bottle")]
+    write_rows(run.generations("sft", 0), [row.model_dump(mode="json") for row in generations])
+    assert write_rationales(run, "sft", 0, folder) == run.rationales("sft", 0)
+    assert read_jsonl(run.rationales("sft", 0)) == check(generations, folder)
 
 
-def test_what_is_missing_is_said_in_words(folder, tmp_path):
-    run = RunFolder(tmp_path)
+def test_what_is_missing_or_of_an_earlier_form_is_refused(folder, tmp_path):
     with pytest.raises(UserError, match="no generations"):
-        write_rationales(run, "sft", 0, folder)
+        write_rationales(RunFolder(tmp_path), "sft", 0, folder)
     with pytest.raises(UserError, match=r"no scenes\.jsonl"):
         check([], tmp_path)
-    unknown = generation(drawn(folder, "pushpins"), "", reference="pushpins/train/good/999.png")
-    with pytest.raises(UserError, match="999.png is not kept"):
-        check([unknown], folder)
-
-
-def test_scenes_of_an_earlier_form_are_refused(folder, tmp_path):
-    truth = Truth.model_validate_json((folder / "scenes.jsonl").read_text().splitlines()[0])
-    (tmp_path / "scenes.jsonl").write_text(json.dumps({"image": "a.png", "scene": truth.scene.model_dump()}) + "\n")
+    truth = first_test(folder, "pushpins")
+    with pytest.raises(UserError, match="no scene of 'pushpins/train/good/999.png'"):
+        check([generation(truth, "", reference="pushpins/train/good/999.png")], folder)
+    write_rows(tmp_path / "scenes.jsonl", [truth.model_dump(exclude={"changed"}, mode="json")])
     with pytest.raises(UserError, match="draw the toy datasets again"):
         read_scenes(tmp_path)

@@ -23,7 +23,7 @@ from ladlib.report.cards import TEMPLATES
 from ladlib.results import NAMES, RunResults, load_run, refuse_doubles
 from ladlib.runs import RunFolder, write_text
 from ladlib.sanitize import strip_control
-from ladlib.toy.statements import judged
+from ladlib.toy.statements import check_statements
 from ladlib.toy.truth import read_scenes
 
 LARGEST = 8_000_000  # characters of images and answers: with DataTables the page stays below 10 MB
@@ -151,7 +151,7 @@ def _sources(row: Generation, folder: Path, masks: dict) -> list[tuple[Path, ...
 def _marks(row: Generation, scenes: dict) -> str:
     """A letter per sentence of the rationale; "" where its scenes are not known."""
     both, think = [scenes.get(path) for path in (row.reference, row.test)], parse(row.text).think
-    return "".join(MARKS[is_true] for is_true in judged(think, *both)) if think and all(both) else ""
+    return "".join(MARKS[is_true] for is_true in check_statements(think, *both)) if think and all(both) else ""
 
 
 def _words(rows: pd.DataFrame) -> dict:

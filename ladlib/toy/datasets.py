@@ -1,19 +1,18 @@
 """The four toy datasets (MVTec AD, VisA, MVTec LOCO AD, MMAD) in the real on-disk layouts.
 
-    write_datasets(Path("data"), sizes)
-
-Every dataset folder also holds ``scenes.jsonl``: the scene behind each image and what its defect changed
+Each but MMAD also holds ``scenes.jsonl``: the scene behind each image and what its defect changed
 (:mod:`ladlib.toy.truth`). An image depends on the seed and its own name alone, so more images never change the ones
 before, and two machines write the same bytes. MMAD's answers and captions are made from the scenes.
 """
 
 import csv
-import io
 import json
 import random
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageDraw
@@ -31,91 +30,6 @@ from ladlib.toy.products import Product
 from ladlib.toy.scenes import Scene, describe, render
 from ladlib.toy.statements import compare_places
 from ladlib.toy.truth import SCENES, Truth, what_changed
-
-LETTERS = "ABCDE"
-
-
-def write_mmad(folder: Path, asked: list[tuple[str, "Picture"]], seed: int) -> None:
-    """``mmad.json``, ``domain_knowledge.json`` and the captions for the pictures ``asked`` about."""
-    entries = {}
-    for name, picture in asked:
-        rng = random.Random(f"{seed}/{name}")
-        entries[name] = {"conversation": _conversation(picture, rng), "similar_templates": [], "random_templates": []}
-        write_text(folder / PurePosixPath(name).with_suffix(".txt"), describe(picture.scene) + "\n")
-    write_text(folder / "mmad.json", json.dumps(entries, indent=1) + "\n")
-    write_text(folder / "domain_knowledge.json", json.dumps(_knowledge(), indent=1) + "\n")
-
-
-def _conversation(picture: "Picture", rng: random.Random) -> list[dict]:
-    product, scene = picture.product, picture.scene
-    questions = [
-        _ask(
-            "Anomaly Detection",
-            "Is there any defect in the object?",
-            "Yes." if scene.defect else "No.",
-            ["Yes.", "No."],
-        ),
-        _ask_options(
-            rng, "Object Classification", "What product is this?", product.name, [p.name for p in training.PRODUCTS]
-        ),
-        _ask_options(
-            rng, "Object Details", "Which parts does the object show?", describe(scene), _other_scenes(picture, rng)
-        ),
-    ]
-    if scene.defect:
-        names = [*product.logical, *product.structural]
-        places = sorted(_changed_places(picture.normal, scene))
-        wrong = [place for place in scene.places() if place not in places]
-        questions += [
-            _ask_options(rng, "Defect Classification", "What is the type of the defect?", scene.defect, names),
-            _ask_options(rng, "Defect Localization", "Where is the defect?", places[0], wrong, keep=3),
-            _ask_options(rng, "Defect Description", "What does the defect look like?",
-                         _sentence(picture.normal, scene, places),
-                         [_sentence(scene, picture.normal, places), "none ."]),
-        ]  # fmt: skip
-    return questions
-
-
-def _ask(kind: str, question: str, right: str, options: list[str]) -> dict:
-    letters = dict(zip(LETTERS, options, strict=False))
-    answer = next(letter for letter, text in letters.items() if text == right)
-    return {"Question": question, "Answer": answer, "Options": letters, "type": kind, "annotation": True}
-
-
-def _ask_options(rng: random.Random, kind: str, question: str, right: str, others: list[str], keep: int = 3) -> dict:
-    wrong = sorted({other for other in others if other != right})
-    options = [right, *rng.sample(wrong, min(keep, len(wrong)))]
-    rng.shuffle(options)
-    return _ask(kind, question, right, options)
-
-
-def _other_scenes(picture: "Picture", rng: random.Random) -> list[str]:
-    drawn = [picture.product.draw("structural", k, rng)[1] for k in range(2)]
-    return [describe(scene) for scene in (picture.normal, *drawn)]
-
-
-def _changed_places(normal: Scene, scene: Scene) -> set[str]:
-    old, new = normal.at(), scene.at()
-    return {place for place in set(old) | set(new) if old.get(place) != new.get(place)}
-
-
-def _sentence(first: Scene, second: Scene, places: list[str]) -> str:
-    pieces, _ = compare_places(first, second, places)
-    return "".join(text for text, _ in pieces).strip()
-
-
-def _knowledge() -> dict[str, dict[str, dict[str, str]]]:
-    sources = {"mvtec_ad": "MVTec", "visa": "VisA", "mvtec_loco": "MVTec-LOCO"}
-    knowledge: dict[str, dict[str, dict[str, str]]] = {}
-    for product in (*training.PRODUCTS, *loco.PRODUCTS):
-        texts = {"good": product.rule}
-        if product.dataset != "mvtec_loco":
-            texts |= {
-                name: f"{name}: not as it should be. {product.rule}" for name in (*product.logical, *product.structural)
-            }
-        knowledge.setdefault(sources[product.dataset], {})[product.name] = texts
-    return knowledge
-
 
 WORLD = 2  # raised when the same sizes and seed give other pictures, so that old ones are not taken for new
 
@@ -135,38 +49,30 @@ class Picture:
 def write_datasets(out: Path, sizes: Toy) -> None:
     """Draw toy MVTec AD, VisA, MVTec LOCO AD and MMAD into the new folder ``out``, whole or not at all.
 
-    Nothing is done where ``out`` already holds just these. Raises :class:`UserError` where it holds
-    anything else, also toy datasets of other sizes or another seed, or from before :data:`WORLD` was raised.
+    Nothing is done where ``out`` already holds just these; raises :class:`UserError` where it holds anything else.
     """
     values = {name: getattr(sizes, name) for name in ("train", "validation", "good", "logical", "structural", "seed")}
     marker = json.dumps({"world": WORLD} | values, indent=2) + "\n"
-    if (out / TOY_MARKER).is_file():
-        if (out / TOY_MARKER).read_bytes() == marker.encode():
-            return
-        raise UserError(
-            f"{out} holds toy datasets of other sizes or seed, or an earlier version.", "Delete it or name another."
-        )
+    if (out / TOY_MARKER).is_file() and (out / TOY_MARKER).read_bytes() == marker.encode():
+        return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} holds something other than these toy datasets.", "Name a new or empty folder.")
+        problem = "holds other files, or toy datasets of other sizes, of another seed or of an earlier version"
+        raise UserError(f"{out} {problem}.", "Name a new or empty folder.")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    _draw_all(partial, sizes)
+    asked = []
+    for product in training.PRODUCTS:
+        write = _write_ad if product.dataset == "mvtec_ad" else _write_visa
+        asked += write(partial / FOLDERS[product.dataset], product, sizes)
+    write_loco(partial, sizes)
+    _write_mmad(partial / FOLDERS["mmad"], asked, sizes.seed)
     write_text(partial / TOY_MARKER, marker)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
 
 
-def _draw_all(out: Path, sizes: Toy) -> None:
-    questions = []
-    products = (*training.PRODUCTS, *loco.PRODUCTS)
-    for product in products:
-        questions += WRITERS[product.dataset](out / FOLDERS[product.dataset], product, sizes)
-    _write_split(out / FOLDERS["visa"], sizes)
-    write_mmad(out / FOLDERS["mmad"], questions, sizes.seed)
-
-
 def write_loco(out: Path, sizes: Toy) -> None:
-    """Draw toy MVTec LOCO AD alone, the dataset that is judged, below the new folder ``out``."""
+    """Draw toy MVTec LOCO AD alone, the dataset that models are tested on, below the new folder ``out``."""
     for product in loco.PRODUCTS:
         _write_loco(out / FOLDERS["mvtec_loco"], product, sizes)
 
@@ -179,118 +85,159 @@ def pictures(product: Product, split: Split, anomaly: Anomaly, count: int, seed:
         yield Picture(product, split, anomaly, normal, scene, render(scene, rng, product.looseness))
 
 
-def _kinds(product: Product, sizes: Toy) -> list[tuple[Anomaly, int]]:
-    kinds: list[tuple[Anomaly, int]] = [
-        ("good", sizes.good),
-        ("logical", sizes.logical),
-        ("structural", sizes.structural),
-    ]
-    return [(kind, count) for kind, count in kinds if kind != "logical" or product.logical]
+def _test_pictures(product: Product, sizes: Toy) -> Iterator[Picture]:
+    for anomaly in ("good", "logical", "structural"):
+        if anomaly != "logical" or product.logical:
+            yield from pictures(product, "test", anomaly, getattr(sizes, anomaly), sizes.seed)
 
 
-def _write_ad(folder: Path, product: Product, sizes: Toy) -> list[tuple[str, Picture]]:
+def _write_normals(folder: Path, product: Product, split: Split, sizes: Toy) -> None:
+    for index, picture in enumerate(pictures(product, split, "good", getattr(sizes, split), sizes.seed)):
+        _save(folder, f"{product.name}/{split}/good/{index:03}.png", picture)
+
+
+def _write_ad(folder: Path, product: Product, sizes: Toy) -> Iterator[tuple[str, Picture]]:
     """MVTec AD's layout; gives the test pictures with their names in MMAD."""
-    asked = []
-    for index, picture in enumerate(pictures(product, "train", "good", sizes.train, sizes.seed)):
-        _save(folder, f"{product.name}/train/good/{index:03}.png", picture)
-    for anomaly, count in _kinds(product, sizes):
-        numbers: dict[str, int] = {}
-        for picture in pictures(product, "test", anomaly, count, sizes.seed):
-            kind = picture.scene.defect or "good"
-            number = numbers[kind] = numbers.get(kind, -1) + 1
-            _save(folder, f"{product.name}/test/{kind}/{number:03}.png", picture)
-            if kind != "good":
-                _save_mask(folder / product.name / "ground_truth" / kind / f"{number:03}_mask.png", picture, 255)
-            asked.append((f"DS-MVTec/{product.name}/image/{kind}/{number:03}.png", picture))
-    return asked
+    _write_normals(folder, product, "train", sizes)
+    written: Counter[str] = Counter()
+    for picture in _test_pictures(product, sizes):
+        defect = picture.scene.defect or "good"
+        stem = f"{written[defect]:03}"
+        written[defect] += 1
+        mask = "" if defect == "good" else f"{product.name}/ground_truth/{defect}/{stem}_mask.png"
+        _save(folder, f"{product.name}/test/{defect}/{stem}.png", picture, mask)
+        yield f"DS-MVTec/{product.name}/image/{defect}/{stem}.png", picture
 
 
-def _write_visa(folder: Path, product: Product, sizes: Toy) -> list[tuple[str, Picture]]:
-    """VisA's raw layout of one object, with its ``image_anno.csv``."""
-    rows, asked, numbers = [["image", "label", "mask"]], [], {"Normal": 0, "Anomaly": 0}
-    runs = [("train", "good", sizes.train), *(("test", kind, count) for kind, count in _kinds(product, sizes))]
-    for split, anomaly, count in runs:
-        kind = "Normal" if anomaly == "good" else "Anomaly"
-        for picture in pictures(product, split, anomaly, count, sizes.seed):
-            stem = f"{numbers[kind]:0{4 if kind == 'Normal' else 3}}"
-            numbers[kind] += 1
-            image = f"{product.name}/Data/Images/{kind}/{stem}.JPG"
-            mask = f"{product.name}/Data/Masks/Anomaly/{stem}.png" if kind == "Anomaly" else ""
-            _save(folder, image, picture)
-            if mask:
-                _save_mask(folder / mask, picture, 255)
-            rows.append([image, picture.scene.defect or "normal", mask])
-            if split == "test":
-                asked.append((f"VisA/{product.name}/test/{'good' if anomaly == 'good' else 'bad'}/{stem}.JPG", picture))
-    _write_csv(folder / product.name / "image_anno.csv", rows)
-    return asked
+def _write_visa(folder: Path, product: Product, sizes: Toy) -> Iterator[tuple[str, Picture]]:
+    """VisA's raw layout of one object, with ``image_anno.csv`` and its rows of ``split_csv/1cls.csv``."""
+    annotations, splits, written = [], [], Counter()
+    training_pictures = pictures(product, "train", "good", sizes.train, sizes.seed)
+    for picture in chain(training_pictures, _test_pictures(product, sizes)):
+        is_good = picture.anomaly == "good"
+        kind = "Normal" if is_good else "Anomaly"
+        stem = f"{written[kind]:0{4 if is_good else 3}}"
+        written[kind] += 1
+        image = f"{product.name}/Data/Images/{kind}/{stem}.JPG"
+        mask = "" if is_good else f"{product.name}/Data/Masks/Anomaly/{stem}.png"
+        _save(folder, image, picture, mask)
+        annotations.append([image, picture.scene.defect or "normal", mask])
+        splits.append([product.name, picture.split, "normal" if is_good else "anomaly", image, mask])
+        if picture.split == "test":
+            yield f"VisA/{product.name}/test/{'good' if is_good else 'bad'}/{stem}.JPG", picture
+    _append_csv(folder / product.name / "image_anno.csv", ["image", "label", "mask"], annotations)
+    _append_csv(folder / "split_csv" / "1cls.csv", ["object", "split", "label", "image", "mask"], splits)
 
 
-def _write_split(folder: Path, sizes: Toy) -> None:
-    """``split_csv/1cls.csv`` of all toy VisA objects; the first normals are the training split."""
-    rows = [["object", "split", "label", "image", "mask"]]
-    for product in (product for product in training.PRODUCTS if product.dataset == "visa"):
-        with (folder / product.name / "image_anno.csv").open(newline="", encoding="utf-8") as file:
-            for number, row in enumerate(csv.DictReader(file)):
-                split = "train" if number < sizes.train else "test"
-                label = "normal" if row["label"] == "normal" else "anomaly"
-                rows.append([product.name, split, label, row["image"], row["mask"]])
-    _write_csv(folder / "split_csv" / "1cls.csv", rows)
-
-
-def _write_loco(folder: Path, product: Product, sizes: Toy) -> list[tuple[str, Picture]]:
+def _write_loco(folder: Path, product: Product, sizes: Toy) -> None:
     """MVTec LOCO AD's layout of one category, masks by pixel value; nothing of it goes into MMAD."""
     entries = [
         {"defect_name": name, "pixel_value": value, "saturation_threshold": 1.0, "relative_saturation": True}
         for name, value in product.values.items()
     ]
     write_text(folder / product.name / "defects_config.json", json.dumps(entries, indent=4) + "\n")
-    for split, count in (("train", sizes.train), ("validation", sizes.validation)):
-        for index, picture in enumerate(pictures(product, split, "good", count, sizes.seed)):
-            _save(folder, f"{product.name}/{split}/good/{index:03}.png", picture)
-    for anomaly, count in _kinds(product, sizes):
-        kind = "good" if anomaly == "good" else f"{anomaly}_anomalies"
-        for index, picture in enumerate(pictures(product, "test", anomaly, count, sizes.seed)):
-            _save(folder, f"{product.name}/test/{kind}/{index:03}.png", picture)
-            if anomaly != "good":
-                mask = folder / product.name / "ground_truth" / kind / f"{index:03}" / "000.png"
-                _save_mask(mask, picture, product.values[picture.scene.defect])
-    return []
+    _write_normals(folder, product, "train", sizes)
+    _write_normals(folder, product, "validation", sizes)
+    written: Counter[str] = Counter()
+    for picture in _test_pictures(product, sizes):
+        kind = "good" if picture.anomaly == "good" else f"{picture.anomaly}_anomalies"
+        stem = f"{written[kind]:03}"
+        written[kind] += 1
+        mask = "" if kind == "good" else f"{product.name}/ground_truth/{kind}/{stem}/000.png"
+        _save(folder, f"{product.name}/test/{kind}/{stem}.png", picture, mask)
 
 
-def _save(folder: Path, name: str, picture: Picture) -> None:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.image.save(path, quality=92)
+def _save(folder: Path, name: str, picture: Picture, mask: str = "") -> None:
+    """Write the image, its mask where ``mask`` names a file for it, and its line of ``scenes.jsonl``."""
+    for file in filter(None, (name, mask)):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    picture.image.save(folder / name, quality=92)
+    if mask:
+        _mask(picture).save(folder / mask)
     truth = Truth(image=name, scene=picture.scene, changed=what_changed(picture.normal, picture.scene))
     with (folder / SCENES).open("a", encoding="utf-8") as file:
         file.write(json.dumps(truth.model_dump()) + "\n")
 
 
-def _save_mask(path: Path, picture: Picture, value: int) -> None:
-    """A grey image with ``value`` in every cell where the scene is not the normal one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _mask(picture: Picture) -> Image.Image:
+    """A grey image with the defect's value (255 but for LOCO) in every cell where the scene is not the normal one."""
+    value = picture.product.values.get(picture.scene.defect, 255)
     mask = Image.new("L", picture.image.size, 0)
     draw = ImageDraw.Draw(mask)
-    changed = set(picture.normal.parts) ^ set(picture.scene.parts) or _repeated(picture.scene)
+    old, new = Counter(picture.normal.parts), Counter(picture.scene.parts)
+    changed = (old - new) + (new - old)
     for part in changed:
         left, top = part.col * CELL, part.row * CELL
         draw.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=value)
     if not changed:  # the missing separator: the end of the third wall
         draw.rectangle((3 * CELL - 3, mask.height - CELL, 3 * CELL + 2, mask.height - 1), fill=value)
-    mask.save(path)
+    return mask
 
 
-def _repeated(scene: Scene) -> set:
-    """The parts that stand twice in the scene: an additional pushpin in a compartment."""
-    return {part for part in scene.parts if scene.parts.count(part) > 1}
-
-
-def _write_csv(path: Path, rows: list[list[str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
+def _append_csv(path: Path, header: list[str], rows: list[list[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.getvalue(), encoding="utf-8", newline="")
+    is_new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows] if is_new else rows)
 
 
-WRITERS = {"mvtec_ad": _write_ad, "visa": _write_visa, "mvtec_loco": _write_loco}
+def _write_mmad(folder: Path, asked: list[tuple[str, Picture]], seed: int) -> None:
+    """``mmad.json``, ``domain_knowledge.json`` and the captions of the pictures ``asked`` about."""
+    entries = {}
+    for name, picture in asked:
+        conversation = _conversation(picture, random.Random(f"{seed}/{name}"))
+        entries[name] = {"conversation": conversation, "similar_templates": [], "random_templates": []}
+        write_text(folder / PurePosixPath(name).with_suffix(".txt"), describe(picture.scene) + "\n")
+    write_text(folder / "mmad.json", json.dumps(entries, indent=1) + "\n")
+    write_text(folder / "domain_knowledge.json", json.dumps(_knowledge(), indent=1) + "\n")
+
+
+def _conversation(picture: Picture, rng: random.Random) -> list[dict]:
+    product, normal, scene = picture.product, picture.normal, picture.scene
+    other_products = [other.name for other in training.PRODUCTS]
+    verdict = "Yes." if scene.defect else "No."
+    questions = [
+        _question("Anomaly Detection", "Is there any defect in the object?", verdict, ["Yes.", "No."]),
+        _shuffled(rng, "Object Classification", "What product is this?", product.name, other_products),
+    ]
+    other_scenes = [describe(other) for other in (normal, *(product.draw("structural", k, rng)[1] for k in range(2)))]
+    question = "Which parts does the object show?"
+    questions.append(_shuffled(rng, "Object Details", question, describe(scene), other_scenes))
+    if scene.defect:
+        defects = [*product.logical, *product.structural]
+        places = list(what_changed(normal, scene).places)
+        unchanged = [place for place in scene.places() if place not in places]
+        descriptions = [_sentence(normal, scene, places), _sentence(scene, normal, places), "none ."]
+        questions += [
+            _shuffled(rng, "Defect Classification", "What is the type of the defect?", scene.defect, defects),
+            _shuffled(rng, "Defect Localization", "Where is the defect?", places[0], unchanged),
+            _shuffled(rng, "Defect Description", "What does the defect look like?", descriptions[0], descriptions),
+        ]
+    return questions
+
+
+def _shuffled(rng: random.Random, kind: str, question: str, right: str, others: list[str]) -> dict:
+    """A question with three of the ``others`` as wrong options, in random order."""
+    wrong = sorted({other for other in others if other != right})
+    options = [right, *rng.sample(wrong, min(3, len(wrong)))]
+    rng.shuffle(options)
+    return _question(kind, question, right, options)
+
+
+def _question(kind: str, question: str, right: str, options: list[str]) -> dict:
+    letters, answer = dict(zip("ABCDE", options, strict=False)), "ABCDE"[options.index(right)]
+    return {"Question": question, "Answer": answer, "Options": letters, "type": kind, "annotation": True}
+
+
+def _sentence(first: Scene, second: Scene, places: list[str]) -> str:
+    return "".join(text for text, _ in compare_places(first, second, places)[0]).strip()
+
+
+def _knowledge() -> dict[str, dict[str, dict[str, str]]]:
+    sources = {"mvtec_ad": "MVTec", "visa": "VisA", "mvtec_loco": "MVTec-LOCO"}
+    knowledge: dict[str, dict[str, dict[str, str]]] = {}
+    for product in (*training.PRODUCTS, *loco.PRODUCTS):
+        defects = () if product.dataset == "mvtec_loco" else (*product.logical, *product.structural)
+        texts = {name: f"{name}: not as it should be. {product.rule}" for name in defects}
+        knowledge.setdefault(sources[product.dataset], {})[product.name] = {"good": product.rule} | texts
+    return knowledge

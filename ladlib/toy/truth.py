@@ -1,38 +1,31 @@
-"""The truth about each toy picture, kept in ``scenes.jsonl`` beside the images of a dataset.
-
-One line an image: its path below the dataset folder, its scene, and what its defect changed in the
-normal scene that it was made from.
-
-Rationales held against the scenes of the toy images: are they true, to the point, and heard by the answer?
+"""The truth about each toy picture, kept in ``scenes.jsonl`` of its dataset, and rationales checked against it.
 
     rows = check(generations, Path("data/mvtec_loco_anomaly_detection"))
     summary(rows)["statements_true"]    # share of all statements
 
 Grammar and truth of the statements: :mod:`ladlib.toy.statements`. One row for each image:
 
-- ``statements`` the different statements of the think block (one that is repeated says nothing more, save a
-  pair, which pairs the parts off once more), ``true`` how many of them are true of the two scenes, ``unread``
-  sentences that the grammar does not cover, ``words`` those between white space. All are 0 where there is not
-  exactly one think block;
+- ``statements`` the different statements of the think block, ``true`` how many of them are true of the two scenes,
+  ``unread`` sentences that the grammar does not cover, ``words`` those between white space. All are 0 where there is
+  not exactly one think block;
 - ``implied`` the verdict that follows from the statements, true or not: "yes" where one states a difference,
   "no" where the two images are compared and none does, None where they are not compared;
 - ``answer`` the strict answer, ``agrees`` whether it is the implied one: None where either is None;
-- ``names_difference`` for an anomalous image: whether a true statement of difference names a place that the
-  defect changed (places compared) or a kind whose number it changed (kinds paired off). None for a normal
-  image and for a defect that changed no part, as the missing separator, for which the language has no words.
+- ``names_difference`` whether a true statement of difference names a place that the defect changed (places compared)
+  or a kind whose number it changed (kinds paired off). None where no part was changed: a normal image, a missing
+  separator.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from ladlib.errors import UserError
-from ladlib.records import Answer, Generation, Record
+from ladlib.records import Generation, Record
 from ladlib.runs import RunFolder, read_jsonl, write_text
 from ladlib.toy.scenes import Scene
-from ladlib.toy.statements import Claim, ComparedPlace, claims, is_comparison, is_true, states_difference
+from ladlib.toy.statements import ComparedPlace, kinds, names_at, read_statements
 
 SCENES = "scenes.jsonl"
 
@@ -53,15 +46,11 @@ class Truth(Record):
 
 
 def what_changed(normal: Scene, scene: Scene) -> Changed:
-    """The places and kinds in which ``scene`` is not ``normal``; parts that share a cell are told apart by number."""
-    places = Counter((part.place, part.name) for part in normal.parts)
-    places.subtract((part.place, part.name) for part in scene.parts)
-    kinds = Counter(part.name for part in normal.parts)
-    kinds.subtract(part.name for part in scene.parts)
-    return Changed(
-        places=tuple(sorted({place for (place, _), surplus in places.items() if surplus})),
-        kinds=tuple(sorted(kind for kind, surplus in kinds.items() if surplus)),
-    )
+    """The places and kinds in which two scenes on one grid differ."""
+    old, new = kinds(normal), kinds(scene)
+    places = [place for place in scene.places() if names_at(normal, place) != names_at(scene, place)]
+    counted = [kind for kind in sorted({*old, *new}) if len(old.get(kind, [])) != len(new.get(kind, []))]
+    return Changed(places=tuple(places), kinds=tuple(counted))
 
 
 def read_scenes(folder: Path) -> dict[str, Truth]:
@@ -85,7 +74,10 @@ def check(generations: Iterable[Generation], dataset_folder: Path) -> list[dict]
     Raises :class:`UserError` where the scene of an image is not kept there.
     """
     scenes = read_scenes(dataset_folder)
-    return [_row(one, _known(scenes, one.reference), _known(scenes, one.test)) for one in generations]
+    try:
+        return [_row(row, scenes[row.reference].scene, scenes[row.test]) for row in generations]
+    except KeyError as error:
+        raise UserError(f"There is no scene of {error}.", "Give the toy dataset that was evaluated.") from error
 
 
 def write_rationales(run: RunFolder, arm: str, seed: int, dataset_folder: Path) -> Path:
@@ -102,80 +94,47 @@ def write_rationales(run: RunFolder, arm: str, seed: int, dataset_folder: Path) 
     return path
 
 
-def summary(rows: Sequence[dict]) -> dict[str, float | int | None]:
+def summary(rows: Sequence[dict]) -> dict[str, float | None]:
     """What the rows of one arm (of any seeds) show together; None where a share is of nothing.
 
-    ``statements_true`` is of all statements; ``difference_named`` of the images where it can be named;
-    ``agree`` of the images with a strict answer, where no comparison counts as no agreement; ``compared`` of
-    the images that are compared at all, ``empty`` of those about which nothing is stated. Means are per image.
+    ``statements_true`` is of all statements, ``difference_named`` of the images where it can be named, ``agree`` of
+    those with a strict answer, where no comparison counts as no agreement; the others are of all images.
     """
     stated = sum(row["statements"] for row in rows)
     return {
-        "images": len(rows),
         "statements_true": sum(row["true"] for row in rows) / stated if stated else None,
-        "difference_named": _mean(row["names_difference"] for row in rows if row["names_difference"] is not None),
-        "agree": _mean(row["agrees"] is True for row in rows if row["answer"] is not None),
-        "compared": _mean(row["implied"] is not None for row in rows),
-        "empty": _mean(row["statements"] == 0 for row in rows),
-        "statements_mean": _mean(row["statements"] for row in rows),
-        "unread_mean": _mean(row["unread"] for row in rows),
-        "words_mean": _mean(row["words"] for row in rows),
+        "difference_named": _mean([row["names_difference"] for row in rows if row["names_difference"] is not None]),
+        "agree": _mean([row["agrees"] is True for row in rows if row["answer"] is not None]),
+        "compared": _mean([row["implied"] is not None for row in rows]),
+        "empty": _mean([row["statements"] == 0 for row in rows]),
+        "statements_mean": _mean([row["statements"] for row in rows]),
+        "words_mean": _mean([row["words"] for row in rows]),
     }
 
 
-def summary_by_label(rows: Sequence[dict]) -> dict[str, dict[str, float | int | None]]:
-    """The summaries of the anomalous ("yes") and of the normal ("no") images."""
-    return {label: summary([row for row in rows if row["label"] == label]) for label in ("yes", "no")}
+def _mean(values: list[float]) -> float | None:
+    return fmean(values) if values else None
 
 
-def _row(generation: Generation, reference: Truth, test: Truth) -> dict:
+def _row(generation: Generation, reference: Scene, truth: Truth) -> dict:
     from ladlib.parsing import parse  # a notebook that draws the images does without
 
     reading = parse(generation.text)
-    think = reading.think or ""
-    said, unread = claims(think)
-    statements = list(dict.fromkeys(said))
-    true = [one for one in statements if is_true(one, reference.scene, test.scene)]
-    implied = _implied(statements)
+    read = read_statements(reading.think or "")
+    statements = list(dict.fromkeys(statement for statement in read if statement))
+    true = [statement for statement in statements if statement.is_true(reference, truth.scene)]
+    comparisons = [statement.differs for statement in statements if statement.differs is not None]
+    implied = ("yes" if any(comparisons) else "no") if comparisons else None
+    changed = {*truth.changed.places, *truth.changed.kinds}
+    named = {one.place if isinstance(one, ComparedPlace) else one.name for one in true if one.differs}
     return {
-        "id": generation.id,
-        "category": generation.category,
-        "anomaly": generation.anomaly,
-        "label": generation.label,
+        **generation.model_dump(include={"id", "category", "anomaly", "label"}),
         "statements": len(statements),
         "true": len(true),
-        "unread": unread,
-        "names_difference": _names_difference(true, test.changed),
+        "unread": read.count(None),
+        "names_difference": bool(named & changed) if changed else None,
         "implied": implied,
         "answer": reading.answer,
         "agrees": implied == reading.answer if implied and reading.answer else None,
-        "words": len(think.split()),
+        "words": len((reading.think or "").split()),
     }
-
-
-def _known(scenes: dict[str, Truth], image: str) -> Truth:
-    if image not in scenes:
-        raise UserError(f"The scene of {image} is not kept.", "Give the toy dataset that was evaluated.")
-    return scenes[image]
-
-
-def _implied(statements: Sequence[Claim]) -> Answer | None:
-    if any(states_difference(one) for one in statements):
-        return "yes"
-    return "no" if any(is_comparison(one) for one in statements) else None
-
-
-def _names_difference(true: Sequence[Claim], changed: Changed) -> bool | None:
-    if not changed.places and not changed.kinds:
-        return None
-    return any(_names(one, changed) for one in true if states_difference(one))
-
-
-def _names(claim: Claim, changed: Changed) -> bool:
-    """Whether a comparison is about what ``changed``."""
-    return claim.place in changed.places if isinstance(claim, ComparedPlace) else claim.name in changed.kinds
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    known = list(values)
-    return fmean(known) if known else None

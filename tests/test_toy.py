@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -22,8 +21,8 @@ from ladlib.toy import backdrops, loco
 from ladlib.toy import products as training
 from ladlib.toy.datasets import WORLD, write_datasets, write_loco
 from ladlib.toy.parts import CELL, SHAPES
-from ladlib.toy.scenes import Part, changed, describe, one_coloured_scene, placed, random_scene, render
-from ladlib.toy.statements import compare_kinds, tally
+from ladlib.toy.products import at
+from ladlib.toy.scenes import crowded_scene, describe, one_coloured_scene, placed, render
 from ladlib.toy.tasks import FORBIDDEN_TAGS, LESSONS, draw_lesson
 
 SIZES = Toy(train=2, good=2, logical=12, structural=3)
@@ -86,15 +85,12 @@ def test_the_readers_of_the_real_layouts_find_every_toy_image_with_its_defect_an
         assert sample.anomaly == "good" or sample.defect in getattr(by_name[sample.category], sample.anomaly)
 
 
-def test_every_toy_question_has_its_image_and_an_answer(toy):
+def test_every_toy_question_has_its_image_and_an_answer_and_the_check_calls_them_synthetic(toy):
     ids = {sample.id for dataset in ("mvtec_ad", "visa") for sample in read_dataset(toy, dataset)}
     questions = read_questions(toy)
     assert {question.type for question in questions} >= {"Anomaly Detection", "Defect Classification", "Object Details"}
     assert all(locate(question.image)[1] in ids and question.answer in question.options for question in questions)
     assert set(read_knowledge(toy)) == {"MVTec", "VisA", "MVTec-LOCO"}
-
-
-def test_a_check_of_toy_datasets_calls_them_synthetic(toy):
     assert "synthetic toy datasets" in check(toy)[0].message
 
 
@@ -102,8 +98,8 @@ def test_a_check_of_toy_datasets_calls_them_synthetic(toy):
 def test_no_lesson_of_pretraining_uses_a_product_or_the_tags_of_the_task(seed, kind):
     lesson = draw_lesson(kind, random.Random(seed), most=12)
     text = lesson.question + "".join(piece for piece, _ in lesson.answer)
-    first, second = FORBIDDEN_TAGS
-    assert not re.search(f"<{first}>.*<{second}>.*</{second}>", text, re.DOTALL)
+    opened = [text.find(f"<{tag}>") for tag in FORBIDDEN_TAGS]
+    assert -1 in opened or opened[0] > opened[1]
     assert "anomal" not in text and "product" not in text
     assert {scene.backdrop for scene in lesson.scenes} <= set(backdrops.GENERAL)
 
@@ -133,14 +129,6 @@ def test_the_rules_of_the_screw_bag_and_of_the_bottle_hold_in_normal_scenes(seed
     assert len({part.colour for part in bottle.parts}) == 1
 
 
-@given(seeds, st.sampled_from(PRODUCTS))
-def test_each_kind_is_opened_once_when_counting_and_when_pairing_off(seed, product):
-    first, second = product.draw("logical" if product.logical else "structural", seed, random.Random(seed))
-    for pieces, scenes in ((tally(second), (second,)), (compare_kinds(first, second)[0], (first, second))):
-        words = "".join(text for text, _ in pieces)
-        assert words.count("kind") == len({part.name for scene in scenes for part in scene.parts})
-
-
 @settings(max_examples=20)
 @given(seeds, st.sampled_from(PRODUCTS))
 def test_two_photographs_of_one_scene_share_the_scene_and_not_the_pixels(seed, product):
@@ -155,40 +143,17 @@ def test_two_photographs_of_one_scene_share_the_scene_and_not_the_pixels(seed, p
 def test_no_part_is_cut_off_by_the_edge_of_the_picture(seed, shape, looseness):
     size = (3 * CELL, 2 * CELL)
     for row, col in ((0, 0), (1, 2)):
-        stamp, left, top = placed(
-            Part(shape=shape, colour="red", row=row, col=col), size, random.Random(seed), looseness
-        )
+        stamp, left, top = placed(at(shape, "red", row, col), size, random.Random(seed), looseness)
         assert 0 <= left <= size[0] - stamp.width and 0 <= top <= size[1] - stamp.height
 
 
-@settings(max_examples=20)
-@given(seeds)
-def test_a_scene_of_one_colour_has_no_part_of_another(seed):
-    scene = one_coloured_scene(random.Random(seed), 16)
-    assert 1 <= len(scene.parts) <= 16 and len({part.colour for part in scene.parts}) == 1
-
-
-def test_many_general_scenes_hold_kinds_that_share_their_colour_or_their_shape():
-    scenes = [random_scene(random.Random(seed), 16) for seed in range(400)]
-    parts = [scene.parts for scene in scenes if len({part.kind for part in scene.parts}) >= 4]
-    colours, shapes = ([len({getattr(part, name) for part in each}) for each in parts] for name in ("colour", "shape"))
-    alike = [min(counts) <= 2 for counts in zip(colours, shapes, strict=True)]
-    assert 0.3 < sum(alike) / len(alike) < 0.6
-
-
-def test_a_part_that_replaces_another_is_often_of_its_colour_or_its_shape_and_not_of_its_kind():
-    alike = []
-    for seed in range(200):
+def test_the_lessons_and_scenes_of_pretraining_are_drawn_as_ever():
+    lines = []
+    for seed in range(20):
         rng = random.Random(seed)
-        before = random_scene(rng, 16)
-        after = changed(before, rng, 2).at()
-        for place, old in before.at().items():
-            new = after.get(place, old)
-            if not new.blemish and old.kind != new.kind:
-                alike.append(old.colour == new.colour or old.shape == new.shape)
-    assert len(alike) > 60 and 0.5 < sum(alike) / len(alike) < 0.85
-
-
-def test_a_description_names_the_parts_in_reading_order():
-    scene = training.CABLE.normal(random.Random(0))
-    assert describe(scene) == "b2 green disc . c2 blue disc . c3 grey disc ."
+        lessons = [draw_lesson(kind, rng, most=12) for kind in LESSONS]
+        scenes = [scene for lesson in lessons for scene in lesson.scenes]
+        scenes += [crowded_scene(rng), one_coloured_scene(rng, 16)]
+        lines += [repr((lesson.question, lesson.answer)) for lesson in lessons]
+        lines += [f"{scene.backdrop} {describe(scene)}" for scene in scenes]
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] == "fe1abe080e4b0deb"

@@ -1,11 +1,8 @@
-"""The SHA-256 of each stored file of a run, in its ``SHA256SUMS``.
+"""The SHA-256 of each stored file of a run, in its ``SHA256SUMS``, which ``sha256sum -c`` reads too.
 
-    checksums.write(run, run.generations("sft", 0))      # by whoever has just made the file
-    checksums.verify(run)                                # [] as long as nothing was changed since
-
-``sha256sum -c SHA256SUMS`` reads them too. ``run.json``, which changes with each stage, carries its own hash. They
-detect what was edited, lost or mixed up; they are not a signature. Checkpoints and datasets have hashes of their own
-(:func:`ladlib.models.fingerprint`, ``images_sha256``), and ``report.html`` can be made again at any time.
+``run.json``, which changes with each stage, carries its own hash. Checksums detect what was edited, lost or mixed up;
+they are not a signature. Checkpoints and datasets have hashes of their own (:func:`ladlib.models.fingerprint`,
+``images_sha256``), and ``report.html`` can be made again at any time.
 """
 
 import hashlib

@@ -5,14 +5,10 @@ EMIT's scorers leave such images out, which flatters a model that rambles). Answ
 by :mod:`ladlib.parsing`; the stored ``answer`` never decides. ``lenient_…`` take the first yes or no anywhere: they
 separate a gain in content from a gain in form, and are no headline metric.
 
-Values are shares in 0..1, ``mcc`` in -1..1. What is undefined is ``None`` in metrics.json, never 0:
-
-- ``precision`` where no answer is yes, ``recall`` without anomalous, ``specificity`` without good images, ``f1``
-  without TP, FP and FN, ``mcc`` where a margin of the confusion matrix is empty (scikit-learn returns 0 for all);
-- balanced accuracies, ``auroc``, ``average_precision``, ``f1_max_tuned_on_test`` where one kind of image is missing;
-- these last three and ``ece`` where P(anomalous) is unknown (:func:`ranks`); a mean of categories where one of them is.
-
-``f1_max_tuned_on_test`` is the best F1 of any threshold on the images it is scored on: an upper bound, not an F1.
+Values are shares in 0..1, ``mcc`` in -1..1. What is undefined is ``None`` in metrics.json, never 0 (as scikit-learn has
+it): a share of nothing, ``mcc`` where a margin of the confusion matrix is empty, what needs both kinds of images where
+one is missing, what ranks images where P(anomalous) is unknown (:func:`ranks`), and a mean of categories where one of
+them is. ``f1_max_tuned_on_test`` is the best F1 of any threshold on the images it is scored on: an upper bound.
 """
 
 import math
@@ -50,8 +46,7 @@ def arm_order(key: tuple[str, int]) -> tuple:
 def score_trivial(answers: pd.DataFrame) -> list[dict]:
     """Rows of the trivial arms on the test images of ``answers``.
 
-    ``base_rate`` answers yes as often as the scored images are anomalous. Its counts are expected values: each image
-    counts as a yes with that weight and as a no with the rest.
+    ``base_rate`` answers yes as often as the scored images are anomalous; its counts are expected values.
     """
     images = outcomes(answers.drop_duplicates(["dataset", "id"], keep="last"))
     return [row for arm in TRIVIAL_ARMS for row in _arm_rows(arm, 0, images, trivial=True)]

@@ -9,6 +9,7 @@ Reads stored files and images only: no model, no torch.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -22,7 +23,7 @@ from ladlib.data import find_dataset
 from ladlib.errors import UserError
 from ladlib.parsing import parse_answer
 from ladlib.records import Check, label_of
-from ladlib.results import RunResults, load_run, profile_of, read_metrics
+from ladlib.results import RunResults, load_run, read_metrics
 from ladlib.runs import STUDY, RunFolder, find, stored
 from ladlib.statistics import RULES, bootstrap, seeds_of
 
@@ -192,19 +193,14 @@ def _image_files(results: RunResults) -> Check:
     """Each judged image has the bytes that were judged."""
     root, digests = Path(str(results.record.parameters.get("data") or results.run.data)), {}
     for dataset, rows in results.answers.groupby("dataset"):
-        try:
+        with suppress(UserError):
             folder = find_dataset(root, dataset)
-        except UserError:
-            continue
-        for row in rows.itertuples():
-            digests |= {folder / row.reference: row.images_sha256[0], folder / row.test: row.images_sha256[1]}
+            for row in rows.itertuples():
+                digests |= {folder / row.reference: row.images_sha256[0], folder / row.test: row.images_sha256[1]}
     if not digests:
         return Check.skipped("image files", "the datasets are not at hand")
-    faults = [
-        f"{path} is not the file that was judged" if path.is_file() else f"{path} is missing"
-        for path, digest in digests.items()
-        if not path.is_file() or sha256(path) != digest
-    ]
+    changed = [path for path, digest in digests.items() if not path.is_file() or sha256(path) != digest]
+    faults = [f"{path} is missing or not the file that was judged" for path in changed]
     return _check("image files", faults, f"{len(digests)} have the bytes that were judged")
 
 
@@ -236,13 +232,12 @@ def _incomparable(results: RunResults, released: RunFolder) -> str:
         return "no released study in this installation"
     if results.run.root.resolve() == released.root.resolve():
         return "this is the released study itself"
-    record = released.read()
-    if record.profile != results.record.profile:
-        return f"it is of profile {record.profile}, this run of profile {results.record.profile}"
-    theirs, memory_only = profile_of(record), {"micro_batch_size"}
+    ours, theirs = results.profile, load_run(released).profile
+    if theirs.name != ours.name:
+        return f"it is of profile {theirs.name}, this run of profile {ours.name}"
     for section in ("sft", "grpo"):
-        ours, study = (getattr(of, section).model_dump(exclude=memory_only) for of in (results.profile, theirs))
-        if ours != study:
+        values = [getattr(profile, section).model_dump(exclude={"micro_batch_size"}) for profile in (ours, theirs)]
+        if values[0] != values[1]:  # but for what changes memory only
             return f"{section} has other settings in this run"
     return ""
 

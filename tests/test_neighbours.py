@@ -1,6 +1,7 @@
 """The nearest-neighbour detector: a hand-worked threshold, and no way for a test image to reach it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from layouts import write_pairs
 from PIL import Image
@@ -71,20 +72,15 @@ def test_a_single_training_image_leaves_no_threshold_and_is_refused(data, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def detection(anomaly, distance, category="pushpins", threshold=1.0):
-    return Detection(
-        id=f"{category}/{anomaly}/{distance}", dataset="mvtec_loco", category=category, anomaly=anomaly,
-        defect="", label="no" if anomaly == "good" else "yes", test="t.png", image_sha256="", nearest="n.png",
-        distance=distance, threshold=threshold, trained_on=4, answer="yes" if distance > threshold else "no",
-    )  # fmt: skip
-
-
 def test_its_scores_follow_from_distance_and_threshold_as_worked_by_hand():
-    rows = [
-        detection("good", 0.5), detection("good", 1.5), detection("logical", 1.0), detection("logical", 2.0),
-        detection("good", 10, "screw_bag", 20.0), detection("logical", 30, "screw_bag", 20.0),
+    columns = ["anomaly", "distance", "category", "threshold"]
+    cells = [
+        ("good", 0.5, "pushpins", 1.0), ("good", 1.5, "pushpins", 1.0), ("logical", 1.0, "pushpins", 1.0),
+        ("logical", 2.0, "pushpins", 1.0), ("good", 10.0, "screw_bag", 20.0), ("logical", 30.0, "screw_bag", 20.0),
     ]  # fmt: skip
-    scores = {(row["subset"], row["category"]): row for row in score_detections(to_frame(rows, Detection))}
+    frame = pd.DataFrame(cells, columns=columns)
+    frame["label"] = np.where(frame["anomaly"] == "good", "no", "yes")
+    scores = {(row["subset"], row["category"]): row for row in score_detections(frame)}
     pooled = scores["logical", "pooled"]
     assert [pooled[name] for name in ("tp", "fp", "tn", "fn", "unparsed")] == [2, 1, 2, 1, 0]
     # In thresholds: good 0.5, 1.5, 0.5; anomalous 1, 2, 1.5. Of nine couples 7 in order, 1 a tie.

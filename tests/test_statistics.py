@@ -5,7 +5,6 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from ladlib.published import ConfusionTable, resampled
 from ladlib.statistics import bootstrap, holm, mcnemar, wilson
 
 
@@ -132,12 +131,3 @@ def test_the_stratified_bootstrap_of_one_arm_and_of_two_covers_95_percent():
     assert coverage(balanced, 0.65) == pytest.approx(NOMINAL, abs=ALLOWED)
     assert coverage(ranked, norm.cdf(1 / np.sqrt(2))) == pytest.approx(NOMINAL, abs=ALLOWED)
     assert coverage(paired, GAIN) == pytest.approx(NOMINAL, abs=ALLOWED)
-
-
-def test_the_interval_from_counts_alone_covers_95_percent():
-    rng = np.random.default_rng(3)
-    cells = zip(rng.binomial(561, 0.7, 1200).tolist(), rng.binomial(575, 0.5, 1200).tolist(), strict=True)
-    tables = [ConfusionTable(tp, 561 - tp, 575 - tn, tn) for tp, tn in cells]
-    truth = 2 * 0.7 * 561 / (2 * 0.7 * 561 + 0.5 * 575 + 0.3 * 561)
-    intervals = [np.quantile(resampled("f1", table, draws=1000), [0.025, 0.975]) for table in tables]
-    assert coverage(intervals, truth) == pytest.approx(NOMINAL, abs=ALLOWED)

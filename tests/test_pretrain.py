@@ -13,7 +13,7 @@ from ladlib.config import load_profile
 from ladlib.models import load_model
 from ladlib.toy import pretrain as loop
 from ladlib.toy.pretrain import grow, pretrain, schedule, tower_share
-from ladlib.toy.pretrain_data import SHOWN, LessonBatches, collate, look, score_sheet
+from ladlib.toy.pretrain_data import SHOWN, LessonBatches, collate, look
 from ladlib.toy.pretrain_model import BASE, RECIPES, Phase, make_model
 from ladlib.toy.tasks import LESSONS, draw_lesson
 
@@ -29,21 +29,19 @@ def short(monkeypatch):
     monkeypatch.setattr(loop, "SCORED", 1)
 
 
+def lesson_batch(kind, most=5):
+    rng = random.Random(0)
+    lesson = draw_lesson(kind, rng, most)
+    return lesson, collate(tiny_processor(), [lesson], rng)
+
+
 @pytest.mark.slow
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(short, tmp_path, monkeypatch):
     whole = pretrain("base", tmp_path / "whole")
-    step, left = loop._train_step, [3]
-
-    def stop_after_three(*args):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return step(*args)
-
-    monkeypatch.setattr(loop, "_train_step", stop_after_three)
-    with pytest.raises(KeyboardInterrupt):
+    steps = [loop._train_step] * 3
+    with monkeypatch.context() as patched, pytest.raises(IndexError):
+        patched.setattr(loop, "_train_step", lambda *args: steps.pop()(*args))
         pretrain("base", tmp_path / "stopped")
-    monkeypatch.setattr(loop, "_train_step", step)
     monkeypatch.setattr(loop, "make_toy_processor", None)  # the words keep the numbers that they had
     stopped = pretrain("base", tmp_path / "stopped")
     one, two = (load_file(folder / "model.safetensors") for folder in (whole, stopped))
@@ -67,23 +65,20 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for():
 
 
 def test_only_answers_carry_a_label_and_decisive_words_weigh_more():
-    rng = random.Random(0)
-    lesson = draw_lesson("judge_places", rng, most=3)
-    batch = collate(tiny_processor(), [lesson], rng)
-    said = tiny_processor().tokenizer.decode(batch.labels[batch.labels != -100])
-    assert said == "".join(text for text, _ in lesson.answer) + "<|im_end|>"
-    assert set(batch.weights[batch.labels != -100].tolist()) == {1.0, 5.0}
+    lesson, batch = lesson_batch("judge_places", most=3)
+    labelled = batch.labels != -100
+    text = tiny_processor().tokenizer.decode(batch.labels[labelled])
+    assert text == "".join(text for text, _ in lesson.answer) + "<|im_end|>"
+    assert set(batch.weights[labelled].tolist()) == {1.0, 5.0}
 
 
-def test_every_image_token_is_told_its_place_and_its_part():
-    rng = random.Random(1)
-    lesson = draw_lesson("list", rng, most=4)
-    batch = collate(tiny_processor(), [lesson], rng)
+def test_every_image_token_has_the_label_of_its_place_and_its_part():
+    lesson, batch = lesson_batch("list", most=4)
     assert len(batch.shown) == int(batch.inputs["mm_token_type_ids"].sum())
-    said = [[words[index] for words, index in zip(SHOWN, row, strict=True)] for row in batch.shown.tolist()]
-    at, seen = lesson.scenes[0].at(), {}
-    for place, kind, blemish, last in said:
-        name = at[place].name if place in at else "none"
+    parts, seen = lesson.scenes[0].at(), {}
+    for row in batch.shown.tolist():
+        place, kind, blemish, last = (words[index] for words, index in zip(SHOWN, row, strict=True))
+        name = parts[place].name if place in parts else "none"
         assert f"{kind} {blemish}".removesuffix(" none") == name
         assert last == seen.get(name, "none")
         seen[name] = place
@@ -104,16 +99,14 @@ def test_looking_alone_teaches_the_vision_tower_and_nothing_else(short, tmp_path
     assert moved and all("visual" in key for key in moved)
 
 
-def test_the_learning_rate_rises_stays_and_falls_to_nearly_nothing():
-    recipe = dataclasses.replace(SHORT, steps=100, warmup=10, decay=20)
+def test_the_learning_rate_rises_stays_and_falls_and_the_tower_learns_fast_alone_and_slowly_in_lessons():
+    looking, lessons = LOOK_THEN_LIST
+    phases = [
+        dataclasses.replace(phase, until=until) for phase, until in ((looking, 40), (lessons, 60), (looking, 100))
+    ]
+    recipe = dataclasses.replace(SHORT, steps=100, warmup=10, decay=20, settle=20, phases=tuple(phases))
     rates = [schedule(recipe, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[50] == 1 and rates[-1] == pytest.approx(0.05)
-
-
-def test_the_tower_learns_fast_alone_and_slowly_beside_the_language_model():
-    look, lessons = LOOK_THEN_LIST
-    phases = [dataclasses.replace(one, until=until) for one, until in ((look, 40), (lessons, 60), (look, 100))]
-    recipe = dataclasses.replace(SHORT, steps=100, settle=20, phases=tuple(phases))
     shares = [tower_share(recipe, step) for step in range(100)]
     assert set(shares[:21]) == {1.0} and shares[30] == 0.5 and set(shares[38:60]) == {0.1}
     assert set(shares[60:81]) == {1.0} and shares[90] == 0.5
@@ -127,7 +120,7 @@ def test_a_kind_of_part_is_one_token_and_reads_as_two_words():
 
 def test_the_first_heads_begin_by_looking_one_two_and_three_tokens_back():
     model = make_model(dataclasses.replace(BASE, layers=1), tiny_processor()).eval()
-    inputs = collate(tiny_processor(), [draw_lesson("list", random.Random(0), 5)], random.Random(0)).inputs
+    inputs = lesson_batch("list")[1].inputs
     with torch.inference_mode():
         attention = model(**inputs, output_attentions=True).attentions[0][0]
     last = int(inputs["attention_mask"].sum()) - 1
@@ -135,32 +128,18 @@ def test_the_first_heads_begin_by_looking_one_two_and_three_tokens_back():
         assert attention[head, last, last - distance] > 0.8
 
 
-def test_a_grown_model_says_what_the_small_one_says():
+def test_a_grown_model_answers_as_the_small_one_and_the_copies_of_a_unit_learn_apart():
     small = make_model(TINY, tiny_processor()).eval()
-    wide = dict(hidden=96, heads=8, vision_hidden=64, vision_heads=8)
-    large = make_model(dataclasses.replace(TINY, **wide, layers=TINY.layers + 1), tiny_processor()).eval()
-    for vector in (one for one in small.parameters() if one.ndim == 1):  # norms and biases of a trained model
+    wider = dataclasses.replace(TINY, hidden=96, heads=8, vision_hidden=64, vision_heads=8, layers=TINY.layers + 1)
+    large = make_model(wider, tiny_processor()).eval()
+    for vector in (weights for weights in small.parameters() if weights.ndim == 1):  # norms and biases, as if trained
         vector.data.add_(0.1 * torch.randn_like(vector))
     grow(small, large)
-    inputs = collate(tiny_processor(), [draw_lesson("judge_open", random.Random(0), 5)], random.Random(0)).inputs
+    _, batch = lesson_batch("judge_open")
+    result = large(**batch.inputs, labels=batch.labels)
     with torch.inference_mode():
-        one, two = (model(**inputs).logits for model in (small, large))
-    assert torch.allclose(one, two, atol=1e-4 * one.abs().max().item())
-
-
-def test_the_copies_of_a_unit_learn_apart_after_growing():
-    small = make_model(TINY, tiny_processor())
-    large = make_model(
-        dataclasses.replace(TINY, hidden=96, heads=8, vision_hidden=64, vision_heads=8), tiny_processor()
-    )
-    grow(small, large)
-    batch = collate(tiny_processor(), [draw_lesson("list", random.Random(0), 5)], random.Random(0))
-    large(**batch.inputs, labels=batch.labels).loss.backward()
-    one, two = large.model.language_model.layers[0].mlp.gate_proj.weight.grad.chunk(2)
-    assert not torch.allclose(one, two, rtol=0.01)
-
-
-def test_a_random_model_scores_nothing_on_the_score_sheet():
-    model = make_model(TINY, tiny_processor()).eval()
-    sheet = score_sheet(model, tiny_processor(), per_lesson=1, most=2)
-    assert all(scores["exact"] == 0 for scores in sheet.values())
+        expected = small(**batch.inputs).logits
+    assert torch.allclose(expected, result.logits, atol=1e-4 * expected.abs().max().item())
+    result.loss.backward()
+    first, second = large.model.language_model.layers[0].mlp.gate_proj.weight.grad.chunk(2)
+    assert not torch.allclose(first, second, rtol=0.01)

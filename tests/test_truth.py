@@ -123,11 +123,10 @@ def test_the_difference_is_named_by_a_true_statement_of_difference_about_it(fold
 
 def test_a_true_difference_that_is_not_the_defects_does_not_name_it(folder):
     """The parts of the bag lie anywhere, so other places differ from the reference image as well."""
-    truths = read_scenes(folder)
     truth = first_test(folder, "screw_bag", next(iter(loco.SCREW_BAG.structural)))
-    reference = truths["screw_bag/train/good/000.png"].scene
-    places = sorted({part.place for part in reference.parts} - set(truth.changed.places) - set(truth.scene.at()))
-    (row,) = check([answered(truth, f"{places[0]} {reference.at()[places[0]].name} then none .")], folder)
+    parts = read_scenes(folder)["screw_bag/train/good/000.png"].scene.at()
+    place = min(set(parts) - set(truth.changed.places) - set(truth.scene.at()))
+    (row,) = check([answered(truth, f"{place} {parts[place].name} then none .")], folder)
     assert (row["true"], row["names_difference"]) == (1, False)
 
 
@@ -140,12 +139,9 @@ def test_a_true_difference_that_is_not_the_defects_does_not_name_it(folder):
         ("<think>yellow pin a1 a1 . yellow pin a2 missing .</think><answer>no</answer>", "yes", "no", False),
         ("<think>yellow pin extra a2 .</think><answer>yes</answer>", "yes", "yes", True),
         ("<think>yellow pin a1 a2 .</think><answer>no</answer>", "no", "no", True),
-        ("<think>yellow pin a1 1 .</think><answer>no</answer>", None, "no", None),
-        ("<think>a1 yellow pin .</think><answer>no</answer>", None, "no", None),
-        ("<think>all is well</think><answer>no</answer>", None, "no", None),
+        ("<think>yellow pin a1 1 . a1 yellow pin . none . all is well .</think><answer>no</answer>", None, "no", None),
         ("<think>a1 yellow pin same .</think><answer>maybe</answer>", "no", None, None),
         ("a1 yellow pin same . <answer>no</answer>", None, "no", None),
-        ("", None, None, None),
     ],
 )
 def test_the_implied_verdict_is_compared_with_the_strict_answer(folder, text, implied, answer, agrees):

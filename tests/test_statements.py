@@ -23,8 +23,8 @@ WORDS = [*COLOURS, *SHAPES, *BLEMISHES, *PLACES, "none", "same", "then", "missin
          *"0123456789", "."]  # fmt: skip
 
 
-def scene(*parts, rows=3, cols=4):
-    return with_parts(Scene(rows=rows, cols=cols, parts=()), list(parts))
+def scene(*parts):
+    return with_parts(Scene(rows=3, cols=4, parts=()), list(parts))
 
 
 RED_AT_A2_B3 = scene(at("disc", "red", 0, 1), at("disc", "red", 1, 2))
@@ -91,18 +91,6 @@ def test_a_sentence_with_one_word_swapped_is_true_only_if_it_is_another_true_sen
     assert all_true(swapped, first, second) == (swapped in {*sentences, *also_true(first, second)}), swapped
 
 
-@given(seeds)
-def test_a_pairing_off_with_one_place_swapped_is_not_all_true(seed):
-    """Each part has one partner, so what is true of a pair by itself is not true of all the pairs."""
-    first, second, rng = two_scenes(seed)
-    sentences = split(text_of(language.compare_kinds(first, second)[0]))
-    index = rng.randrange(len(sentences))
-    words = sentences[index].split()
-    words[rng.choice((-3, -2))] = rng.choice([*PLACES, "missing", "extra"])
-    swapped = [*sentences[:index], " ".join(words), *sentences[index + 1 :]]
-    assert all_true(" ".join(swapped), first, second) == (swapped == sentences)
-
-
 @given(st.text() | st.lists(st.sampled_from(WORDS)).map(" ".join))
 def test_any_text_is_read_without_an_error(text):
     results = check_statements(text, RED_AT_A2_B3, RED_AT_B1)
@@ -127,15 +115,12 @@ def test_huge_text_is_read_in_a_moment(piece):
         ("none", [None]),  # perhaps cut off
         (" \n", []),
         ("a2 red disc .", [PartAt("a2", "red disc")]),
-        ("a2 none .", [PartAt("a2", "none")]),
-        ("a2 red disc stained .", [PartAt("a2", "red disc stained")]),
         ("a2 red disc same .", [ComparedPlace("a2", "red disc", "red disc", differs=False)]),
         ("b1 none then blue ring .", [ComparedPlace("b1", "none", "blue ring", differs=True)]),
         ("b1 blue ring then blue ring broken .", [ComparedPlace("b1", "blue ring", "blue ring broken", differs=True)]),
         ("kind red disc b3 1 .", [Counted("red disc", "b3", 1)]),
         ("red disc none 0 .", [Counted("red disc", "none", 0)]),
         ("kind red disc a2 b1 .", [Paired("red disc", "a2", "b1")]),
-        ("red disc scratched a2 b1 .", [Paired("red disc scratched", "a2", "b1")]),
         ("red disc b3 missing .", [Paired("red disc", "b3", "missing")]),
         ("red disc extra c3 .", [Paired("red disc", "extra", "c3")]),
         (
@@ -175,8 +160,7 @@ def test_a_sentence_outside_the_grammar_is_unread(sentence):
         ("red disc a2 b1 . red disc b3 b1 .", [True, False]),  # one part has one partner
         ("red disc a2 b1 . c4 none . red disc a2 b1 .", [True, True, False]),
         ("red disc a2 missing . red disc b3 missing .", [True, False]),  # only one is missing
-        ("red disc a1 missing . red disc extra b1 . red disc scratched a2 b1 .", [False] * 3),
-        ("blue disc a2 b1 . blue disc a2 missing .", [False] * 2),
+        ("red disc a1 missing . red disc extra b1 . red disc scratched a2 b1 . blue disc a2 b1 .", [False] * 4),
         ("red disc b1 1 . red disc a2 1 . red disc b3 2 .", [True, False, False]),  # of the test image
         ("red disc b1 0 . red disc b1 2 . red disc none 0 . red disc none 1 .", [False] * 4),
         ("blue ring none 0 . red disc broken none 0 . blue ring none 1 .", [True, True, False]),

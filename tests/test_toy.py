@@ -21,7 +21,7 @@ from ladlib.toy import products as training
 from ladlib.toy.datasets import WORLD, write_datasets, write_loco
 from ladlib.toy.parts import CELL, SHAPES
 from ladlib.toy.products import at
-from ladlib.toy.scenes import crowded_scene, describe, one_coloured_scene, placed, render
+from ladlib.toy.scenes import crowded_scene, describe, one_coloured_scene, placed
 from ladlib.toy.tasks import FORBIDDEN_TAGS, LESSONS, draw_lesson
 
 SIZES = Toy(train=2, good=2, logical=12, structural=3)
@@ -36,14 +36,8 @@ def toy(tmp_path_factory) -> Path:
     return out
 
 
-def digests(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
-
-
-def test_the_same_sizes_and_seed_give_the_same_bytes(toy, tmp_path):
-    write_datasets(tmp_path / "again", SIZES)
-    assert digests(tmp_path / "again") == digests(toy)
+def digests(folder: Path) -> dict[Path, str]:
+    return {path: sha256(path) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_another_seed_gives_other_pictures_and_more_images_leave_the_earlier_ones_unchanged(toy, tmp_path):
@@ -103,13 +97,6 @@ def test_no_lesson_of_pretraining_uses_a_product_or_the_tags_of_the_task(seed, k
     assert {scene.backdrop for scene in lesson.scenes} <= set(backdrops.GENERAL)
 
 
-@given(seeds, st.sampled_from(["judge_places", "judge_kinds", "judge_open"]))
-def test_the_word_that_begins_a_way_of_comparing_is_not_decisive(seed, kind):
-    """Else the base would prefer the way that weighs more, however often each is drawn."""
-    _, (_, decisive), *_ = draw_lesson(kind, random.Random(seed), most=12).answer
-    assert not decisive
-
-
 @given(seeds, st.sampled_from(PRODUCTS))
 def test_every_defect_changes_its_scene_and_stays_on_the_grid(seed, product):
     rng = random.Random(seed)
@@ -118,15 +105,6 @@ def test_every_defect_changes_its_scene_and_stays_on_the_grid(seed, product):
             normal, scene = product.draw(anomaly, index, rng)
             assert (normal.parts, normal.backdrop) != (scene.parts, scene.backdrop), scene.defect
             assert all(0 <= part.row < scene.rows and 0 <= part.col < scene.cols for part in scene.parts)
-
-
-@settings(max_examples=20)
-@given(seeds, st.sampled_from(PRODUCTS))
-def test_two_photographs_of_one_scene_share_the_scene_and_not_the_pixels(seed, product):
-    scene = product.normal(random.Random(seed))
-    one, two = (render(scene, random.Random(f"{seed}/{k}"), product.looseness) for k in range(2))
-    assert one.size == two.size == (scene.cols * CELL, scene.rows * CELL)
-    assert one.tobytes() != two.tobytes()
 
 
 @settings(max_examples=20)

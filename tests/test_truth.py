@@ -14,14 +14,12 @@ from ladlib.toy.scenes import Scene
 from ladlib.toy.statements import compare_kinds, compare_places
 from ladlib.toy.truth import Changed, check, read_scenes, summary, what_changed, write_rationales
 
-SIZES = Toy(train=2, good=2, logical=12, structural=1)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Toy LOCO with every logical defect."""
-    root = tmp_path_factory.mktemp("toy") / "data"
-    write_loco(root, SIZES)
+    root = tmp_path_factory.mktemp("toy")
+    write_loco(root, Toy(train=2, good=2, logical=12, structural=1))
     return find_dataset(root, "mvtec_loco")
 
 
@@ -138,7 +136,6 @@ def test_a_true_difference_that_is_not_the_defects_does_not_name_it(folder):
         ("<think>a1 yellow pin then none .</think><answer>yes</answer>", "yes", "yes", True),
         ("<think>yellow pin a1 a1 . yellow pin a2 missing .</think><answer>no</answer>", "yes", "no", False),
         ("<think>yellow pin extra a2 .</think><answer>yes</answer>", "yes", "yes", True),
-        ("<think>yellow pin a1 a2 .</think><answer>no</answer>", "no", "no", True),
         ("<think>yellow pin a1 1 . a1 yellow pin . none . all is well .</think><answer>no</answer>", None, "no", None),
         ("<think>a1 yellow pin same .</think><answer>maybe</answer>", "no", None, None),
         ("a1 yellow pin same . <answer>no</answer>", None, "no", None),

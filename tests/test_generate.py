@@ -34,7 +34,7 @@ def tokenizer(request):
     return TOKENIZERS[request.param]
 
 
-@pytest.mark.parametrize(("name", "joined"), zip(TOKENIZERS, ([], [">No"]), strict=True))
+@pytest.mark.parametrize(("name", "joined"), list(zip(TOKENIZERS, ([], [">No"]), strict=True)))
 def test_yes_and_no_begin_with_tokens_of_their_own_which_may_also_end_the_tag(name, joined):
     words = beginnings(TOKENIZERS[name])
     assert words.after["yes"] and words.after["no"] and not set(words.after["yes"]) & set(words.after["no"])

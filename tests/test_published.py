@@ -15,7 +15,7 @@ BASE, TRAINED = ConfusionTable(284, 277, 191, 384), ConfusionTable(391, 170, 280
 NAMES = sorted(file.stem for file in published.stored_path("published").glob("*.csv"))
 
 
-@pytest.mark.parametrize("name", set(NAMES) - {"departures"})
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"departures"}))
 def test_every_published_row_has_a_source_and_a_tag(name):
     frame = published.read(name)
     assert frame["source"].str.len().min() > 5

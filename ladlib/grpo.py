@@ -27,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 from ladlib import prompts, training
 from ladlib.config import Profile
 from ladlib.errors import UserError
-from ladlib.families import VISION_TOKENS
+from ladlib.families import VISION_TOKENS, revision_of
 from ladlib.leakage import training_files
 from ladlib.models import PairProcessor, decode
 from ladlib.parsing import parse_answer
@@ -119,8 +119,10 @@ def make_config(profile: Profile, policy, folder: Path, seed: int) -> GRPOConfig
         beta=grpo.beta, use_bias_correction_kl=True, num_iterations=1,
         loss_type="grpo", scale_rewards="group", reward_weights=list(grpo.reward_weights),
         lr_scheduler_type="linear", disable_dropout=True, shuffle_dataset=False, **engine,
+        # Of the reference model: TRL lets every process of FSDP2 spread it over all GPUs, and takes no pinned commit.
+        model_init_kwargs={"device_map": None, "revision": revision_of(policy.name_or_path)},
     )  # fmt: skip
-    return GRPOConfig(**options | grpo.trl)
+    return training.on_one_gpu(GRPOConfig(**options | grpo.trl))
 
 
 class TimedTrainer(ResumeMixin, GRPOTrainer):

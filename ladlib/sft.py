@@ -61,7 +61,7 @@ def make_trainer(
         max_length=None,  # a truncated prompt would lose image tokens but not their features
         completion_only_loss=True,
     )
-    arguments = SFTConfig(**options | sft.trl)
+    arguments = training.on_one_gpu(SFTConfig(**options | sft.trl))
     return StepwiseTrainer(
         policy, arguments, train_dataset=_dataset(conversations, data_root, profile.data), processing_class=processor,
         peft_config=training.lora_config(profile.model.lora_rank),

@@ -15,7 +15,13 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from transformers import PrinterCallback, Qwen2_5_VLForConditionalGeneration, Trainer, TrainerCallback
+from transformers import (
+    PrinterCallback,
+    Qwen2_5_VLForConditionalGeneration,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, SFTConfig
 
@@ -86,7 +92,7 @@ SET_BY_LADLIB = (  # from the profile's own values
     # fixed, since logs, resuming, images and completions depend on them
     "output_dir", "use_cpu", "dataloader_pin_memory", "save_strategy", "save_total_limit", "logging_nan_inf_filter",
     "logging_steps", "logging_first_step", "report_to", "disable_tqdm", "remove_unused_columns", "max_length",
-    "completion_only_loss", "generation_kwargs", "shuffle_dataset",
+    "completion_only_loss", "generation_kwargs", "shuffle_dataset", "model_init_kwargs",
 )  # fmt: skip
 
 
@@ -111,6 +117,13 @@ def check_trl_options(profile: Profile) -> None:
 def count_devices() -> int:
     """The number of processes that train together, as ``accelerate launch`` and torchrun set it."""
     return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def on_one_gpu(arguments: TrainingArguments) -> TrainingArguments:
+    """``arguments``, of one GPU where a lone process sees several: TRL refuses to divide its batches among them."""
+    if count_devices() == 1:
+        arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def accumulation(whole: int, micro: int, what: str) -> int:

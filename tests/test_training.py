@@ -4,18 +4,22 @@ import json
 import math
 import platform
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import tiny_base, tiny_profile, weights_of
+from transformers import TrainingArguments
+from trl.trainer import grpo_trainer
 
 from ladlib import grpo, launch, sft, training
 from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.pipeline import reproduce
 from ladlib.runs import RELEASED, RunFolder, read_jsonl, stored
+from ladlib.sft_data import balanced_pairs, make_conversations
 from ladlib.toy.datasets import write_datasets
-from ladlib.training import StepLog, state_dir
+from ladlib.training import StepLog, load_policy, state_dir
 
 DEFAULTS = {
     "gradient_checkpointing", "save_steps", "ddp_find_unused_parameters", "top_p", "top_k", "use_bias_correction_kl",
@@ -90,7 +94,7 @@ def test_trl_gets_the_profiles_options_and_all_others_that_we_set_are_ours(tmp_p
     training.check_trl_options(profile)
     handed = []
     monkeypatch.setattr(sft, "SFTConfig", lambda **given: handed.append(given) or 1 / 0)
-    monkeypatch.setattr(grpo, "GRPOConfig", lambda **given: handed.append(given))
+    monkeypatch.setattr(grpo, "GRPOConfig", lambda **given: handed.append(given) or SimpleNamespace(n_gpu=0))
     policy, processor = training.load_policy(profile, tiny_base())
     grpo.make_config(profile, policy, tmp_path, 0)
     with pytest.raises(ZeroDivisionError):
@@ -236,3 +240,24 @@ def test_a_training_begins_again_where_its_state_is_incomplete_or_of_another_tra
     run, _ = train("sft", data, tmp_path, **changes)
     assert "resuming" not in capsys.readouterr().out
     assert [row["step"] for row in read_jsonl(run.log("sft", 0))] == [1, 2, 3, 4]
+
+
+def test_a_process_that_sees_eight_gpus_trains_on_one_and_loads_the_reference_model_whole(data, tmp_path, monkeypatch):
+    set_up, loaded, load = TrainingArguments.__post_init__, [], grpo_trainer.create_model_from_path
+
+    def sees_eight(arguments):
+        set_up(arguments)
+        arguments._n_gpu = 8
+
+    def record(name, **options):
+        loaded.append(options)
+        return load(name, **options)
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", sees_eight)
+    monkeypatch.setattr(grpo_trainer, "create_model_from_path", record)
+    profile = tiny_profile(grpo__beta=0.1)
+    policy, processor = load_policy(profile, tiny_base())
+    conversations, pairs = make_conversations(profile, data, 0), balanced_pairs(profile, data, 0)
+    sft.make_trainer(profile, conversations, data, policy, processor, tmp_path / "sft", 0)
+    grpo.make_trainer(profile, pairs, data, policy, processor, tmp_path / "grpo", 0)
+    assert [(options["device_map"], options["revision"]) for options in loaded] == [(None, "main")]

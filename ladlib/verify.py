@@ -230,7 +230,7 @@ def _incomparable(results: RunResults, released: RunFolder) -> str:
     """Why the run cannot be compared with the study; "" where it can."""
     if not (released.run_json.is_file() and stored(released.root / "generations")):
         return "no released study in this installation"
-    if results.run.root.resolve() == released.root.resolve():
+    if results.run.root.resolve() == released.root.resolve() or _is_copy(results.run, released):
         return "this is the released study itself"
     ours, theirs = results.profile, load_run(released).profile
     if theirs.name != ours.name:
@@ -240,6 +240,15 @@ def _incomparable(results: RunResults, released: RunFolder) -> str:
         if values[0] != values[1]:  # but for what changes memory only
             return f"{section} has other settings in this run"
     return ""
+
+
+def _is_copy(run: RunFolder, other: RunFolder) -> bool:
+    """Whether both runs hold the same answers, by their checksums."""
+    ours, theirs = (
+        {path: digest for path, digest in checksums.read(each).items() if path.startswith("generations/")}
+        for each in (run, other)
+    )
+    return bool(ours) and ours == theirs
 
 
 def _in_bands(name: str, own: pd.DataFrame, seeds: list[pd.DataFrame]) -> Iterator[Check]:

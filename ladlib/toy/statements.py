@@ -109,14 +109,30 @@ def compare_kinds(first: Scene, second: Scene) -> tuple[Pieces, bool]:
     return pieces or [(" none .", False)], any(text in (" extra", " missing") for text, _ in pieces)
 
 
+class Layout:
+    """What lies where in a scene, read once for many statements."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.kinds = kinds(scene)
+        self.names: dict[str, list[str]] = {place: [] for place in scene.places()}  # by place, each list sorted
+        for name in sorted(self.kinds):
+            for place in self.kinds[name]:
+                self.names[place].append(name)
+
+    def holds(self, place: str, what: str, times: int = 1) -> bool:
+        """Whether ``what``, a name or "none", lies at ``place`` so many times."""
+        names = self.names.get(place, [])
+        return not names if what == "none" else names.count(what) >= times
+
+
 @dataclass(frozen=True)
 class Empty:
     """The test image shows no part."""
 
     differs = None  # here and below: whether the images differ according to the statement; None if it compares none
 
-    def is_true(self, reference: Scene, test: Scene) -> bool:
-        return not test.parts
+    def is_true(self, reference: Layout, test: Layout) -> bool:
+        return not test.kinds
 
 
 @dataclass(frozen=True)
@@ -127,8 +143,8 @@ class PartAt:
     what: str
     differs = None
 
-    def is_true(self, reference: Scene, test: Scene) -> bool:
-        return self.place in test.places() and _holds(test, self.place, self.what)
+    def is_true(self, reference: Layout, test: Layout) -> bool:
+        return self.place in test.names and test.holds(self.place, self.what)
 
 
 @dataclass(frozen=True)
@@ -140,8 +156,8 @@ class Counted:
     number: int
     differs = None
 
-    def is_true(self, reference: Scene, test: Scene) -> bool:
-        places = kinds(test).get(self.name, [])
+    def is_true(self, reference: Layout, test: Layout) -> bool:
+        places = test.kinds.get(self.name, [])
         return (self.number, self.place) in (list(enumerate(places, 1)) or [(0, "none")])
 
 
@@ -154,11 +170,12 @@ class ComparedPlace:
     now: str
     differs: bool  # "then", not "same"
 
-    def is_true(self, reference: Scene, test: Scene) -> bool:
+    def is_true(self, reference: Layout, test: Layout) -> bool:
         place = self.place
-        on_grid = place in reference.places() or place in test.places()
-        holds_both = _holds(reference, place, self.was) and _holds(test, place, self.now)
-        return on_grid and holds_both and self.differs == (names_at(reference, place) != names_at(test, place))
+        before, after = reference.names.get(place), test.names.get(place)
+        on_grid = before is not None or after is not None
+        holds_both = reference.holds(place, self.was) and test.holds(place, self.now)
+        return on_grid and holds_both and self.differs == ((before or []) != (after or []))
 
 
 @dataclass(frozen=True)
@@ -179,16 +196,11 @@ class Paired:
     def differs(self) -> bool:
         return self.was == "extra" or self.now == "missing"
 
-    def is_true(self, reference: Scene, test: Scene) -> bool:
-        more = len(kinds(test).get(self.name, [])) - len(kinds(reference).get(self.name, []))
-        old = more >= self.was_nth if self.was == "extra" else _holds(reference, self.was, self.name, self.was_nth)
-        new = -more >= self.now_nth if self.now == "missing" else _holds(test, self.now, self.name, self.now_nth)
+    def is_true(self, reference: Layout, test: Layout) -> bool:
+        more = len(test.kinds.get(self.name, [])) - len(reference.kinds.get(self.name, []))
+        old = more >= self.was_nth if self.was == "extra" else reference.holds(self.was, self.name, self.was_nth)
+        new = -more >= self.now_nth if self.now == "missing" else test.holds(self.now, self.name, self.now_nth)
         return old and new
-
-
-def _holds(scene: Scene, place: str, what: str, times: int = 1) -> bool:
-    names = names_at(scene, place)
-    return not names if what == "none" else names.count(what) >= times
 
 
 Statement = Empty | PartAt | Counted | ComparedPlace | Paired
@@ -202,7 +214,8 @@ _PAIRED = re.compile(f"(?:kind )?({_NAME}) (?!extra missing)({_PLACE}|extra) ({_
 
 def check_statements(text: str, reference: Scene, test: Scene) -> list[bool | None]:
     """Of each sentence of a rationale in order, whether it is true of the two scenes; None where it is unread."""
-    return [statement and statement.is_true(reference, test) for statement in read_statements(text)]
+    layouts = Layout(reference), Layout(test)
+    return [statement and statement.is_true(*layouts) for statement in read_statements(text)]
 
 
 def read_statements(text: str) -> list[Statement | None]:

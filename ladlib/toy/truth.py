@@ -25,7 +25,7 @@ from ladlib.errors import UserError
 from ladlib.records import Generation, Record
 from ladlib.runs import RunFolder, read_jsonl, write_text
 from ladlib.toy.scenes import Scene
-from ladlib.toy.statements import ComparedPlace, kinds, names_at, read_statements
+from ladlib.toy.statements import ComparedPlace, Layout, kinds, names_at, read_statements
 
 SCENES = "scenes.jsonl"
 
@@ -122,7 +122,8 @@ def _row(generation: Generation, reference: Scene, truth: Truth) -> dict:
     reading = parse(generation.text)
     read = read_statements(reading.think or "")
     statements = list(dict.fromkeys(statement for statement in read if statement))
-    true = [statement for statement in statements if statement.is_true(reference, truth.scene)]
+    layouts = Layout(reference), Layout(truth.scene)
+    true = [statement for statement in statements if statement.is_true(*layouts)]
     comparisons = [statement.differs for statement in statements if statement.differs is not None]
     implied = ("yes" if any(comparisons) else "no") if comparisons else None
     changed = {*truth.changed.places, *truth.changed.kinds}

@@ -28,8 +28,9 @@ from ladlib.runs import STUDY, RunFolder, find, stored
 from ladlib.statistics import RULES, bootstrap, seeds_of
 
 TOLERANCE = 1e-9  # of a stored share: the same sums in another order
-NOT_RELEASED = ("checkpoints", "data", "notebooks", "figures", "report.html")  # what a released copy leaves out …
-ROLLOUTS = "-rollouts.jsonl"  # … and of a study these, for their size
+NOT_RELEASED = ("checkpoints", "data", "notebooks")  # what a released copy leaves out …
+REMADE = ("figures", "report.html")  # … what `ladlib report` makes of it …
+ROLLOUTS = "-rollouts.jsonl"  # … and what a study leaves out for its size
 ROW = ["arm", "seed", "subset", "category"]
 BANDS = {"strict": "balanced accuracy", "likelihood": "AUROC"}
 ROUNDING = 0.02  # the least tolerance, a share: an untrained arm has one seed, but other processors round otherwise
@@ -76,9 +77,10 @@ def _record(results: RunResults) -> Iterator[Check]:
     yield _check("run.json", unknown, f"profile {record.profile}, seed {record.seed}, commit {commit}")
     outputs = [path for stage in record.stages for path in stage.outputs]
     missing = [path for path in outputs if not ((root / path).exists() or find(root / path) or path == "report.html")]
-    is_copy = bool(missing) and not any((root / name).exists() for name in NOT_RELEASED if name != "figures")
+    is_copy = bool(missing) and not any((root / name).exists() for name in NOT_RELEASED)
     if is_copy:
-        missing = [path for path in missing if path.split("/")[0] not in NOT_RELEASED and not path.endswith(ROLLOUTS)]
+        left_out = (*NOT_RELEASED, *REMADE)
+        missing = [path for path in missing if path.split("/")[0] not in left_out and not path.endswith(ROLLOUTS)]
     whole = f"all {len(outputs)} are there" + (" but those that a released copy leaves out" if is_copy else "")
     yield _check(subject, [f"{path} is missing" for path in missing], whole)
 

@@ -16,9 +16,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rich.console import Console
+from rich.control import Control
+from rich.segment import ControlType
 
 from ladlib.errors import UserError, read_json
-from ladlib.progress import clock
+from ladlib.progress import EVERY, clock
 from ladlib.runner import StageFailed
 from ladlib.runs import BATCH
 from ladlib.sanitize import strip_control
@@ -34,7 +36,7 @@ TYPES = {  # of a parameter: what its values are called, and how one is read
 }
 COUNT = re.compile(r"^.* \d+/\d+ .*left$", re.MULTILINE)  # a line of ladlib.progress in what a cell prints
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-LINE_EVERY = 10.0  # seconds between two lines where they cannot be rewritten
+ERASE = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))  # the line that is rewritten
 MAX_LINES = 12  # of a failing cell and of its message
 FULL = 8 * 2**20  # bytes; a disk with less than this left is taken to be the cause of a failure
 NO_SPACE = ("No space left on device", "[Errno 28]", "os error 28", "Disk quota exceeded", "File too large")
@@ -112,8 +114,8 @@ class Progress:
 
     def __init__(self, console: Console, stage: str, total: int, verbose: bool = False) -> None:
         self.console, self.stage, self.total, self.verbose = console, stage, total, verbose
-        self.cell = 0
-        self.started, self.printed = time.monotonic(), -LINE_EVERY
+        self.is_rewritten, self.cell = console.is_terminal and not verbose, 0
+        self.started, self.printed = time.monotonic(), -EVERY
 
     def start_cell(self, cell: dict, cell_index: int) -> None:
         if cell["cell_type"] == "code" and cell["source"].strip():
@@ -132,20 +134,20 @@ class Progress:
 
     def close(self) -> None:
         """End the line that is rewritten."""
-        if self.console.is_terminal:
+        if self.is_rewritten:
             self._print("")
 
     def _show(self, count: str) -> None:
         line = f"[{self.stage}] cell {self.cell}/{self.total} · {clock(time.monotonic() - self.started)}{count}"
-        if self.console.is_terminal and not self.verbose:
-            self._print(f"\r\x1b[2K{line}"[: self.console.width], end="")
-        elif self.cell == self.total or time.monotonic() - self.printed > LINE_EVERY:
+        if self.is_rewritten:
+            self.console.control(ERASE)
+            self._print(line[: self.console.width - 1], end="")
+        elif self.cell == self.total or time.monotonic() - self.printed > EVERY:
             self._print(line)
 
     def _print(self, text: str, end: str = "\n") -> None:
         self.printed = time.monotonic()
-        self.console.file.write(text + end)
-        self.console.file.flush()
+        self.console.print(text, end=end, markup=False, highlight=False, soft_wrap=True)
 
 
 def execute(

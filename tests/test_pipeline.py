@@ -172,6 +172,17 @@ def test_a_cell_is_announced_and_now_and_then_how_far_it_has_counted():
     assert out.getvalue() == "[02_sft] cell 1/3 · 0:00\n[02_sft] cell 1/3 · 0:00 · sft · step 10/40 · about 1:30 left\n"
 
 
+def test_a_terminal_rewrites_the_line_of_a_cell_and_a_quiet_console_shows_none():
+    terminal, silent = io.StringIO(), io.StringIO()
+    for console in (Console(file=terminal, force_terminal=True, width=40), Console(file=silent, quiet=True)):
+        progress = Progress(console, "02_sft", 3)
+        for _ in range(2):
+            progress.start_cell({"cell_type": "code", "source": "train()"}, 0)
+        progress.close()
+    assert terminal.getvalue() == "\r\x1b[2K[02_sft] cell 1/3 · 0:00\r\x1b[2K[02_sft] cell 2/3 · 0:00\n"
+    assert silent.getvalue() == ""
+
+
 def depends(notebook, changes=None, **parameters):
     return depends_on(notebook, parameters, load_profile("smoke", **changes or {}), reports=notebook.stem == "ask")
 

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from ladlib import __version__, cli_data
 from ladlib.cli_data import Argument, Data, Json, Option, Profile, Quiet, Seed, examples, print_json
 from ladlib.errors import UserError
-from ladlib.runs import RELEASED, RUNS, RunFolder, find_root, locked
+from ladlib.runs import RELEASED, RUNS, RunFolder, from_root, locked
 from ladlib.sanitize import escape_terminal, strip_control
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -131,7 +131,7 @@ def inspect(
     from ladlib.config import load_profile
 
     settings = load_profile(profile)
-    trained = RunFolder(find_root(Path.cwd()) / RUNS / settings.name).checkpoint("sft_grpo", 0)
+    trained = RunFolder(from_root(f"{RUNS}/{settings.name}")).checkpoint("sft_grpo", 0)
     model = model or (str(trained) if trained.is_dir() else settings.model.base)
     verdict = evaluate.inspect(reference, test, model, settings)
     if as_json:
@@ -229,7 +229,7 @@ def report(
     from ladlib.results import load_answers, refuse_doubles
     from ladlib.verify import verify as check_run
 
-    own = RunFolder(find_root(Path.cwd()) / RUNS / "toy")
+    own = RunFolder(from_root(f"{RUNS}/toy"))
     folder = RunFolder(run) if run else own if own.run_json.exists() else RunFolder(RELEASED / "toy")
     if folder.root.resolve().parent == RELEASED.resolve():
         folder = _copy(folder)
@@ -259,7 +259,7 @@ def _copy(released: RunFolder) -> RunFolder:
     from ladlib.results import profile_of
     from ladlib.toy.datasets import write_loco
 
-    copy = find_root(Path.cwd()) / RUNS / f"released-{released.root.name}"
+    copy = from_root(f"{RUNS}/released-{released.root.name}")
     sizes = profile_of(released.read()).toy
     shutil.rmtree(copy, ignore_errors=True)  # an older release may lie there
     run = RunFolder(shutil.copytree(released.root, copy))

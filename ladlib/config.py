@@ -24,6 +24,8 @@ Method = Literal["ddp", "fsdp2", "zero3"]
 Options = dict[str, JsonValue]
 
 PROFILES = ("smoke", "toy", "small", "paper")
+TAGGED = (ValueError, KeyError, IndexError, AttributeError, TypeError)
+"""What PyYAML's constructors raise for a date that does not exist, or a tag such as ``!!bool`` before another word."""
 RENAMED = {"evaluate.sensitivity": "evaluate.variants"}
 """Parameters in ``run.json`` of earlier runs, and what they are called now."""
 
@@ -181,7 +183,7 @@ def load_profile(name: str, **overrides: object) -> Profile:
         raise UserError(f"There is no profile {name!r}.", f"Use one of {', '.join(PROFILES)}, or a .yaml file.")
     try:
         values = yaml.safe_load(text)
-    except Exception as error:  # of PyYAML, for a tag before another word: KeyError, AttributeError and others
+    except (yaml.YAMLError, RecursionError, *TAGGED) as error:
         message = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise UserError(f"Profile {name!r} is not YAML: {message}.", "Correct the file.") from error
     profile = _checked(name, {"name": Path(name).stem} | values if isinstance(values, dict) else values)

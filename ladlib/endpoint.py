@@ -127,7 +127,7 @@ class BatchRequests:
                 except RequestFailed as error:
                     self._record_failure(name, str(error))
                 self.progress.tell(self.answered + len(self.failed))
-        except BaseException:
+        except BaseException:  # whatever it is ends the other workers too, and is raised again
             self.is_stopped = True
             raise
 

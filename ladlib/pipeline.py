@@ -24,7 +24,7 @@ from ladlib.data.layout import FOLDERS, is_dataset
 from ladlib.errors import UserError
 from ladlib.notebook import UNSET
 from ladlib.runner import PACKAGE, Runner, Stage, digest
-from ladlib.runs import RUNS, RunFolder, check_seed, find_root, from_root, locked
+from ladlib.runs import RUNS, RunFolder, check_seed, from_root, locked
 
 ONLY_LARGE = {"endpoint": True, "evaluate": {"large"}, "model": {"large"}}  # what no stage but the last depends on
 FIELDS = {
@@ -75,7 +75,7 @@ def reproduce(
     selected = _choose(stages, start, only)
     if data or not dry_run:
         _check_data(settings, data)
-    folder = RunFolder((Path(run) if run else find_root(Path.cwd()) / RUNS / settings.name).resolve())
+    folder = RunFolder((Path(run) if run else from_root(f"{RUNS}/{settings.name}")).resolve())
     if folder.run_json.exists():
         folder.check(settings.name, seed)
     elif not dry_run:

@@ -165,8 +165,12 @@ def refuse_doubles(answers: pd.DataFrame) -> None:
 
 def read_records(file: Path, kind: type[Kind] = Generation) -> list[Kind]:
     """The records of one file, [] where it does not exist. Raises :class:`UserError` for a line of another kind."""
+    return _validated(file, read_jsonl(file), kind)
+
+
+def _validated(file: Path, rows: list[dict], kind: type[Kind]) -> list[Kind]:
     try:
-        return TypeAdapter(list[kind]).validate_python(read_jsonl(file))
+        return TypeAdapter(list[kind]).validate_python(rows)
     except ValidationError as error:
         raise UserError(f"{file}: {first_problem(error)}.", DAMAGED) from error
 
@@ -182,9 +186,10 @@ def read_metrics(run: RunFolder) -> list[dict]:
 
 def _logs(run: RunFolder) -> dict[Key, list[dict]]:
     files = _files(run.root / "logs")
-    for file in files.values():
-        read_records(file, _Step)
-    return {key: read_jsonl(file) for key, file in files.items()}
+    logs = {key: read_jsonl(file) for key, file in files.items()}
+    for key, rows in logs.items():
+        _validated(files[key], rows, _Step)
+    return logs
 
 
 def _files(folder: Path) -> dict[Key, Path]:

@@ -18,7 +18,7 @@ from ladlib.pipeline import weights_sha256
 from ladlib.progress import Progress
 from ladlib.records import Pair
 from ladlib.runner import Runner, Stage
-from ladlib.runs import RUNS, RunFolder, check_seed, find_root, locked, write_text
+from ladlib.runs import RUNS, RunFolder, check_seed, from_root, locked, write_text
 from ladlib.sft_data import balanced_pairs
 from ladlib.toy.products import PRODUCTS, RuleKind
 
@@ -70,7 +70,7 @@ def study(
     if not weights_sha256(settings.model.large) and any(arm.start == "large" for arm in chosen):
         say(f"[large] left out: {settings.model.large} is not there")
         chosen = tuple(arm for arm in chosen if arm.start != "large")
-    folder = RunFolder((Path(run) if run else find_root(Path.cwd()) / RUNS / "study").resolve())
+    folder = RunFolder((Path(run) if run else from_root(f"{RUNS}/study")).resolve())
     with locked(folder.root):
         folder.open(settings.name, UNTRAINED_SEED)
         stages = plan(settings, folder, chosen, seeds)

@@ -72,30 +72,22 @@ def kinds(scene: Scene) -> dict[str, list[str]]:
     return places
 
 
-def names_at(scene: Scene, place: str) -> list[str]:
-    """The sorted names of the parts at ``place``: in general scenes one at most, of pushpins sometimes two."""
-    return sorted(part.name for part in scene.parts if part.place == place)
-
-
 def name_at(scene: Scene, places: list[str]) -> Pieces:
     """What lies at each of ``places``."""
-    return [(f" {place} {_what(scene, place)} .", False) for place in places]
+    layout = Layout(scene)
+    return [(f" {place} {layout.what(place)} .", False) for place in places]
 
 
 def compare_places(first: Scene, second: Scene, places: list[str] | None = None) -> tuple[Pieces, bool]:
     """The two scenes place by place (all that hold a part in either), and whether they differ."""
     places = sorted({*first.at(), *second.at()}) if places is None else places
-    pieces, differ = [], False
+    old, new, pieces, differ = Layout(first), Layout(second), [], False
     for place in places:
-        was, now = _what(first, place), _what(second, place)
+        was, now = old.what(place), new.what(place)
         differ |= was != now
         pieces += [(f" {place} {was}", False)]
         pieces += [(" same", True), (" .", False)] if was == now else [(" then", True), (f" {now} .", False)]
     return pieces or [(" none .", False)], differ
-
-
-def _what(scene: Scene, place: str) -> str:
-    return (names_at(scene, place) or ["none"])[0]
 
 
 def compare_kinds(first: Scene, second: Scene) -> tuple[Pieces, bool]:
@@ -118,6 +110,10 @@ class Layout:
         for name in sorted(self.kinds):
             for place in self.kinds[name]:
                 self.names[place].append(name)
+
+    def what(self, place: str) -> str:
+        """The name of what lies at ``place``, the first where there are two; or "none"."""
+        return (self.names.get(place) or ["none"])[0]
 
     def holds(self, place: str, what: str, times: int = 1) -> bool:
         """Whether ``what``, a name or "none", lies at ``place`` so many times."""

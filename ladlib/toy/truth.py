@@ -25,7 +25,7 @@ from ladlib.errors import UserError
 from ladlib.records import Generation, Record
 from ladlib.runs import RunFolder, read_jsonl, write_text
 from ladlib.toy.scenes import Scene
-from ladlib.toy.statements import ComparedPlace, Layout, kinds, names_at, read_statements
+from ladlib.toy.statements import ComparedPlace, Layout, read_statements
 
 SCENES = "scenes.jsonl"
 
@@ -47,9 +47,10 @@ class Truth(Record):
 
 def what_changed(normal: Scene, scene: Scene) -> Changed:
     """The places and kinds in which two scenes on one grid differ."""
-    old, new = kinds(normal), kinds(scene)
-    places = [place for place in scene.places() if names_at(normal, place) != names_at(scene, place)]
-    counted = [kind for kind in sorted({*old, *new}) if len(old.get(kind, [])) != len(new.get(kind, []))]
+    old, new = Layout(normal), Layout(scene)
+    places = [place for place, names in new.names.items() if old.names[place] != names]
+    all_kinds = sorted({*old.kinds, *new.kinds})
+    counted = [kind for kind in all_kinds if len(old.kinds.get(kind, [])) != len(new.kinds.get(kind, []))]
     return Changed(places=tuple(places), kinds=tuple(counted))
 
 

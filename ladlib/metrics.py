@@ -2,8 +2,8 @@
 
 Every image counts. An unparsed completion is wrong: FN where the image is anomalous, FP where it is good (MMAD's and
 EMIT's scorers leave such images out, which flatters a model that rambles). Answers are parsed from the stored texts
-by :mod:`ladlib.parsing`; the stored ``answer`` never decides. ``lenient_…`` take the first yes or no anywhere: they
-separate a gain in content from a gain in form, and are no headline metric.
+by :mod:`ladlib.parsing`; the stored ``answer`` never decides. ``lenient_…`` take the last yes or no after the
+thinking where the form is another: they separate a gain in content from a gain in form, and are no headline metric.
 
 Values are shares in 0..1, ``mcc`` in -1..1. What is undefined is ``None`` in metrics.json, never 0 (as scikit-learn has
 it): a share of nothing, ``mcc`` where a margin of the confusion matrix is empty, what needs both kinds of images where

@@ -57,13 +57,20 @@ def parse_answer(text: str) -> Answer | None:
 
 
 def lenient_answer(text: str) -> Answer | None:
-    """The first whole word ``yes`` or ``no`` anywhere, in any case.
+    """The strict answer; without one, the last whole word ``yes`` or ``no`` after the thinking, in any case.
 
-    Never used for a reward or a headline metric; it shows how much of a score is a matter of form.
+    Never used for a reward or a headline metric; it shows how much of a score is a matter of form. Where the thinking
+    never ends, an ``<answer>`` ends it.
     """
+    if answer := parse_answer(text):
+        return answer
     # Lowered first: matching with IGNORECASE would also take the long s (U+017F) for an s.
-    found = _WORD.search(text.lower())
-    return cast(Answer, found.group()) if found else None
+    tail = text.lower().rpartition(END_THINK)[2]
+    if THINK in tail:
+        _, opened, rest = tail.rpartition(ANSWER)
+        tail = rest if opened else ""
+    words = _WORD.findall(tail)
+    return cast(Answer, words[-1]) if words else None
 
 
 def _block(text: str, opening: str, closing: str) -> str | None:

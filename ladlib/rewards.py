@@ -68,7 +68,7 @@ def _no_answer(completion: str) -> str:
     if completion.count(ANSWER) != 1 or completion.count(END_ANSWER) != 1:
         count = "none" if ANSWER not in completion else "another number of tags"
         lenient = lenient_answer(completion)
-        hint = f' (lenient scoring takes the first word "{lenient}", the parser guesses nothing)' if lenient else ""
+        hint = f' (lenient scoring takes the word "{lenient}", the parser guesses nothing)' if lenient else ""
         return f"it takes exactly one answer block, and there is {count}{hint}"
     inside = completion.partition(ANSWER)[2].partition(END_ANSWER)[0].strip()
     if inside.removesuffix(".").lower() in ("yes", "no"):

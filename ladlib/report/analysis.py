@@ -11,7 +11,7 @@ import pandas as pd
 from ladlib.claims import ARM
 from ladlib.metrics import RULES as RULE_TYPES
 from ladlib.metrics import SUBSETS, is_right, measure, outcomes
-from ladlib.parsing import parse_answer
+from ladlib.parsing import parse, parse_answer
 from ladlib.records import ARMS, TRIVIAL_ARMS
 from ladlib.report.formats import MISSING, banded, cell_text
 from ladlib.results import NAMES, RunResults, name
@@ -201,6 +201,20 @@ def differences_text(frame: pd.DataFrame) -> pd.DataFrame:
     titles = {"against": "SFT + GRPO minus", "difference": "points", "low": "95 % interval", "p_holm": "p, Holm"}
     shown = frame.assign(difference=signed, low=spans, **p).drop(columns=["arm", "high"])
     return shown.map(cell_text).rename(columns=titles)
+
+
+def strategies(results: RunResults) -> pd.DataFrame:
+    """A row a variant and seed: ``by_type``, the share of rationales that match parts by type, and balanced accuracy.
+
+    Both x 100. A rationale of the toy language matches by type where it begins with "kind", else by position.
+    """
+    answers = results.answers[results.answers["anomaly"] != "structural"]
+    by_type = answers["text"].map(lambda text: (parse(text).think or "").split()[:1] == ["kind"])
+    shares = by_type.groupby([answers["arm"], answers["seed"]]).mean().rename("by_type")
+    scores = _pooled(results).set_index(["arm", "seed"])["balanced_accuracy"]
+    frame = (100 * pd.concat([shares, scores], axis=1, join="inner")).reset_index()
+    frame.insert(0, "method", frame["arm"].map(lambda arm: NAMES.get(arm, arm)))
+    return frame.iloc[frame["arm"].map(ARMS.index).argsort(kind="stable")].reset_index(drop=True)
 
 
 def passes(results: RunResults) -> pd.DataFrame:

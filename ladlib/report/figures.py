@@ -172,6 +172,26 @@ def collapse(runs: Mapping[str, Sequence[dict]]) -> Figure:
     return figure
 
 
+@styled
+def strategy(models: pd.DataFrame) -> Figure:
+    """How the models of the study compare two images, and how well: share of rationales by part type, and accuracy.
+
+    ``models`` is :func:`ladlib.report.analysis.strategies`; a point is one trained model.
+    """
+    figure, (shares, scores) = panels(2, 5.4, 3.4)
+    palette = {NAMES[arm]: ARM_COLOURS[arm] for arm in models["arm"].unique()}
+    look = {"data": models, "x": "by_type", "hue": "method", "palette": palette, "edgecolor": INK, "legend": False}
+    sns.stripplot(y="method", size=8, linewidth=0.5, jitter=False, ax=shares, **look)
+    sns.scatterplot(y="balanced_accuracy", s=55, linewidth=0.5, ax=scores, **look)
+    shares.set(title="How each model compares", ylabel="")
+    scores.set(title="… and how well it does", ylabel="balanced accuracy, %")
+    for axes in (shares, scores):
+        axes.set(xlabel="rationales that match parts by type, %", xlim=(-4, 104))
+    r = np.corrcoef(models["by_type"], models["balanced_accuracy"])[0, 1]
+    scores.annotate(f"r = {r:.2f}, {len(models)} models", (0.03, 0.93), xycoords="axes fraction", color=INK)
+    return figure
+
+
 def by_arm(answers: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """(arm, its answers with columns ``parsed`` and ``right``), arms in the order of the answers."""
     if answers.empty:

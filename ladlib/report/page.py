@@ -53,10 +53,12 @@ def write_report(
 
 
 def write_study(run: RunFolder) -> None:
-    """Write ``tables/study-*`` (csv, md, tex) and ``figures/study-collapse`` (png, pdf) of what has been run."""
+    """Write ``tables/study-*`` (csv, md, tex) and ``figures/study-*`` (png, pdf) of what has been run."""
     results = load_run(run)
     runs = analysis.collapsed_runs(results)
-    drawn = {"study-collapse": figures.collapse(runs, note=results.profile.label)} if len(runs) > 1 else {}
+    note = results.profile.label
+    drawn = {"study-strategy": figures.strategy(analysis.strategies(results), note=note)} if results.is_toy else {}
+    drawn |= {"study-collapse": figures.collapse(runs, note=note)} if len(runs) > 1 else {}
     _write(results, tables.of_study(results), drawn)
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, JsonValue, ValidationError, field_validator
+from pydantic import Field, JsonValue, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ladlib.errors import UserError, first_problem, read_text
 from ladlib.records import Record
@@ -30,7 +30,19 @@ RENAMED = {"evaluate.sensitivity": "evaluate.variants"}
 """Parameters in ``run.json`` of earlier runs, and what they are called now."""
 
 
-class Toy(Record):
+class Section(Record):
+    """A part of a profile. ``true`` is no number, though Python takes it for 1."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_number(cls, value: object, info: ValidationInfo) -> object:
+        is_whole = cls.model_fields[info.field_name].annotation in (int, float) and isinstance(value, int)
+        if is_whole and (isinstance(value, bool) or value > 10**9):
+            raise ValueError("a number of at most 1000000000 is needed")
+        return value
+
+
+class Toy(Section):
     """How many synthetic images to draw, per category."""
 
     train: int = Field(gt=0)  # a reference image is chosen from these
@@ -45,7 +57,7 @@ class Toy(Record):
         return max(1, self.train // 4)
 
 
-class Data(Record):
+class Data(Section):
     """Which images, and how large the model sees them."""
 
     min_pixels: int = Field(50_176, gt=0)  # of one image after resizing: 64 x 28 x 28, no side below about 224
@@ -57,7 +69,7 @@ class Data(Record):
     reference_seed: ClassVar[int] = 0  # which training normal is the reference of which test image
 
 
-class Model(Record):
+class Model(Section):
     """Which weights play the small and the large model, and how they answer."""
 
     base: str = "Qwen/Qwen2.5-VL-3B-Instruct"  # paper; or a shipped toy model, a folder, another hub id
@@ -69,7 +81,7 @@ class Model(Record):
     shared_prefix: bool = False  # compute what completions share once (ladlib.fast); False: stock TRL and generate
 
 
-class Sft(Record):
+class Sft(Section):
     """Stage 1. ``steps`` of 0 means ``epochs`` passes over the data."""
 
     epochs: float = Field(3, gt=0)  # paper
@@ -81,14 +93,14 @@ class Sft(Record):
     trl: Options = {}  # handed to TRL's SFTConfig as they are
 
 
-class Grpo(Record):
+class Grpo(Section):
     """Stage 2. ``steps`` of 0 means ``epochs`` passes over the pairs."""
 
     epochs: float = Field(2, gt=0)  # VLM-R1 run_grpo_rec.sh
     steps: int = Field(0, ge=0)
     learning_rate: float = Field(1e-6, gt=0)  # VLM-R1
-    prompts_per_step: int = Field(16, gt=0)  # VLM-R1: 8 x 2 x 8 devices = 128 completions of 8 per prompt
-    group_size: int = Field(8, gt=1)  # completions per prompt, G; VLM-R1, AnomalyR1, EMIT
+    prompts_per_step: int = Field(16, gt=0, le=2**16)  # VLM-R1: 8 x 2 x 8 devices = 128 completions of 8 per prompt
+    group_size: int = Field(8, gt=1, le=2**16)  # completions per prompt, G; VLM-R1, AnomalyR1, EMIT
     micro_batch_size: int = Field(8, gt=0)  # completions of one forward and backward pass; VLM-R1
     beta: float = Field(0.04, ge=0)  # weight of the KL term to the frozen reference model; VLM-R1
     temperature: float = Field(0.9, gt=0)  # VLM-R1
@@ -99,7 +111,7 @@ class Grpo(Record):
     trl: Options = {}  # handed to TRL's GRPOConfig as they are
 
 
-class Evaluate(Record):
+class Evaluate(Section):
     """Greedy evaluation."""
 
     batch_size: int = Field(8, gt=0)
@@ -108,14 +120,14 @@ class Evaluate(Record):
     large: bool = False  # whether notebook 05 loads the large model on this machine
 
 
-class Parallel(Record):
+class Parallel(Section):
     """On how many devices a stage is trained, and how they share the model."""
 
     processes: int = Field(1, ge=0)  # one per device; 0 = one for each GPU of this machine
     method: Method = "ddp"  # each holds all of the model; fsdp2, zero3: it is divided among them
 
 
-class Endpoint(Record):
+class Endpoint(Section):
     """An OpenAI-compatible server that answers as the large model (:mod:`ladlib.endpoint`).
 
     Its key is no value of a profile: it comes from the environment.
@@ -152,6 +164,12 @@ class Profile(Record):
     evaluate: Evaluate = Evaluate()
     parallel: Parallel = Parallel()
     endpoint: Endpoint = Endpoint()
+
+    @model_validator(mode="after")
+    def _fills_a_step(self) -> "Profile":
+        if (pairs := self.data.grpo_pairs // 2 * 2) < self.grpo.prompts_per_step:  # TRL drops an incomplete step
+            raise ValueError(f"{pairs} pairs do not fill one step of {self.grpo.prompts_per_step} prompts")
+        return self
 
     def replace(self, values: Mapping[str, object]) -> "Profile":
         """This profile with dotted ``section.field`` values in place of its own.

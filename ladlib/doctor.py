@@ -184,8 +184,8 @@ def plan_lines(profile: Profile) -> dict[str, str]:
         "01": "shows the datasets",
         "02": f"{data.sft_samples} conversations, {sft_steps(profile, data.sft_samples)} steps of "
         f"{profile.sft.batch_size}",
-        "03": f"{data.grpo_pairs} pairs, {grpo_steps(profile, data.grpo_pairs)} steps of {completions} completions, "
-        f"{tokens}",
+        "03": f"at most {data.grpo_pairs} pairs, {grpo_steps(profile, data.grpo_pairs)} steps of "
+        f"{completions} completions, {tokens}",
         "04": f"three models answer to {asked}, {tokens}",
         "05": "compares with the large model's answers, writes the report",
     }

@@ -28,9 +28,9 @@ def first_problem(error: ValidationError, whole: str = "the file") -> str:
 
 
 def read_text(path: Path, hint: str) -> str:
-    """The UTF-8 text of ``path``. Raises :class:`UserError` where it cannot be read or is no such text."""
+    """The UTF-8 text of ``path``, without a byte order mark. UserError where it cannot be read or is no such text."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing.", hint) from error
     except OSError as error:

@@ -14,6 +14,7 @@ import hashlib
 import random
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -33,7 +34,6 @@ LOCO = frozenset({"breakfast_box", "juice_bottle", "pushpins", "screw_bag", "spl
 CAPTION = "The first image shows a normal product. Write a caption of the second image."
 ABOUT = "The first image shows a normal product. About the second image: {question}"
 CAPTION_WORDS = 60  # of MMAD's long descriptions, only the first sentences up to so many words
-KNOWLEDGE = {"mvtec_ad": "MVTec", "visa": "VisA"}  # their names in domain_knowledge.json
 
 
 # Pairs
@@ -143,37 +143,64 @@ def _from_file(file: Path, pairs: Sequence[Pair]) -> Iterator[Conversation]:
 
 
 def _questions(root: Path | str, pairs: Sequence[Pair]) -> list[Conversation]:
-    by_image, conversations, absent = {(pair.test.dataset, pair.id): pair for pair in pairs}, [], 0
-    for row in mmad.read_questions(root):
-        if mmad.SOURCES.get(row.source) not in TRAINING_DATASETS:
-            continue
-        if pair := by_image.get(mmad.locate(row.image)):
+    """Without those that contradict their image, or are known mistakes of MMAD."""
+    by_image, conversations = {(pair.test.dataset, pair.id): pair for pair in pairs}, []
+    rows, absent, doubts = mmad.read_questions(root), 0, Counter()
+    unknown = [row.image for row in rows if not row.source]
+    asked = [row for row in rows if row.source in TRAINING_DATASETS]
+    for row, sample, doubt in mmad.compare(asked, [pair.test for pair in pairs], root):
+        if doubt:
+            doubts[doubt] += 1
+        elif sample:
+            pair = by_image[sample.dataset, sample.id]
             options = {letter: f"{letter}. {text}" for letter, text in row.options.items()}
             question = "\n".join([ABOUT.format(question=row.question), *options.values()])
             answer = options[row.answer]
             conversations.append(Conversation(pair=pair, kind=row.type, question=question, answer=answer))
         else:
             absent += 1
-    if absent:
-        number = absent + len(conversations)
-        warnings.warn(f"{absent} of {number} questions are about images that are not there", stacklevel=4)
+    for number, what in (
+        (absent, "are about images that are not there"),
+        (len(unknown), f"are about no known dataset, such as {unknown[:1]}"),
+        (doubts.total(), f"are left out, since they {mmad.named(doubts)}"),
+    ):
+        if number:
+            warnings.warn(f"{number} of {len(asked) + len(unknown)} questions {what}", stacklevel=4)
+    if not conversations:
+        what = f"None of the {len(rows)} questions of MMAD is about an image that is there."
+        raise UserError(what, "Give the datasets that it is about.")
     return conversations
 
 
 def _captions(root: Path | str, pairs: Sequence[Pair]) -> Iterator[Conversation]:
     """Captions from the ``.txt`` of an image's name beside it in MMAD, else from what MMAD knows of the defect."""
-    folder, texts = find_dataset(root, "mmad"), {}
-    for path in sorted(folder.glob("*/*/*/*/*.txt")):
-        if key := mmad.locate(path.relative_to(folder).as_posix()):
+    folder, texts, left_out = find_dataset(root, "mmad"), {}, 0
+    for path in sorted(folder.rglob("*.txt")):
+        key = mmad.locate(path.relative_to(folder).as_posix())
+        if key and not path.name.startswith("."):
             texts[key] = read_text(path, mmad.HINT).strip()
-    knowledge = mmad.read_knowledge(root)
+    knowledge = {mmad.split(name)[0]: about for name, about in mmad.read_knowledge(root).items()}
     for pair in pairs:
         sample = pair.test
-        about = knowledge.get(KNOWLEDGE[sample.dataset], {}).get(sample.category, {})
-        known = about.get(sample.defect or "good") or (about.get("bad") if sample.defect else None)
-        caption = texts.get((sample.dataset, sample.id)) or (_shortened(known) if known else "")
-        if caption:
+        about = knowledge.get(sample.dataset, {}).get(sample.category, {})
+        text = "" if mmad.erratum(sample, "Caption", root) else texts.get((sample.dataset, sample.id))
+        known = about.get(sample.defect or "good") or section(about.get("bad", ""), sample.defect)
+        left_out += not text and not known and "bad" in about
+        if caption := text or _shortened(known):
             yield Conversation(pair=pair, kind="Caption", question=CAPTION, answer=caption)
+    if left_out:
+        warnings.warn(f"{left_out} images have no caption: MMAD has none of their defect alone", stacklevel=4)
+
+
+def section(text: str, defect: str) -> str:
+    """The part of a text about a product's defects whose title names ``defect`` and no second one; "" without one."""
+    for section in re.split("(?=<)", text) if defect else ():
+        title, names = (  # a word is its first seven letters, so that "scratch" and "scratches" are one
+            {word[:7] for word in re.findall("[a-z]+", words.lower())} for words in (section.split(">")[0], defect)
+        )
+        if names <= title and not title & {"and", "or"}:
+            return section
+    return ""
 
 
 def _shortened(text: str) -> str:

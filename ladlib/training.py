@@ -179,9 +179,8 @@ def fit_and_save(
 ) -> Path:  # fmt: skip
     """Train, then write the model (or its adapter) and tokenizer into the checkpoint, completely or not at all.
 
-    Writes the manifest of ``files`` first. Resumes a killed training of the same ``inputs``, a
-    :func:`training_fingerprint`, with its optimizer, schedule, order and random state. ``columns`` makes a row of the
-    log of the trainer's own. Raises :class:`UserError` where an alarm stops it.
+    Writes the manifest of ``files`` first. Resumes a killed training of the same ``inputs``. ``columns`` makes a row of
+    the log of the trainer's own. UserError where an alarm stops it, steps are missing or weights are not finite.
     """
     folder, is_main = run.checkpoint(arm, seed), trainer.is_world_process_zero()
     if is_main:
@@ -192,6 +191,11 @@ def fit_and_save(
     with trainer.accelerator.main_process_first():
         last = _last_state(states, inputs)
     trainer.train(resume_from_checkpoint=last)
+    if trainer.state.global_step != (steps := trainer.state.max_steps):
+        raise UserError(f"{arm} ended before its {steps} steps were taken.", "Give it more data, or smaller steps.")
+    parts = [getattr(one, "ds_tensor", getattr(one, "_local_tensor", one)) for one in trainer.model.parameters()]
+    if not all(part.isfinite().all() for part in parts):
+        raise UserError(f"{arm} ended with weights that are not finite.", "Lower its learning rate.")
     trainer.save_model(str(states / "final"))
     trainer.accelerator.wait_for_everyone()
     if is_main:

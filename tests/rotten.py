@@ -64,6 +64,11 @@ def encoded(image: Image.Image, form: str, **options: object) -> bytes:
     return file.getvalue()
 
 
+def without_palette(png: bytes) -> bytes:
+    start = png.index(b"PLTE") - 4
+    return png[:start] + png[start + 12 + int.from_bytes(png[start : start + 4]) :]
+
+
 NOISE = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), "PNG")
 DAMAGED = "does not decode"
 BAD_IMAGES = [
@@ -72,6 +77,7 @@ BAD_IMAGES = [
     ("a broken checksum", "a.png", NOISE.replace(b"IDAT", b"IDAT\x00", 1), DAMAGED),
     ("a bomb of 20,000 by 20,000", "a.ppm", b"P5 20000 20000 255\n", "too large"),
     ("floating-point grey", "a.tif", encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"), DAMAGED),
+    ("a palette png without its colours", "a.png", without_palette(encoded(picture().quantize(8), "PNG")), DAMAGED),
     ("postscript, which would start a program", "a.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", DAMAGED),
 ]
 
@@ -203,6 +209,9 @@ ARCHIVES = [
     ("a symbolic link out", "a.tar.xz", tar(member("a", tarfile.SYMTYPE, "/etc/passwd")), "cannot be unpacked"),
     ("a link up and out", "a.tar.xz", tar(member("b/a", tarfile.SYMTYPE, "../../x")), "cannot be unpacked"),
     ("a device", "a.tar.xz", tar(member("a", tarfile.CHRTYPE)), "cannot be unpacked"),
+    ("a hard link to nothing", "a.tar.xz", tar(member("a", tarfile.LNKTYPE, "b")), "linkname 'b' not found"),
+    ("too long a name", "a.tar.xz", tar(member("a" * 300)), "File name too long"),
+    ("a file used as a folder", "a.tar.xz", tar(member("a"), member("a/b")), "cannot be unpacked"),
     ("something else", "a.tar.xz", tar(member("a")), "does not hold the dataset"),
 ]
 

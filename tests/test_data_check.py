@@ -48,6 +48,11 @@ def rewrite(name, change):
     return lambda root: (root / name).write_bytes(change((root / name).read_bytes()))
 
 
+def hold_255(root):
+    for mask in root.glob("ground_truth/*/*/*.png"):
+        write_mask(mask, 255)
+
+
 def flatten(root):
     shutil.rmtree(root / "ground_truth/logical_anomalies")
     for number in range(91):
@@ -69,7 +74,8 @@ IMAGE, MASK = "test/good/007.png", "ground_truth/logical_anomalies/005/000.png"
         (remove(MASK), "error", "1 images have no masks: pushpins/test/logical_anomalies/005.png."),
         (lambda root: write_image(root / MASK, 248, size=(9, 8)), "error", "another size than their images: pushpins"),
         (lambda root: write_mask(root / MASK, 3), "error", "005/000.png has the pixel value 3"),
-        (flatten, "warning", "91 images have unknown defects: pushpins/test/logical_anomalies/000.png, "),
+        (hold_255, "error", "172 images have unknown defects: pushpins/test/logical_anomalies/000.png, "),
+        (flatten, "error", "91 images have unknown defects: pushpins/test/logical_anomalies/000.png, "),
         (remove("defects_config.json"), "error", "defects_config.json is missing"),
     ],
 )

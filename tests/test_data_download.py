@@ -29,6 +29,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked += 1
         behave = self.server.behave.pop(0) if self.server.behave else {}
         body = b"<html>" if "status" in behave or "page" in behave else self.server.content
+        body *= behave.get("times", 1)
         self.send_response(behave.get("status", 200))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -91,7 +92,12 @@ def test_cut_connections_and_busy_servers_are_asked_again_and_a_dead_link_has_a_
 
 
 @pytest.mark.parametrize(
-    ("behave", "answer"), [({"status": 403}, "HTTP 403"), ({"page": True}, "another file than the published one")]
+    ("behave", "answer"),
+    [
+        ({"status": 403}, "HTTP 403"),
+        ({"page": True}, "another file than the published one"),
+        ({"times": 9}, "more than the published file"),
+    ],
 )
 def test_a_gated_source_says_what_to_download_by_hand_and_keeps_nothing(server, tmp_path, capsys, behave, answer):
     server.behave = [behave] * 9
@@ -109,6 +115,14 @@ def test_a_file_put_by_hand_is_used_and_refused_with_a_wrong_checksum(server, tm
     shutil.rmtree(tmp_path / "visa")
     (tmp_path / "VisA.tar").write_bytes(b"half")
     with pytest.raises(UserError, match="Remove it"):
+        download("visa", source_of(server.content, server.url), tmp_path)
+    assert server.asked == 0
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_text("")])
+def test_something_else_in_the_place_of_a_dataset_is_one_line(server, tmp_path, make):
+    make(tmp_path / "visa")
+    with pytest.raises(UserError, match="visa exists, but does not hold VisA.tar"):
         download("visa", source_of(server.content, server.url), tmp_path)
     assert server.asked == 0
 

@@ -90,9 +90,54 @@ def test_visa_without_annotation_masks_or_some_images_still_reads(tmp_path):
     (root / "image_anno.csv").unlink()
     shutil.rmtree(root / "Data" / "Masks")
     (root / "Data" / "Images" / "Anomaly" / "000.JPG").unlink()
-    (anomalous,) = (one for one in read_dataset(tmp_path, "visa") if one.anomaly != "good")
+    with pytest.warns(UserWarning, match="pcb4: 1 of 2 anomaly test images of 1cls.csv are not there"):
+        (anomalous,) = (one for one in read_dataset(tmp_path, "visa") if one.anomaly != "good")
     assert (anomalous.defect, anomalous.anomaly, anomalous.masks) == ("unknown", "structural", ())
     assert len(readers.read_split(tmp_path / "split_csv" / "1cls.csv")) == 5
+
+
+def renamed(old, new):
+    """``old`` and ``new`` are patterns, by folder: all files that fit are given another name or folder."""
+
+    def change(root):
+        for path in sorted(root.glob(old)):
+            target = root / new.format(name=path.name, stem=path.stem)
+            target.parent.mkdir(exist_ok=True)
+            path.rename(target)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("dataset", "change", "says"),
+    [
+        ("mvtec_ad", renamed("cable/test/good", "cable/test/Good"), "test has no folder good but Good, bent_wire"),
+        ("mvtec_loco", renamed("*/test/good", "juice_bottle/test/OK"), "test has no folder good but OK"),
+        (
+            "mvtec_ad",
+            renamed("cable/test/bent_wire/*.png", "cable/test/bent_wire/all/{name}"),
+            "bent_wire: all 2 images are in folders",
+        ),
+        ("mvtec_loco", renamed("*/train/good/*.png", "juice_bottle/train/good/a/{name}"), "train/good: all 3 image"),
+        (
+            "visa",
+            renamed("pcb4/Data/Images/Anomaly/*", "pcb4/Data/Images/Anomaly/{stem}.jpg"),
+            "pcb4: all 2 anomaly test images of 1cls.csv are not there",
+        ),
+    ],
+)
+def test_normal_images_of_another_name_and_classes_left_empty_are_refused(tmp_path, dataset, change, says):
+    {"mvtec_ad": write_ad, "mvtec_loco": write_loco, "visa": write_visa}[dataset](tmp_path)
+    change(tmp_path)
+    with pytest.raises(UserError, match=says):
+        read_dataset(tmp_path, dataset)
+
+
+def test_an_image_one_folder_too_deep_is_left_out_with_a_warning(tmp_path):
+    root = write_ad(tmp_path)
+    renamed("test/bent_wire/001.png", "test/bent_wire/more/001.png")(root)
+    with pytest.warns(UserWarning, match="bent_wire: 1 of 2 images are in folders of it; they are left out"):
+        assert len(read_dataset(tmp_path, "mvtec_ad")) == 5
 
 
 # MVTec LOCO AD
@@ -121,6 +166,14 @@ def test_flattened_masks_are_reported_and_never_read_as_missing_top_labels(tmp_p
     assert (sample.defect, sample.masks) == ("unknown", ("juice_bottle/ground_truth/logical_anomalies/000.png",))
 
 
+@pytest.mark.parametrize("structural", [[[[255]]], [[[255], [255]], [[255]]]])
+def test_masks_that_all_hold_255_tell_no_defect_and_are_reported(tmp_path, structural):
+    write_loco(tmp_path, logical=[[[255]], [[255], [255]]], structural=structural)
+    with pytest.warns(UserWarning, match=f"{2 + len(structural)} flattened masks"):
+        found = samples(tmp_path, "mvtec_loco").values()
+    assert {one.defect for one in found if one.anomaly != "good"} == {"unknown"}
+
+
 def test_images_without_masks_have_unknown_defects_and_stray_files_are_none(tmp_path):
     root = write_loco(tmp_path)
     shutil.rmtree(root / "ground_truth")
@@ -142,7 +195,7 @@ def test_an_mmad_question_is_read_in_each_form_that_the_evaluators_take(tmp_path
     write_mmad(tmp_path, dict(zip(images, entries, strict=True)))
     with pytest.warns(UserWarning, match="1 of 3 questions have no valid answer"):
         whole, short = mmad.read_questions(tmp_path)
-    assert (whole.image, whole.answer, whole.type, whole.source) == (BOTTLE, "A", "Anomaly Detection", "DS-MVTec")
+    assert (whole.image, whole.answer, whole.type, whole.source) == (BOTTLE, "A", "Anomaly Detection", "mvtec_ad")
     assert whole.options == short.options == {"A": "Yes.", "B": "No."} and (short.answer, short.type) == ("A", "")
     assert mmad.read_knowledge(tmp_path)["MVTec"]["bottle"]["good"] == "A bottle."
 
@@ -155,7 +208,11 @@ def test_an_mmad_question_is_read_in_each_form_that_the_evaluators_take(tmp_path
         ("VisA/candle/test/bad/000.JPG", ("visa", "candle/Data/Images/Anomaly/000")),
         ("VisA/candle/test/good/0836.JPG", ("visa", "candle/Data/Images/Normal/0836")),
         ("MVTec-LOCO/pushpins/test/good/003.png", ("mvtec_loco", "pushpins/test/good/003")),
+        ("./DS-MVTec/bottle/image/good/000.png", ("mvtec_ad", "bottle/test/good/000")),
+        ("ALL_DATA/MVTec-AD/bottle/test/good/000.png", ("mvtec_ad", "bottle/test/good/000")),
+        ("Visa/candle/test/good/0836.JPG", ("visa", "candle/Data/Images/Normal/0836")),
         ("GoodsAD/drink_can/test/good/1.jpg", None),
+        ("Elsewhere/bottle/test/good/000.png", None),
     ],
 )
 def test_an_mmad_image_is_located_in_the_dataset_it_comes_from(image, sample):

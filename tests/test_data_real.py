@@ -15,6 +15,7 @@ from ladlib.data.check import check
 from ladlib.data.images import fit, open_image
 from ladlib.data.layout import published
 from ladlib.data.readers import read_defects, read_split
+from ladlib.sft_data import section
 
 
 @pytest.fixture
@@ -71,3 +72,17 @@ def test_the_genuine_tables_have_the_published_rows(real):
     assert len(rows) == 10_821 and found == {key: counts[0] for key, counts in published("visa").items()}
     knowledge = mmad.read_knowledge(real("mmad", "domain_knowledge.json").parent)
     assert sum(map(len, knowledge.values())) == 38
+
+
+def test_of_the_genuine_texts_about_visa_each_defect_gets_its_own_or_none(real):
+    knowledge = mmad.read_knowledge(real("mmad", "domain_knowledge.json").parent)["VisA"]
+    labels = ("bent", "burnt", "dirt", "extra", "melt", "missing", "missing + scratch", "scratch", "wrong place")
+    found = {
+        product: {label: part.split(">")[0][1:] for label in labels if (part := section(about["bad"], label))}
+        for product, about in knowledge.items()
+    }
+    assert {product: parts for product, parts in found.items() if parts} == {
+        "pcb3": {"bent": "Bent Component", "missing": "Missing Component", "scratch": "Scratch"},
+        "pcb4": {"burnt": "Burnt Area", "extra": "Extra Material", "missing": "Missing Component",
+                 "scratch": "Surface Scratch"},
+    }  # fmt: skip

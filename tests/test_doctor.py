@@ -197,7 +197,7 @@ def test_stages_are_listed_with_the_profiles_counts():
     lines = plan_lines(PAPER)
     assert lines["02"] == "3000 conversations, 564 steps of 16"
     assert lines["04"] == "three models answer to all test pairs, at most 1121 + 512 tokens each"
-    assert lines["03"].startswith("1000 pairs, 124 steps of 128 completions")
+    assert lines["03"].startswith("at most 1000 pairs, 124 steps of 128 completions")
     toy = load_profile("toy")
     assert f" {toy.sft.steps} steps" in plan_lines(toy)["02"] and f" {toy.grpo.steps} steps" in plan_lines(toy)["03"]
 

@@ -1,5 +1,6 @@
 """What the training stages see: conversations for stage 1, balanced pairs for stage 2, the validation split."""
 
+import warnings
 from importlib.resources import files
 
 import pandas as pd
@@ -8,6 +9,7 @@ from layouts import mmad_entry, write_ad, write_loco, write_mmad, write_visa
 
 from ladlib.config import load_profile
 from ladlib.data import read_dataset
+from ladlib.data.check import check
 from ladlib.data.pairing import pair
 from ladlib.doctor import examine
 from ladlib.errors import UserError
@@ -57,6 +59,95 @@ def test_questions_and_captions_come_from_mmad_and_are_about_images_that_are_the
     assert captions["cable/test/good/000"] == "Whole: Three cores."
     assert "cable/test/missing_cable/000" not in captions
     assert {one.pair.test.dataset for one in made} <= {"mvtec_ad", "visa"}
+
+
+@pytest.mark.parametrize("change", [lambda name: f"ALL_DATA/{name}", lambda name: f"./{name}", str.lower])
+def test_the_names_of_mmad_may_have_folders_before_them_and_other_capitals(root, change):
+    expected = make_conversations(PROFILE, root, 0)
+    entries = {change(name): entry for name, entry in ENTRIES.items()}
+    write_mmad(root / "mmad", entries, {change(name): about for name, about in KNOWLEDGE.items()})
+    (root / "mmad" / "ALL_DATA").mkdir()
+    (root / "mmad" / "DS-MVTec").rename(root / "mmad" / "ALL_DATA" / "DS-MVTec")
+    assert make_conversations(PROFILE, root, 0) == expected
+
+
+def test_questions_about_no_known_dataset_are_counted_and_a_file_without_another_is_refused(root):
+    unknown = {f"Elsewhere/{number}.png": mmad_entry("A") for number in range(2)}
+    write_mmad(root / "mmad", ENTRIES | unknown, KNOWLEDGE)
+    with pytest.warns(UserWarning, match="2 of 3 questions are about no known dataset, such as .*Elsewhere/0.png"):
+        make_conversations(PROFILE, root, 0)
+    write_mmad(root / "mmad", unknown, KNOWLEDGE)
+    with pytest.warns(UserWarning), pytest.raises(UserError, match="None of the 2 questions of MMAD is about an image"):
+        make_conversations(PROFILE, root, 0)
+
+
+GOOD = "DS-MVTec/cable/image/good/000.png"
+KINDS = {"A": "Bent wire", "B": "missing_cable", "C": "A torn one"}
+PRODUCTS = {"A": "Cable", "B": "Metal nut.", "C": "A thing"}
+
+
+@pytest.mark.parametrize(
+    ("image", "turn", "is_wrong"),
+    [
+        (GOOD, {"Answer": "A"}, True),
+        (GOOD, {"Answer": "B"}, False),
+        (MISSING, {"Answer": "B"}, True),
+        (GOOD, {"Answer": "B", "type": "Object Classification", "Options": PRODUCTS}, True),
+        (GOOD, {"Answer": "A", "type": "Object Classification", "Options": PRODUCTS}, False),
+        (GOOD, {"Answer": "C", "type": "Object Classification", "Options": PRODUCTS}, False),
+        (MISSING, {"Answer": "A", "type": "Defect Classification", "Options": KINDS}, True),
+        (MISSING, {"Answer": "B", "type": "Defect Classification", "Options": KINDS}, False),
+        (MISSING, {"Answer": "C", "type": "Defect Classification", "Options": KINDS}, False),
+        ("DS-MVTec/pill/image/good/000.png", {"Answer": "B"}, True),
+        ("DS-MVTec/pill/image/good/022.png", {"Answer": "B"}, False),
+        ("DS-MVTec/transistor/image/misplaced/003.png", {"type": "Defect Localization"}, True),
+        ("DS-MVTec/transistor/image/misplaced/003.png", {"Answer": "A"}, False),
+    ],
+)
+def test_questions_that_contradict_their_image_or_are_known_mistakes_are_left_out_and_named(
+    root, image, turn, is_wrong
+):
+    for category in ("pill", "transistor"):
+        write_ad(root / "mvtec_anomaly_detection", category, {"train": 2, "test": 23}, defects={"misplaced": 4})
+    write_mmad(root / "mmad", {MISSING.replace("000", "002"): mmad_entry("A"), image: mmad_entry(**turn)}, KNOWLEDGE)
+    found = [finding.message for finding in check(root) if "contradict" in finding.message]
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        made = make_conversations(PROFILE, root, 0)
+    assert len([one for one in made if one.kind != "Caption"]) == 2 - is_wrong
+    said = [str(one.message) for one in warned]
+    assert len(found) == len(said) == is_wrong
+    name = "jam-cc/MMAD#" if image.split("/")[1] != "cable" else image
+    assert all(name in text and text.startswith("1 ") for text in [*found, *said])
+
+
+SECTIONS = (
+    " <Burnt Area>\n Description: Dark.\n\n <Missing Component>\n Description: Empty pads.\n\n"
+    " <Surface Scratches>\n Description: Lines.\n\n <Dirt and Melting>\n Description: Spots."
+)
+
+
+def test_of_a_text_about_several_defects_an_image_gets_the_part_about_its_own_or_none(root):
+    labels = ["missing", "wrong place", "dirt", "scratch", "scratch,missing"]
+    write_visa(root / "visa", labels=labels)
+    write_mmad(root / "mmad", ENTRIES, {"VisA": {"pcb4": {"good": "<Normal> Fine.", "bad": SECTIONS}}})
+    with pytest.warns(UserWarning, match="3 images have no caption: MMAD has none of their defect alone"):
+        made = make_conversations(PROFILE, root, 0)
+    captions = {one.pair.test.defect: one.answer for one in made if one.pair.test.dataset == "visa"}
+    expected = {
+        "": "Normal: Fine.",
+        "missing": "Missing Component: Empty pads.",
+        "scratch": "Surface Scratches: Lines.",
+    }
+    assert captions == expected
+
+
+def test_junk_of_macos_and_byte_order_marks_change_nothing(root):
+    expected = make_conversations(PROFILE, root, 0)
+    (root / "mmad" / MISSING).with_name("._001.txt").write_bytes(b"\0\5\26\7\xb0")
+    for file in (root / "mmad").glob("*.json"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert make_conversations(PROFILE, root, 0) == expected
 
 
 @pytest.mark.parametrize("turn", [{"Question": "Is <|image_pad|> broken?"}, {"Options": {"A": "<|im_end|>"}}])

@@ -82,7 +82,7 @@ def test_an_option_that_trl_does_not_have_or_we_set_is_refused_before_anything_r
     section, options, message, tmp_path
 ):
     file = tmp_path / "mine.yaml"
-    file.write_text(json.dumps(load_profile("smoke").model_dump() | {section: {"trl": options}}))
+    file.write_text(json.dumps(load_profile("smoke", **{f"{section}.trl": options}).model_dump()))
     with pytest.raises(UserError, match=message):
         reproduce(str(file), run=str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -154,10 +154,37 @@ def test_a_loss_that_is_nan_is_logged_and_stops_the_training_where_the_profile_s
             with pytest.raises(UserError, match="sft stopped at step 2: the loss is not finite"):
                 sft.train(profile, data, run, 0)
         else:
-            sft.train(profile, data, run, 0)
+            with pytest.raises(UserError, match="sft ended with weights that are not finite"):
+                sft.train(profile, data, run, 0)
     rows = read_jsonl(run.log("sft", 0))
     assert len(rows) == (2 if stop else 3) and math.isnan(rows[1]["loss"]) and rows[1]["alarms"]
-    assert run.checkpoint("sft", 0).exists() != stop
+    assert not run.checkpoint("sft", 0).exists()
+
+
+@pytest.mark.parametrize("changes", [{"grpo__steps": 2}, {"grpo__steps": 0}], ids=["steps", "epochs"])
+def test_pairs_that_do_not_fill_a_step_are_refused_and_leave_no_checkpoint(data, tmp_path, changes):
+    profile, run = tiny_profile(**changes), RunFolder(tmp_path)
+    pairs = balanced_pairs(profile, data, 0)[:1]
+    with pytest.raises(UserError, match="1 pairs do not fill one step of 2 prompts"):
+        grpo.train(profile, data, run, 0, model=tiny_base(), pairs=pairs)
+    assert not run.checkpoint("sft_grpo", 0).exists()
+
+
+def test_a_training_that_ends_before_its_last_step_keeps_no_checkpoint(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(StepLog, "on_log", lambda self, args, state, control, **rest: halt(control))
+    with pytest.raises(UserError, match="sft ended before its 3 steps"):
+        sft.train(tiny_profile(sft__steps=3), data, RunFolder(tmp_path), 0)
+    assert not RunFolder(tmp_path).checkpoint("sft", 0).exists()
+
+
+def halt(control):
+    control.should_training_stop = True
+
+
+def test_fewer_pairs_than_wanted_are_trained_on_with_one_warning_of_both_numbers(data, tmp_path):
+    profile = tiny_profile(data__grpo_pairs=1000, grpo__steps=1)
+    with pytest.warns(UserWarning, match=r"sft_grpo: the data give \d+ pairs, data.grpo_pairs wants 1000"):
+        grpo.train(profile, data, RunFolder(tmp_path), 0, model=tiny_base())
 
 
 # Resuming

@@ -4,7 +4,9 @@
 """
 
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +14,7 @@ from ladlib.checksums import sha256
 from ladlib.data import layout, mmad
 from ladlib.data.download import read_sources
 from ladlib.data.images import open_image, read_image, read_size
-from ladlib.data.readers import READERS, UNKNOWN, VisaRow, read_split
+from ladlib.data.readers import READERS, UNKNOWN, VisaRow, read_dataset, read_split
 from ladlib.errors import UserError
 from ladlib.records import Record
 
@@ -49,13 +51,13 @@ def check(root: Path | str) -> list[Finding]:
         names = ", ".join(layout.FOLDERS.values())
         raise UserError(f"{root} holds none of {names}.", "Give the folder that holds them, or one of them.")
     findings = []
-    if any((folder / layout.TOY_MARKER).is_file() for folder in (root, root.parent)):
+    if layout.is_drawn(root):
         hint = "Every difference from the published ones is in --json."
         findings.append(Finding(severity="warning", dataset="toy", category="", message=TOY, hint=hint))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the readers: what they warn of is a finding
         for dataset, folder in folders.items():
-            lines = _mmad_lines(folder) if dataset == "mmad" else _dataset_lines(dataset, folder)
+            lines = _mmad_lines(folder, folders) if dataset == "mmad" else _dataset_lines(dataset, folder)
             findings += [Finding(dataset=dataset, **dict(zip(KEYS, line, strict=True))) for line in lines]
     for dataset in layout.FOLDERS:
         if inside and dataset not in inside:
@@ -110,7 +112,7 @@ def _problems(
     samples = [sample for sample in READERS[dataset](folder, [folder / category]) if sample.anomaly != "good"]
     yield "error", "images have no masks", [sample.image for sample in samples if not sample.masks]
     unknown = [sample.image for sample in samples if sample.masks and sample.defect == UNKNOWN]
-    yield "warning", "images have unknown defects", unknown
+    yield "warning" if dataset == "visa" else "error", "images have unknown defects", unknown
     pairs = [(mask, sample.image) for sample in samples for mask in sample.masks]
     unequal = [mask for mask, image in pairs if read_size(folder / mask) != read_size(folder / image)]
     yield "error", "masks are of another size than their images", unequal
@@ -132,7 +134,7 @@ def _opens(path: Path) -> bool:
     return True
 
 
-def _mmad_lines(folder: Path) -> Iterator[Line]:
+def _mmad_lines(folder: Path, folders: Mapping[str, Path]) -> Iterator[Line]:
     released = {source["sha256"] for source in read_sources()["mmad"]["files"]}
     for name, read in (("mmad.json", mmad.read_questions), ("domain_knowledge.json", mmad.read_knowledge)):
         try:
@@ -143,3 +145,8 @@ def _mmad_lines(folder: Path) -> Iterator[Line]:
                 yield "warning", "", f"{name} is not the released file.", "Compare it with the release."
         except UserError as error:
             yield "error", "", error.what, error.hint
+    with suppress(UserError):  # which is a line already
+        samples = [sample for name, root in folders.items() if name != "mmad" for sample in read_dataset(root, name)]
+        doubts = Counter(doubt for _, _, doubt in mmad.compare(mmad.read_questions(folder), samples, folder) if doubt)
+        if doubts:
+            yield "warning", "", f"{doubts.total()} questions {mmad.named(doubts)}.", "Training leaves them out."

@@ -6,6 +6,7 @@ pooch fetches and checks the SHA-256. Archives are unpacked here: ``pooch.Untar`
 outside the folder (pooch 1.9.0).
 """
 
+import errno
 import lzma
 import shutil
 import sys
@@ -13,6 +14,7 @@ import tarfile
 import zlib
 from functools import cache
 from importlib import resources
+from io import FileIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,7 +26,7 @@ from ladlib.errors import UserError
 
 RETRIES = 3  # of each link, after a broken connection or a wrong checksum
 TIMEOUT = 60  # seconds without a byte
-BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, OSError)
+BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, KeyError, OSError)
 
 
 @cache
@@ -51,6 +53,8 @@ def download(dataset: str, source: dict, out: Path) -> Path:
         path = (out if is_archive else folder) / file["name"]
         target = folder if is_archive else path
         if target.exists():
+            if not (is_dataset(folder, dataset) if is_archive else path.is_file()):
+                raise UserError(f"{target} exists, but does not hold {file['name']}.", "Move it away, then run again.")
             print(f"{target} exists already.")
             continue
         needed = file["unpacked"] + (0 if path.exists() else file["size"])
@@ -77,19 +81,26 @@ def _fetch(file: dict, path: Path) -> str:
     """Bring ``file`` to ``path`` from the first link that gives it; "" or what each link answered."""
     import pooch
 
+    class Sized(FileIO):  # a link may never end
+        def write(self, data: bytes) -> int:
+            if self.tell() > file["size"]:
+                raise OSError(errno.EFBIG, "more than the published file")
+            return super().write(data)
+
     answers = []
+    downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=TIMEOUT)
     for url in file["urls"]:
         pooch.get_logger().setLevel("WARNING")
-        downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=TIMEOUT)
         registry, urls = {path.name: f"sha256:{file['sha256']}"}, {path.name: url}
         store = pooch.create(path.parent, base_url="", registry=registry, urls=urls, retry_if_failed=RETRIES)
         try:
             print(f"{path.name} ({_size(file['size'])}) from {urlsplit(url).hostname}", flush=True)
-            store.fetch(path.name, downloader=downloader)
+            store.fetch(path.name, downloader=lambda url, part, _: downloader(url, Sized(part, "w"), _))
             return ""
         except OSError as error:  # as all of requests' errors are
             status = getattr(getattr(error, "response", None), "status_code", None)
-            answers.append(f"{urlsplit(url).hostname}: {f'HTTP {status}' if status else type(error).__name__}")
+            reason = f"HTTP {status}" if status else error.strerror or type(error).__name__
+            answers.append(f"{urlsplit(url).hostname}: {reason}")
         except ValueError:  # of pooch, for a wrong checksum
             answers.append(f"{urlsplit(url).hostname}: another file than the published one, by its SHA-256")
     return "; ".join(answers)

@@ -63,6 +63,8 @@ def read_image(path: Path | str, read: Callable[[Image.Image], Result]) -> Resul
         if not path.is_file():
             raise UserError(f"There is no image file {path}.", "Check the path.")
         with Image.open(path, formats=FORMATS) as image:
+            if image.mode == "P" and not image.palette:
+                raise ValueError("no palette")  # Pillow would show black
             return read(image)
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} is too large: {error}", "Give a smaller image.") from error

@@ -40,6 +40,11 @@ def find_dataset(root: Path | str, dataset: str) -> Path:
     raise UserError(f"{root} holds no {dataset} dataset.", f"Unpack it as {inside}, or give the dataset's own folder.")
 
 
+def is_drawn(folder: Path) -> bool:
+    """Whether ``folder`` is one of the synthetic datasets, or holds them."""
+    return any((path / TOY_MARKER).is_file() for path in (folder, folder.parent))
+
+
 def is_dataset(folder: Path, dataset: str) -> bool:
     """Whether ``folder`` is ``dataset`` by its content."""
     if dataset == "mvtec_ad" and is_dataset(folder, "mvtec_loco"):
@@ -72,6 +77,7 @@ def _children(folder: Path) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".")]
 
 
+@cache
 def read_table(name: str) -> list[dict[str, str]]:
     """The rows of a CSV file that is part of this package."""
     text = (resources.files("ladlib.data") / name).read_text(encoding="utf-8")

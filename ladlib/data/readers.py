@@ -16,7 +16,8 @@
 
 MVTec LOCO AD's folders say only logical or structural; its defects are in the masks, one per defect, whose pixel value
 is looked up in ``defects_config.json``. In a flattened copy that is in circulation, one ``ground_truth/<kind>/000.png``
-per image, every defect is 255, which is also a genuine value: the defects of such images are "unknown".
+per image, every defect is 255, which is also a genuine value: the defects of such images are "unknown", as where all
+masks of a category are 255.
 
 Which defects of MVTec AD and VisA count as logical is not published: ``logical.csv`` is this project's choice, parts
 that are missing, extra, misplaced or out of function, and not just damaged.
@@ -25,6 +26,7 @@ that are missing, extra, misplaced or out of function, and not just damaged.
 import csv
 import io
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -103,33 +105,57 @@ def _read_mvtec_loco(folder: Path, categories: Iterable[Path]) -> Iterator[Sampl
     anomalies = {name: anomaly for anomaly, name in LOCO_FOLDERS.items()}
     for category in categories:
         yield from _read_normals(folder, "mvtec_loco", category)
-        names, flattened = read_defects(category), 0
+        names, rows = read_defects(category), []
         for image in _anomalous_images(category):
             kind, masks = image.parent, masks_of(image)
             if kind.name not in anomalies:
                 raise UserError(f"{kind} is no folder of MVTec LOCO AD.", f"Use {', '.join(anomalies)}.")
             is_flattened = bool(masks) and masks[0].parent.name == kind.name
-            flattened += is_flattened
-            values = [] if is_flattened else [(mask, value) for mask in masks for value in mask_values(mask)]
-            for mask, value in values:
+            found = [] if is_flattened else [(mask, value) for mask in masks for value in mask_values(mask)]
+            for mask, value in found:
                 if value not in names:
                     what = f"{mask} has the pixel value {value}, which defects_config.json does not name."
                     raise UserError(what, HINT)
-            defect = " + ".join(sorted({names[value] for _, value in values})) or UNKNOWN
-            yield _sample(folder, "mvtec_loco", "test", image, masks, anomaly=anomalies[kind.name], defect=defect)
-        if flattened:
-            form = f"{flattened} flattened masks (one file per image, every defect 255)"
+            rows.append((image, masks, anomalies[kind.name], {value for _, value in found}, is_flattened))
+        # A defect is of one kind: a value of both says nothing.
+        used = {(anomaly, *values) for *_, anomaly, values, _ in rows if values}
+        alike = used == {("logical", 255), ("structural", 255)}
+        for image, masks, anomaly, values, _ in rows:
+            defect = (not alike and " + ".join(sorted(names[value] for value in values))) or UNKNOWN
+            yield _sample(folder, "mvtec_loco", "test", image, masks, anomaly=anomaly, defect=defect)
+        if flattened := sum(is_flattened or (alike and bool(values)) for *_, values, is_flattened in rows):
+            form = f"{flattened} flattened masks (every defect 255)"
             warnings.warn(f"{category}: {form}: their defects are {UNKNOWN!r}", stacklevel=2)
 
 
 def _read_normals(folder: Path, dataset: Dataset, category: Path) -> Iterator[Sample]:
     for split in ("train", "validation", "test"):
-        for image in list_images(category / split / "good"):
+        for image in _images_in(category / split / "good"):
             yield _sample(folder, dataset, split, image)
 
 
 def _anomalous_images(category: Path) -> list[Path]:
-    return [image for kind in subfolders(category / "test") if kind.name != "good" for image in list_images(kind)]
+    """Raises :class:`UserError` where there is no folder good, since the normal images would count as anomalous."""
+    kinds = subfolders(category / "test")
+    if kinds and "good" not in (names := [kind.name for kind in kinds]):
+        what = f"{category / 'test'} has no folder good but {', '.join(names)}."
+        raise UserError(what, "Name the folder of its normal images good.")
+    return [image for kind in kinds if kind.name != "good" for image in _images_in(kind)]
+
+
+def _images_in(kind: Path) -> list[Path]:
+    """The images in a folder, without any in folders of it; UserError where all are there."""
+    images, deeper = list_images(kind), sum(len(list_images(inner)) for inner in subfolders(kind))
+    _report_absent(kind, len(images), len(images) + deeper, "images are in folders of it", "Move them one folder up.")
+    return images
+
+
+def _report_absent(place: Path, present: int, whole: int, what: str, hint: str) -> None:
+    """Warns where some images are left out; UserError where all are."""
+    if whole and not present:
+        raise UserError(f"{place}: all {whole} {what}.", hint)
+    if present < whole:
+        warnings.warn(f"{place}: {whole - present} of {whole} {what}; they are left out", stacklevel=2)
 
 
 def masks_of(image: Path) -> list[Path]:
@@ -197,10 +223,14 @@ def _read_visa(folder: Path, categories: Iterable[Path]) -> Iterator[Sample]:
     for category in categories:
         file = category / "image_anno.csv"
         labels = {row.image: row.label for row in (read_rows(file, VisaLabel, HINT) if file.is_file() else ())}
-        for row in rows:
+        listed = [row for row in rows if row.object == category.name]
+        present = [row for row in listed if (folder / row.image).is_file()]
+        whole, there = (Counter(f"{row.label} {row.split}" for row in some) for some in (listed, present))
+        for name, number in whole.items():
+            what = f"{name} images of 1cls.csv are not there"
+            _report_absent(category, there[name], number, what, "Copy them under the names that it has.")
+        for row in present:
             image, mask = folder / row.image, folder / row.mask
-            if row.object != category.name or not image.is_file():
-                continue
             if row.label == "normal":
                 yield _sample(folder, "visa", row.split, image)
                 continue
@@ -215,8 +245,8 @@ def read_split(path: Path) -> list[VisaRow]:
 
 
 def read_rows(path: Path, kind: type[Row], hint: str) -> list[Row]:
-    """The rows of a CSV file; any line ends, with or without a byte order mark. UserError names the line."""
-    table = csv.DictReader(io.StringIO(read_text(path, hint).removeprefix("\ufeff")))
+    """The rows of a CSV file; any line ends. UserError names the line."""
+    table = csv.DictReader(io.StringIO(read_text(path, hint)))
     try:
         if table.fieldnames != list(kind.model_fields):
             raise UserError(f"{path} has other columns than {','.join(kind.model_fields)}.", hint)

@@ -64,10 +64,10 @@ def train(
     if not profile.model.lora_rank and (Path(model) / "adapter_config.json").is_file():
         # The trainer would load the adapter's base as the frozen model of the KL term.
         raise UserError(f"{model} is an adapter, the profile trains whole models.", "Use its own profile.")
-    if pairs is None:
-        pairs, wanted = balanced_pairs(profile, data_root, seed), profile.data.grpo_pairs // 2 * 2
-        if len(pairs) < wanted:
-            warnings.warn(f"{arm}: the data give {len(pairs)} pairs, data.grpo_pairs wants {wanted}", stacklevel=2)
+    wanted = 0 if pairs else profile.data.grpo_pairs // 2 * 2
+    pairs = balanced_pairs(profile, data_root, seed) if pairs is None else pairs
+    if len(pairs) < wanted:
+        warnings.warn(f"{arm}: the data give {len(pairs)} pairs, data.grpo_pairs wants {wanted}", stacklevel=2)
     if len(pairs) < (needed := profile.grpo.prompts_per_step):  # the trainer drops an incomplete step
         what = f"{len(pairs)} pairs do not fill one step of {needed} prompts."
         raise UserError(what, "Lower grpo.prompts_per_step, or give data with more logical test images.")

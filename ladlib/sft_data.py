@@ -167,8 +167,7 @@ def _questions(root: Path | str, pairs: Sequence[Pair]) -> list[Conversation]:
         if number:
             warnings.warn(f"{number} of {len(asked) + len(unknown)} questions {what}", stacklevel=4)
     if not conversations:
-        what = f"None of the {len(rows)} questions of MMAD is about an image that is there."
-        raise UserError(what, "Give the datasets that it is about.")
+        raise UserError(f"None of MMAD's {len(rows)} questions is about an image that is there.", mmad.HINT)
     return conversations
 
 
@@ -194,12 +193,11 @@ def _captions(root: Path | str, pairs: Sequence[Pair]) -> Iterator[Conversation]
 
 def section(text: str, defect: str) -> str:
     """The part of a text about a product's defects whose title names ``defect`` and no second one; "" without one."""
-    for section in re.split("(?=<)", text) if defect else ():
-        title, names = (  # a word is its first seven letters, so that "scratch" and "scratches" are one
-            {word[:7] for word in re.findall("[a-z]+", words.lower())} for words in (section.split(">")[0], defect)
-        )
-        if names <= title and not title & {"and", "or"}:
-            return section
+    for title, body in re.findall("<([^<>]*)>([^<]*)", text) if defect else ():
+        # Seven letters of each word, so that "scratch" and "scratches" are one.
+        words, names = ({word[:7] for word in re.findall(r"\w+", one.lower())} for one in (title, defect))
+        if names <= words and not words & {"and", "or"}:
+            return f"<{title}>{body}"
     return ""
 
 

@@ -121,8 +121,8 @@ def renamed(old, new):
         ("mvtec_loco", renamed("*/train/good/*.png", "juice_bottle/train/good/a/{name}"), "train/good: all 3 image"),
         (
             "visa",
-            renamed("pcb4/Data/Images/Anomaly/*", "pcb4/Data/Images/Anomaly/{stem}.jpg"),
-            "pcb4: all 2 anomaly test images of 1cls.csv are not there",
+            renamed("*/Data/Images/Anomaly/*", "pcb4/Data/Images/Anomaly/{stem}.jpg"),
+            "all 2 anomaly test images",
         ),
     ],
 )

@@ -77,7 +77,7 @@ def test_questions_about_no_known_dataset_are_counted_and_a_file_without_another
     with pytest.warns(UserWarning, match="2 of 3 questions are about no known dataset, such as .*Elsewhere/0.png"):
         make_conversations(PROFILE, root, 0)
     write_mmad(root / "mmad", unknown, KNOWLEDGE)
-    with pytest.warns(UserWarning), pytest.raises(UserError, match="None of the 2 questions of MMAD is about an image"):
+    with pytest.warns(UserWarning), pytest.raises(UserError, match="None of MMAD's 2 questions is about an image"):
         make_conversations(PROFILE, root, 0)
 
 

@@ -171,14 +171,10 @@ def test_pairs_that_do_not_fill_a_step_are_refused_and_leave_no_checkpoint(data,
 
 
 def test_a_training_that_ends_before_its_last_step_keeps_no_checkpoint(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(StepLog, "on_log", lambda self, args, state, control, **rest: halt(control))
+    monkeypatch.setattr(StepLog, "on_log", lambda *args, **rest: setattr(args[3], "should_training_stop", True))
     with pytest.raises(UserError, match="sft ended before its 3 steps"):
         sft.train(tiny_profile(sft__steps=3), data, RunFolder(tmp_path), 0)
     assert not RunFolder(tmp_path).checkpoint("sft", 0).exists()
-
-
-def halt(control):
-    control.should_training_stop = True
 
 
 def test_fewer_pairs_than_wanted_are_trained_on_with_one_warning_of_both_numbers(data, tmp_path):

@@ -85,4 +85,5 @@ def test_of_the_genuine_texts_about_visa_each_defect_gets_its_own_or_none(real):
         "pcb3": {"bent": "Bent Component", "missing": "Missing Component", "scratch": "Scratch"},
         "pcb4": {"burnt": "Burnt Area", "extra": "Extra Material", "missing": "Missing Component",
                  "scratch": "Surface Scratch"},
+        "pipe_fryum": {"scratch": "Surface Scratches"},
     }  # fmt: skip

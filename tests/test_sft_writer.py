@@ -28,7 +28,7 @@ def data(tmp_path_factory):
     write_visa(root / "visa")
     names = ("good/000", "good/001", "missing_cable/000", "missing_cable/001", "missing_cable/002")
     images = [f"DS-MVTec/cable/image/{name}.png" for name in names]
-    folder = write_mmad(root / "mmad", {image: mmad_entry("A") for image in images})
+    folder = write_mmad(root / "mmad", {image: mmad_entry("B" if "/good/" in image else "A") for image in images})
     for number, image in enumerate(images):
         path = (folder / image).with_suffix(".txt")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,10 @@ from ladlib.runs import RunFolder
 ANSWERS = frame_of([*made_up_arm("base", ["yes", "no"]), *made_up_arm("sft_grpo", ["no", "yes", "yes"])])
 UNKNOWN = frame_of(made_up_arm("large", ["yes", "no"])).assign(p_yes=None)
 POINTS = pd.DataFrame({"method": ["a", "b"], "recall": [50.0, None], "specificity": [50.0, 10.0]})
+MODELS = pd.DataFrame({"method": ["base", "SFT", "SFT"], "arm": ["base", "sft", "sft"], "by_type": [10.0, 50.0, 90.0],
+                       "balanced_accuracy": [50.0, 55.0, 61.0]})  # fmt: skip
 DRAWN = {
+    "strategy": lambda: figures.strategy(MODELS),
     "confusion": lambda: figures.confusion(ANSWERS),
     "categories": lambda: figures.categories(ANSWERS),
     "roc": lambda: figures.roc(ANSWERS),

@@ -240,6 +240,14 @@ def test_collapses_come_after_the_run_they_are_compared_with(study, results):
     assert list(analysis.collapsed_runs(results)) == ["SFT + GRPO"]
 
 
+def test_a_rationale_that_begins_with_kind_matches_parts_by_type(study):
+    models = analysis.strategies(study)
+    answers = study.answers.query("anomaly != 'structural'")
+    for row in models.itertuples():
+        texts = answers[(answers["arm"] == row.arm) & (answers["seed"] == row.seed)]["text"]
+        assert row.by_type == pytest.approx(100 * texts.str.contains(r"<think>\s*kind\b").mean()), row
+
+
 def test_a_study_has_its_tables_and_figures_the_same_bytes_each_time(study, tmp_path):
     copy = RunFolder(shutil.copytree(study.run.root, tmp_path / "copy"))
     write_study(copy)
@@ -247,7 +255,7 @@ def test_a_study_has_its_tables_and_figures_the_same_bytes_each_time(study, tmp_
     names = {path.relative_to(copy.root).as_posix() for path in first}
     assert {f"tables/study-{name}.{kind}" for name in ("arms", "differences", "rationales", "passes")
             for kind in ("csv", "md", "tex")} <= names  # fmt: skip
-    assert {"figures/study-collapse.png", "figures/study-collapse.pdf"} <= names
+    assert {f"figures/study-{name}.{kind}" for name in ("collapse", "strategy") for kind in ("png", "pdf")} <= names
     write_study(copy)
     assert {path: path.read_bytes() for path in first} == first
     for file in copy.tables.glob("*.csv"):

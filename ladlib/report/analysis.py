@@ -208,7 +208,7 @@ def strategies(results: RunResults) -> pd.DataFrame:
 
     Both x 100. A rationale of the toy language matches by type where it begins with "kind", else by position.
     """
-    answers = results.answers[results.answers["anomaly"] != "structural"]
+    answers = results.answers.query("anomaly != 'structural' and arm in @ARMS")
     by_type = answers["text"].map(lambda text: (parse(text).think or "").split()[:1] == ["kind"])
     shares = by_type.groupby([answers["arm"], answers["seed"]]).mean().rename("by_type")
     scores = _pooled(results).set_index(["arm", "seed"])["balanced_accuracy"]

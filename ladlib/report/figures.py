@@ -187,8 +187,9 @@ def strategy(models: pd.DataFrame) -> Figure:
     scores.set(title="… and how well it does", ylabel="balanced accuracy, %")
     for axes in (shares, scores):
         axes.set(xlabel="rationales that match parts by type, %", xlim=(-4, 104))
-    r = np.corrcoef(models["by_type"], models["balanced_accuracy"])[0, 1]
-    scores.annotate(f"r = {r:.2f}, {len(models)} models", (0.03, 0.93), xycoords="axes fraction", color=INK)
+    if models["by_type"].nunique() > 2:
+        r = models["by_type"].corr(models["balanced_accuracy"])
+        scores.annotate(f"r = {r:.2f}, {len(models)} models", (0.03, 0.93), xycoords="axes fraction", color=INK)
     return figure
 
 

@@ -14,24 +14,24 @@ import asyncio
 import base64
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from urllib.parse import urlsplit
 
+from httpx2 import InvalidURL
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, Omit, Timeout
 from PIL import Image
-from pydantic import ValidationError
 
 from ladlib.config import Endpoint
 from ladlib.errors import UserError
 from ladlib.progress import Progress
 from ladlib.prompts import Message, user_message
 from ladlib.records import Completion
-from ladlib.response import parse_response
+from ladlib.response import Misfit, parse_response
 from ladlib.sanitize import escape_terminal
 
 KEYS = ("LADLIB_API_KEY", "OPENAI_API_KEY")  # environment variables, the first that is set
@@ -42,6 +42,7 @@ PATIENCE = 900.0  # seconds: asked to wait longer, the run stops instead
 TOP_LOGPROBS = 20  # alternatives listed for each token, for P(yes)
 TIMEOUT, CONNECT = 120.0, 15.0  # seconds: for a whole response, and for a connection
 IN_A_ROW = 10  # failed requests: then the endpoint is at fault, and no further one is sent
+UNREAD = 5  # responses that cannot be read, before the first that can: the same
 SHORT = 200  # characters of what a server says that an error repeats
 BUSY = frozenset({408, 409, 425, 429})  # and everything from 500
 HINTS = {
@@ -100,15 +101,21 @@ class BatchRequests:
         self.settings, self.body, self.keep, self.progress = settings, body, keep, progress
         self.key_name, self.key = find_key()
         self.failed: list[str] = []  # "name: reason"
-        self.answered, self.in_a_row = progress.begun, 0
+        self.answered, self.in_a_row, self.unread = progress.begun, 0, 0
+        self.spellings = spellings(self.key) if len(self.key) >= PLACEHOLDER else None
         self.resume_at = 0.0  # on the clock of time.monotonic; nothing is sent before
         self.is_stopped = False
 
     async def run(self, items: Mapping[Item, str]) -> None:
         """Ask about all. Raises :class:`UserError` where the endpoint itself is at fault."""
+        try:
+            http = DefaultAsyncHttpxClient(follow_redirects=False)
+        except (ValueError, InvalidURL, ImportError) as error:  # ImportError: a proxy of a kind that is not installed
+            what = f"The proxy that the environment names cannot be used: {error}."
+            raise UserError(what, "Correct or unset HTTP_PROXY, HTTPS_PROXY and ALL_PROXY.") from None
         async with AsyncOpenAI(
             base_url=self.settings.url, api_key=self.key or "none", max_retries=0,
-            timeout=Timeout(TIMEOUT, connect=CONNECT), http_client=DefaultAsyncHttpxClient(follow_redirects=False),
+            timeout=Timeout(TIMEOUT, connect=CONNECT), http_client=http,
         ) as self.client:  # fmt: skip
             pending = iter(items.items())
             workers = [self._work(pending) for _ in range(self.settings.concurrency)]
@@ -159,7 +166,8 @@ class BatchRequests:
         raise RequestFailed(reason)
 
     async def _ask_once(self, body: dict) -> Completion:
-        fields = {name: value for name, value in body.items() if name not in ("model", "messages")}
+        given = ("model", "messages")  # to the client by name; a null of endpoint.extra takes a field out
+        fields = {name: value for name, value in body.items() if name not in given and value is not None}
         headers, rejected = None if self.key else {"Authorization": Omit()}, None
         try:
             async with asyncio.timeout(TIMEOUT):  # the client's own limit is between two bytes
@@ -182,9 +190,13 @@ class BatchRequests:
         try:
             completion = parse_response(text)
         except ValueError as error:
-            problem = "is no chat completion" if isinstance(error, ValidationError) else str(error)
-            raise Busy(f"the response {problem}: {shorten(text)}") from None
-        return replace(completion, text=self._redact(completion.text))  # again: JSON may spell it in escapes
+            self.unread, reason = self.unread + 1, f"the response {error}: {shorten(text)}"
+            if self.unread < UNREAD or self.answered > self.progress.begun:
+                raise (RequestFailed if isinstance(error, Misfit) else Busy)(reason) from None
+            what = f"{self.settings.url} sent {UNREAD} responses and none that can be read: {reason}."
+            raise UserError(what, "Fix the endpoint, endpoint.model or endpoint.extra, and run again.") from None
+        words = {name: self._redact(getattr(completion, name)) for name in ("text", "reasoning")}
+        return replace(completion, **words)  # again: JSON may spell it in escapes
 
     def _rejected(self, error: APIStatusError) -> Completion:
         """What a status of 300 or more means; a prompt that was turned away before the model saw it is a refusal."""
@@ -202,9 +214,8 @@ class BatchRequests:
             raise UserError(f"{self.settings.url}: {text}.", HINTS[status])
         if status not in BUSY and status < 500:
             raise RequestFailed(text)
-        seconds = 0.0
-        with suppress(ValueError):  # RFC 9110, 10.2.3; a date in place of seconds is left to the pauses
-            seconds = float(error.response.headers.get("Retry-After", ""))
+        wait = error.response.headers.get("Retry-After", "")  # RFC 9110, 10.2.3; a date is left to the pauses
+        seconds = float(wait) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", wait) else 0.0
         if seconds > PATIENCE:
             what = f"{self.settings.url} asks to wait {seconds / 60:.0f} minutes."
             raise UserError(what, "Run again after that time.")
@@ -212,7 +223,7 @@ class BatchRequests:
         raise Busy(text)
 
     def _redact(self, text: str) -> str:
-        return text.replace(self.key, "[key]") if len(self.key) >= PLACEHOLDER else text
+        return self.spellings.sub("[key]", text) if self.spellings else text
 
 
 def find_key() -> tuple[str, str]:
@@ -225,6 +236,13 @@ def find_key() -> tuple[str, str]:
     if not all("!" <= letter <= "~" for letter in value):
         raise UserError(f"{name} holds characters that no key has.", "Set it without quotes or line ends.")
     return name, value
+
+
+def spellings(key: str) -> re.Pattern:
+    """``key`` in either case, in the escapes of addresses, HTML and JSON, and split by white space."""
+    escaped = r"(?:\\?{0}|%{1:02x}|&#0*{1};?|&#x0*{1:x};?|\\(?:u00|x){1:02x})"
+    letters = (escaped.format(re.escape(letter), ord(letter)) for letter in key)
+    return re.compile(r"(?:\s|\\[nrt])*".join(letters), re.IGNORECASE)
 
 
 def shorten(text: str) -> str:

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -170,6 +170,7 @@ def _view_sizes(answers: Answers, task: Task) -> tuple[tuple[int, int], ...]:
 
 def _ask(answers: Answers, model: str) -> None:
     from ladlib import endpoint
+    from ladlib.response import whole_text
 
     server, question = answers.profile.endpoint, prompts.QUESTION
     served = f"{model}, {server.label or 'quantisation and engine not stated'}"
@@ -182,6 +183,7 @@ def _ask(answers: Answers, model: str) -> None:
         return fields | {"messages": [endpoint.message(question, list(answers.images(task).values()))]}
 
     def keep(task: Task, completion: Completion, seconds: float) -> None:
+        completion = replace(completion, text=whole_text(completion))
         answers.append(answers.record(task, question, completion, seconds, served))
 
     endpoint.ask_all(
@@ -189,7 +191,8 @@ def _ask(answers: Answers, model: str) -> None:
         title=answers.arm, noun="pair", total=len(answers.tasks),
     )  # fmt: skip
     rows = read_jsonl(answers.path)
-    print(f"{answers.arm}: {len(rows)} answers, {sum(row['refused'] for row in rows)} of them refusals")
+    refused, empty = sum(row["refused"] for row in rows), sum(not row["text"].strip() for row in rows)
+    print(f"{answers.arm}: {len(rows)} answers, {refused} of them refusals" + f", {empty} without words" * bool(empty))
 
 
 # Stored answers

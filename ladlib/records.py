@@ -101,6 +101,7 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int  # the end of the turn included
     refused: bool = False
+    reasoning: str = ""  # what a server sent in a field of its own
 
 
 class Generation(Record):
@@ -129,6 +130,7 @@ class Generation(Record):
     seconds: float  # wall time of the batch divided by its rows, or of the request
     served: str = ""  # model, quantisation and engine behind an endpoint; "" = weights loaded here
     refused: bool = False  # the model or a filter declined; ``text`` is what it said, and counts as an answer
+    reasoning: str = ""  # what a server sent in a field of its own; before the rest of ``text`` where that fits
 
 
 class Variation(Generation):

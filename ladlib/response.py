@@ -3,10 +3,15 @@
 import math
 from collections.abc import Sequence
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
+from ladlib.parsing import END_THINK, THINK, parse_answer
 from ladlib.prompts import ANSWER_OPENING
 from ladlib.records import Completion
+
+
+class Misfit(ValueError):
+    """A whole response that is no answer: the same request would bring the same again."""
 
 
 class Alternative(BaseModel):
@@ -21,8 +26,10 @@ class Token(Alternative):
 
 
 class _Message(BaseModel):
-    content: str | None = None
+    content: str | list[dict[str, JsonValue]] | None = None  # or in parts
     refusal: str | None = None
+    reasoning: object = None  # vLLM, OpenRouter; read apart
+    reasoning_content: object = None  # DeepSeek, SGLang, earlier vLLM
 
 
 class _Choice(BaseModel):
@@ -31,37 +38,65 @@ class _Choice(BaseModel):
     logprobs: object = None  # read apart: odd ones are no reason to ask, and to pay, again
 
 
-class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
 class _Response(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
+    choices: list[_Choice] | None = None
+    error: object = None
+    usage: object = None
 
 
 def parse_response(body: str) -> Completion:
     """The first choice of a chat completion (platform.openai.com/docs/api-reference/chat/object).
 
-    A refusal is an answer: its words are kept. Raises ValueError for what is no whole chat completion.
+    A refusal is an answer: its words are kept. Raises ValueError for what is cut off and for an error that may pass,
+    and :class:`Misfit` for what is no chat completion, or one without a word although tokens were written.
     """
-    response = _Response.model_validate_json(body)
-    choice, usage = response.choices[0], response.usage or _Usage()
+    try:
+        response = _Response.model_validate_json(body.removeprefix("\ufeff"))
+    except ValidationError as error:
+        is_torn = body.lstrip("\ufeff \n")[:1] in ("", "{") and error.errors()[0]["type"] == "json_invalid"
+        raise (ValueError if is_torn else Misfit)("is no chat completion") from None
+    if not response.choices:
+        raise (ValueError if response.error else Misfit)("is no chat completion")
+    choice, usage = response.choices[0], response.usage
     if choice.finish_reason == "error":  # how a router reports that the engine behind it failed
         raise ValueError("finish_reason is error")
+    text, thinking = choice.message.content or "", (choice.message.reasoning, choice.message.reasoning_content)
+    if isinstance(text, list):
+        text = "".join(str(part.get("text") or "") for part in text)
+    text = text or choice.message.refusal or ""
+    reasoning = next((words.strip() for words in thinking if isinstance(words, str) and words.strip()), "")
+    refused = bool(choice.message.refusal) or choice.finish_reason == "content_filter"
+    if not (text.strip() or reasoning or refused or _count(usage, "completion_tokens", 2) < 2):  # 1: the end alone
+        raise Misfit("has no words")
     try:
         p_yes = share_of_yes(TypeAdapter(list[Token]).validate_python(choice.logprobs["content"]))
     except (ValidationError, TypeError, KeyError):
         p_yes = None
     return Completion(
-        text=choice.message.content or choice.message.refusal or "",
+        text=text,
         finish="length" if choice.finish_reason == "length" else "stop",
         p_yes=p_yes,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        refused=bool(choice.message.refusal) or choice.finish_reason == "content_filter",
+        prompt_tokens=_count(usage, "prompt_tokens"),
+        completion_tokens=_count(usage, "completion_tokens"),
+        refused=refused,
+        reasoning=reasoning,
     )
+
+
+def _count(usage: object, name: str, unknown: int = 0) -> int:
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and count >= 0 else unknown
+
+
+def whole_text(completion: Completion) -> str:
+    """The text, with reasoning that a server sent apart before it, in the tags that the server took off.
+
+    The text alone where it thinks itself, or would be read as another answer: reasoning may speak of the tags.
+    """
+    text, reasoning = completion.text, completion.reasoning
+    whole = f"{THINK}{reasoning.removeprefix(THINK).removesuffix(END_THINK)}{END_THINK}{text}"
+    fits = THINK not in text and parse_answer(whole) == parse_answer(text)
+    return whole if text and reasoning and fits else text or reasoning
 
 
 def share_of_yes(tokens: Sequence[Token]) -> float | None:

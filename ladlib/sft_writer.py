@@ -109,7 +109,7 @@ def _ask(pending: dict[str, Conversation], total: int, root: Path | str, profile
 
     def keep(key: str, completion: Completion, seconds: float) -> None:
         row = {"key": key, "id": pending[key].pair.id, "model": endpoint.model, "seconds": seconds}
-        append_json(replies, row | asdict(completion))
+        append_json(replies, row | asdict(completion) | {"text": completion.text or completion.reasoning})
 
     names = {key: f"{prior.pair.id} ({prior.kind})" for key, prior in pending.items()}
     ask_all(endpoint, names, body, keep, title="sft data", noun="conversation", total=total)

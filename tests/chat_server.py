@@ -18,6 +18,7 @@ TROUBLES = (
 REJECTIONS = {
     "429": (429, {"message": "slow down", "code": "rate_limit_exceeded"}, {}),
     "429 with a time": (429, {"message": "slow down"}, {"Retry-After": "0.3"}),
+    "429 for ever": (429, {"message": "daily quota"}, {"Retry-After": "inf"}),
     "429 for a day": (429, {"message": "daily quota"}, {"Retry-After": "86400"}),
     "no credit": (429, {"message": "You exceeded your quota", "code": "insufficient_quota"}, {}),
     "filtered prompt": (400, {"message": "The prompt was filtered.", "code": "content_filter"}, {}),
@@ -28,6 +29,9 @@ REJECTIONS = {
 }  # status, error, headers
 BODIES = {
     "500": (500, "<html>oops</html>"),
+    "error": (200, '{"error": {"message": "upstream failed"}}'),
+    "stream": (200, 'data: {"choices": []}\n\n'),
+    "tool": (200, '{"choices": [{"message": {"content": null, "tool_calls": [{"function": {"name": "look"}}]}}]}'),
     "malformed": (200, '{"choices": [{"message": {"content": "<think>'),
     "no choices": (200, '{"error": {"message": "upstream failed"}, "choices": []}'),
     "escaped key": (200, '{"choices": [{"message": {"content": "a ESCAPED b"}}]}'),
@@ -95,6 +99,15 @@ class Handler(BaseHTTPRequestHandler):
             self.write(200, UNFINISHED[trouble], {}, length=10_000)
             while trouble == "drip" and not self.server.release.wait(0.05):
                 self.wfile.write(b"\n")  # until the client has gone
+            self.close_connection = True
+        elif trouble == "drip header":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not self.server.release.wait(0.05):
+                self.wfile.write(b"a")
+            self.close_connection = True
+        elif trouble == "no HTTP":
+            key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            self.wfile.write(f"no key like {key} or {key.replace('/', '&#47;').upper()}\r\n\r\n".encode())
             self.close_connection = True
         elif trouble in ("stall", "hang up"):
             self.server.release.wait(20 if trouble == "stall" else 0)

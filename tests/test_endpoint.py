@@ -234,8 +234,50 @@ def test_an_endpoint_that_answers_nothing_is_given_up_soon(server, few, run):
     assert sum(server.asked.values()) <= 10 + 2 * 4
 
 
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [("error", "is no chat completion: .*upstream failed"), ("stream", "data: "), ("tool", "has no words: .*look")],
+)
+def test_a_server_whose_responses_cannot_be_read_is_given_up_after_the_first_few(server, few, run, trouble, words):
+    server.trouble = lambda number, attempt: trouble
+    with pytest.raises(UserError, match=f"sent 5 responses and none that can be read: .*{words}.*0 of 30 pairs are"):
+        ask(server, few, run)
+    assert sum(server.asked.values()) <= 5 + 2 * 4 and not records(run.generations("large", 0))
+
+
+def test_an_answer_without_words_is_not_stored_and_not_asked_for_again_in_the_same_run(server, few, run):
+    server.trouble = lambda number, attempt: "tool" if number == 3 else ""
+    with pytest.raises(UserError, match="1 of 30 pairs have no answer, first .*has no words"):
+        ask(server, few, run)
+    assert max(server.asked.values()) == 1 and len(records(run.generations("large", 0))) == 29
+
+
+def test_a_null_in_extra_takes_a_field_out(server, few, run):
+    extra = {"max_tokens": None, "top_logprobs": None, "max_completion_tokens": 24, "template": {"thinking": None}}
+    ask(server, few, run, limit=1, extra=extra)
+    body = server.bodies[-1]
+    assert not {"max_tokens", "top_logprobs"} & set(body) and body["logprobs"]
+    assert (body["max_completion_tokens"], body["template"]) == (24, {"thinking": None})
+
+
+def test_the_time_limit_counts_from_the_first_byte_to_the_last(server, few, run, monkeypatch):
+    monkeypatch.setattr(endpoint, "TIMEOUT", 1.0)
+    server.trouble = lambda number, attempt: "drip header"
+    monkeypatch.setattr(endpoint, "ATTEMPTS", 1)
+    with pytest.raises(UserError, match="the response is not whole within 1 s"):
+        ask(server, few, run, limit=1, concurrency=16)
+
+
+def test_a_proxy_that_cannot_be_used_is_named(server, few, run, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "zork://me:secret@x")
+    with pytest.raises(UserError, match="The proxy that the environment names cannot be used") as error:
+        ask(server, few, run)
+    assert "secret" not in str(error.value)
+
+
 def test_attempts_at_one_pair_come_to_an_end_and_a_filtered_prompt_is_a_refusal(server, few, run):
-    server.trouble = lambda number, attempt: {0: "filtered prompt", 2: "500"}.get(number, "")
+    first = {0: "filtered prompt", 2: "500", 4: "429 for ever"}
+    server.trouble = lambda number, attempt: first.get(number, "") if attempt == 1 or number == 2 else ""
     with pytest.raises(UserError, match="1 of 30 pairs have no answer, first .*HTTP 500"):
         ask(server, few, run)
     assert max(server.asked.values()) == endpoint.ATTEMPTS
@@ -265,6 +307,7 @@ def test_every_request_waits_as_long_as_one_was_told_to(server, few, run):
 def spellings():
     """The key as it is, and as encodings of text, JSON and addresses spell it."""
     every = {KEY, json.dumps(KEY).replace("/", "\\/"), KEY.replace("/", "%2F"), KEY.encode().hex()}
+    every |= {KEY.upper(), KEY.upper().replace("/", "&#47;")}
     return [one.strip('"').encode() for one in every] + [b"planted"]
 
 
@@ -282,12 +325,12 @@ def echoing(server, monkeypatch):
     return server
 
 
-FAILS = ("401", "400", "404", "500", "429 for a day", "no credit", "malformed")
+FAILS = ("401", "400", "404", "500", "429 for a day", "no credit", "malformed", "no HTTP")
 
 
 @pytest.mark.parametrize("trouble", ["", *FAILS, "refusal", "filtered prompt", "escaped key", "escaped error"])
 def test_the_key_reaches_the_server_and_nothing_else(echoing, few, tmp_path, capfd, caplog, trouble):
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO if trouble == "no HTTP" else logging.DEBUG)  # httpcore logs the line as it came
     echoing.trouble = lambda number, attempt: trouble
     message, chain = "", []
     try:

@@ -6,7 +6,7 @@ import math
 import pytest
 from chat_server import choice
 
-from ladlib.response import Token, parse_response, share_of_yes
+from ladlib.response import Misfit, Token, parse_response, share_of_yes, whole_text
 
 
 def token(text, share=1.0, **others):
@@ -57,7 +57,9 @@ def body(message, **fields):
     [
         (body({"content": None, "refusal": "I cannot."}), "I cannot.", "stop", True),
         (body({"content": "<think>a"}, finish="content_filter"), "<think>a", "stop", True),
-        (body({"content": None}, finish="length"), "", "length", False),
+        (body({"content": None}, finish="content_filter"), "", "stop", True),
+        (body({"content": [{"type": "text", "text": "<answer>"}, {"text": "no"}, {}]}), "<answer>no", "stop", False),
+        ("\ufeff" + body({"content": "a"}), "a", "stop", False),
         *(
             (body({"content": "<answer>yes</answer>"}, logprobs=odd), "<answer>yes</answer>", "stop", False)
             for odd in (None, {}, {"content": None}, {"content": [{"token": 1}]}, "none", {"tokens": []})
@@ -72,14 +74,45 @@ def test_refusals_and_odd_probabilities_are_no_reason_to_ask_again(sent, text, f
 
 @pytest.mark.parametrize(
     "sent",
-    ["", "{", "[]", "null", '{"choices": []}', '{"choices": [{}]}', '{"choices": [{"message": {"content": 3}}]}',
-     body({"content": "half"}, finish="error")],
+    ["", "{", "[]", 'data: {"choices": []}', "<html>", "null",
+     '{"choices": []}', '{"choices": [{}]}', '{"choices": [{"message": {"content": 3}}]}',
+     body({"content": "half"}, finish="error"), body({"content": None}, finish="length"),
+     body({"content": None, "tool_calls": [{"id": "1"}]}), body({"content": " ", "reasoning": ""})],
 )  # fmt: skip
-def test_a_body_that_is_no_whole_completion_is_refused(sent):
-    with pytest.raises(ValueError):
+def test_a_body_that_is_no_whole_completion_or_has_no_words_is_refused(sent):
+    with pytest.raises(ValueError) as error:
         parse_response(sent)
+    passes = sent in ("", "{") or "half" in sent
+    assert isinstance(error.value, Misfit) != passes, "only what may pass is worth another request"
 
 
-def test_tokens_that_are_not_counted_are_stored_as_none():
-    completion = parse_response(json.dumps(choice({"content": "a"}) | {"usage": None}))
+@pytest.mark.parametrize("usage", [None, 3, {}, {"prompt_tokens": 1.5, "completion_tokens": -1}])
+def test_tokens_that_are_not_counted_are_stored_as_none(usage):
+    completion = parse_response(json.dumps(choice({"content": "a"}) | {"usage": usage}))
     assert (completion.prompt_tokens, completion.completion_tokens) == (0, 0)
+
+
+def test_an_answer_that_ended_at_once_is_empty_and_stored():
+    assert parse_response(json.dumps(choice({"content": ""}) | {"usage": {"completion_tokens": 1}})).text == ""
+
+
+WHOLE = "<think>two nuts</think><answer>no</answer>"
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": None, "reasoning_content": WHOLE}, WHOLE),
+        ({"content": "<answer>no</answer>", "reasoning_content": "two nuts\n"}, WHOLE),
+        ({"content": "<answer>no</answer>", "reasoning": "<think>two nuts</think>", "reasoning_content": "a"}, WHOLE),
+        ({"content": WHOLE, "reasoning": "Count the nuts."}, WHOLE),  # it thinks in the asked-for form itself
+        ({"content": "<answer>no</answer>", "reasoning": "Form: <answer>yes</answer>"}, "<answer>no</answer>"),
+        ({"content": "no", "reasoning": "two nuts"}, "<think>two nuts</think>no"),
+        ({"content": WHOLE, "reasoning": {"odd": 1}}, WHOLE),
+    ],
+)
+def test_reasoning_in_a_field_of_its_own_is_kept_and_changes_no_answer(message, text):
+    completion = parse_response(body(message))
+    reasoning = message.get("reasoning") or message["reasoning_content"]
+    assert whole_text(completion) == text
+    assert completion.reasoning == (reasoning.strip() if isinstance(reasoning, str) else "")

@@ -8,11 +8,11 @@ says "paper"; every other value is unknown there and comes from the project name
 never the path through the code.
 """
 
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, JsonValue, ValidationError, ValidationInfo, field_validator, model_validator
@@ -26,6 +26,7 @@ Options = dict[str, JsonValue]
 PROFILES = ("smoke", "toy", "small", "paper")
 TAGGED = (ValueError, KeyError, IndexError, AttributeError, TypeError)
 """What PyYAML's constructors raise for a date that does not exist, or a tag such as ``!!bool`` before another word."""
+ALIASES = 20  # in a profile: merged into each other, many more would take for ever
 RENAMED = {"evaluate.sensitivity": "evaluate.variants"}
 """Parameters in ``run.json`` of earlier runs, and what they are called now."""
 
@@ -137,13 +138,21 @@ class Endpoint(Section):
     model: str = ""  # the name it is served under; "" = model.large
     label: str = ""  # quantisation and engine, such as "FP8, vLLM 0.11": both change answers, so the row names them
     concurrency: int = Field(8, gt=0)  # requests at a time
-    extra: Options = {}  # further fields of a request, where an engine takes more
+    extra: Options = {}  # further fields of a request; null takes a field out
 
     @field_validator("url")
     @classmethod
     def _is_plain(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if url and (parts.scheme not in ("http", "https") or not parts.hostname):
+        if not url:
+            return url
+        from httpx2 import URL, InvalidURL  # what the client reads it with
+
+        try:
+            parts = URL(url)
+            parts.host.encode("idna")  # as a name is looked up
+        except (InvalidURL, UnicodeError) as error:
+            raise ValueError(f"no address: {str(error).rstrip('.')}") from None
+        if parts.scheme not in ("http", "https") or not parts.host:
             raise ValueError("an address begins with http:// or https://")
         if "@" in url or parts.query:
             raise ValueError("an address holds no key, since it is stored; give the key in the environment")
@@ -200,6 +209,8 @@ def load_profile(name: str, **overrides: object) -> Profile:
     else:
         raise UserError(f"There is no profile {name!r}.", f"Use one of {', '.join(PROFILES)}, or a .yaml file.")
     try:
+        if len(re.findall(r"[\s,:\[]\*[^\s*]", text)) > ALIASES:
+            raise yaml.YAMLError(f"it has more than {ALIASES} aliases")
         values = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, *TAGGED) as error:
         message = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())

@@ -12,6 +12,7 @@ from ladlib.doctor import load_cost
 from ladlib.errors import UserError
 from ladlib.pipeline import STAGES
 
+MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n}\n  <<: [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
 TEXTS = {name: (files("ladlib") / "profiles" / f"{name}.yaml").read_text() for name in PROFILES}
 
 
@@ -73,6 +74,11 @@ def test_overrides_replace_single_values():
         ({"grpo.trl": {"top_k": float("nan")}}, "Profile 'toy': grpo.trl"),
         ({"model.dtype": "float8"}, "Profile 'toy': model.dtype: Input should be 'float32' or 'bfloat16'."),
         ({"endpoint.url": "http://me:key@host/v1"}, "Profile 'toy': endpoint.url: Value error, an address"),
+        *(
+            ({"endpoint.url": url}, "Profile 'toy': endpoint.url: Value error, no address: ")
+            for url in ("http://host:x/v1", "http://a..b/v1", f"http://{'a' * 300}/v1", "http://a/v1\n",
+                        "http://a/\x1b")
+        ),
     ],
 )  # fmt: skip
 def test_an_unknown_field_or_a_wrong_value_is_named(overrides, message):
@@ -95,6 +101,7 @@ def test_an_unknown_field_or_a_wrong_value_is_named(overrides, message):
             "Profile '{}' is not YAML: could not determine",
         ),
         ("mine.yaml", "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]", "Profile '{}': label: Field required"),
+        ("mine.yaml", MERGED, "Profile '{}' is not YAML: it has more than 20 aliases"),
         ("mine.yaml", "\0", "Profile '{}' is not YAML: unacceptable character"),
         ("mine.yaml", "- a", "Profile '{}': the file: Input should be"),
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import ladlib
 
@@ -23,8 +24,8 @@ BUILD = [Requirement(line) for line in PROJECT["build-system"]["requires"]]
 MODULE = {"ipython": "IPython", "pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml", "beautifulsoup4": "bs4"}
 # Used without an import: the kernel that papermill starts, and JupyterLab for `make lab`.
 WITHOUT_IMPORT = {"ipykernel", "jupyterlab", "accelerate"}
-# Imported, and always there: transformers needs the first, ipykernel and nbclient the second.
-COME_WITH = {"huggingface_hub", "jupyter_client"}
+# Imported, and always there: transformers needs the first, ipykernel and nbclient the second, openai the third.
+COME_WITH = {"huggingface_hub", "jupyter_client", "httpx2"}
 
 
 def canonical(name: str) -> str:
@@ -63,6 +64,14 @@ def test_the_lock_is_closed_over_what_the_packages_need():
             if (need.marker is None or need.marker.evaluate({"extra": ""})) and canonical(need.name) not in LOCK:
                 missing.add(f"{name} needs {need.name}")
     assert not missing
+
+
+def test_the_stated_python_is_new_enough_for_every_pin_and_the_same_everywhere():
+    bound = PROJECT["project"]["requires-python"].removeprefix(">=")
+    wanted = {one.name: SpecifierSet(one.metadata["Requires-Python"] or "") for one in metadata.distributions()}
+    assert not [name for name, python in wanted.items() if canonical(name) in LOCK and bound not in python]
+    for name in ("README.md", "Makefile"):
+        assert f"Python {bound} or newer" in (ROOT / name).read_text()
 
 
 def test_conda_users_get_the_same_lock():

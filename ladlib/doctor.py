@@ -120,10 +120,10 @@ def _machine(profile: Profile, cost: Cost | None) -> Iterator[Check]:
     machine, free = hardware(), shutil.disk_usage(Path.cwd()).free / GIB
     yield Check("ok", "cores", f"{machine['cores']}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}")
     needs = {"memory": cost.memory_gib, "free disk here": cost.disk_gib} if cost else {}
-    for subject, size in {"memory": float(machine["memory_gib"]), "free disk here": free}.items():
-        needed = needs.get(subject, 0)
-        text = f"{size:.1f} GiB, needed {needed:g} GiB"
-        yield Check("ok" if size >= needed * SLACK else "missing", subject, text)
+    for subject, size in {"memory": machine["memory_gib"], "free disk here": free}.items():
+        needed, is_known = needs.get(subject, 0), not isinstance(size, str)
+        text = f"{f'{size:.1f} GiB' if is_known else size}, needed {needed:g} GiB"
+        yield Check(("ok" if size >= needed * SLACK else "missing") if is_known else "note", subject, text)
     if cost and cost.seconds:
         yield Check("note", "time", f"{sum(cost.seconds.values()) / 60:.0f} minutes on {cost.measured_on}")
 

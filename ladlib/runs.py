@@ -163,13 +163,13 @@ def commit() -> str:
 
 
 def hardware() -> dict[str, str | int | float]:
-    """Processor, cores and memory (GiB). Accelerators are added by the stages that use torch."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    """Processor, cores and memory (GiB, or "unknown"). Accelerators are added by the stages that use torch."""
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0  # Windows
     return {
         "processor": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "memory_gib": round(memory, 1),
+        "memory_gib": round(size / 2**30, 1) or "unknown",
     }
 
 

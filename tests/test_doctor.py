@@ -19,6 +19,7 @@ from ladlib.batch import declared
 from ladlib.config import load_profile
 from ladlib.doctor import GIB, PROMPT_TEXT, examine, gpu_memory, memory_lines, plan_lines, prompt_tokens
 from ladlib.pipeline import STAGES, effective, notebooks_folder
+from ladlib.runs import hardware
 from ladlib.sft_data import balanced_pairs, make_conversations
 from ladlib.toy.pretrain_model import make_model
 from ladlib.training import load_policy
@@ -61,6 +62,12 @@ def test_gpus_are_compared_with_the_calculated_memory(diagnose, profile, gpus, v
     assert found == verdict and text in message
     assert bool(diagnosis.plan) == (profile != "toy")
     assert bool(checks(diagnosis, "several GPUs")) == (profile == "small" and len(gpus) > 1)
+
+
+def test_memory_is_unknown_where_the_system_does_not_tell(diagnose, monkeypatch):
+    monkeypatch.delattr("os.sysconf")
+    assert hardware()["memory_gib"] == "unknown"
+    assert checks(diagnose("smoke"), "memory") == [("note", "unknown, needed 3 GiB")]
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def ladlib(
     version: Annotated[bool, Option("--version", callback=_print_version, is_eager=True, help="The version.")] = False,
 ) -> None:
     """LAD-Reasoner (arXiv 2504.12749): judge a test image against a normal one, with a rationale."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # an ASCII terminal
 
 
 @app.command(epilog=examples("reproduce", f"reproduce {PAPER_RUN} --dry-run", "reproduce --from 03 -p grpo_steps=9"))
@@ -213,6 +215,8 @@ def study(
         raise UserError(f"--seeds {seeds!r} are not whole numbers.", "For example: --seeds 0,1,2")
     numbers = tuple(dict.fromkeys(map(int, seeds.split(","))))
     names = tuple(name.strip() for name in arms.split(",") if name.strip())
+    if arms and not names:
+        raise UserError(f"--arms {arms!r} names no arm.", "For example: --arms base,sft_grpo")
     failed = run_study(profile, names, numbers, run, jobs, (lambda line: None) if quiet else typer.echo)
     if failed and quiet:
         typer.echo(f"Failed or left out: {', '.join(failed)}. The run's logs/ say why.", err=True)

@@ -52,6 +52,7 @@ def test_a_changed_value_runs_again_what_has_it_and_no_value_means_the_same_twic
     [
         (["--arms", "base,stf"], ["'stf'", "sft_grpo"]),
         (["--seeds", "0,one"], ["0,one", "whole numbers"]),
+        (["--arms", ","], ["','", "names no arm"]),
         (["--seeds", ""], ["whole numbers"]),
         (["--profile", "paper"], ["'paper'", "no toy datasets"]),
     ],

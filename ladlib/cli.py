@@ -228,9 +228,10 @@ def report(
     run: Annotated[str, Option(help="Run folder. Default: results/runs/toy, or the released one.")] = "",
 ) -> None:
     """Write metrics, tables, figures and report.html again from a run's stored answers. Loads no model."""
+    from ladlib import checksums
     from ladlib.pipeline import closing
     from ladlib.report.page import write_report, write_study
-    from ladlib.results import load_answers, refuse_doubles
+    from ladlib.results import READ, load_answers, refuse_doubles
     from ladlib.verify import verify as check_run
 
     own = RunFolder(from_root(f"{RUNS}/toy"))
@@ -240,6 +241,8 @@ def report(
     folder.read()  # what is no run or damaged is said before anything is drawn
     answers, images = load_answers(folder), folder.root / "images"  # drawn for a copy
     refuse_doubles(answers)
+    for line in checksums.verify(folder, *map(folder.root.joinpath, READ)):
+        typer.echo(f"{line}. The report shows it as it is now.", err=True)
     with locked(folder.root):
         if answers.groupby("arm")["seed"].nunique().max() > 1:
             write_study(folder)
@@ -263,8 +266,9 @@ def _copy(released: RunFolder) -> RunFolder:
     from ladlib.results import profile_of
     from ladlib.toy.datasets import write_loco
 
-    copy = from_root(f"{RUNS}/released-{released.root.name}")
-    sizes = profile_of(released.read()).toy
+    copy, record = from_root(f"{RUNS}/released-{released.root.name}"), released.read()
+    sizes = profile_of(record).toy
+    RunFolder(copy).check(record.profile, record.seed)
     shutil.rmtree(copy, ignore_errors=True)  # an older release may lie there
     run = RunFolder(shutil.copytree(released.root, copy))
     if sizes:

@@ -126,7 +126,7 @@ def sft(
     find_dataset(data, "mmad")  # where it is missing, one line and no warnings
     if bool(endpoint) != bool(model):
         raise UserError("--endpoint and --model belong together.", "Give both, or none.")
-    if out.exists():  # it may be somebody's review
+    if out.exists() or out.is_symlink():  # it may be somebody's review
         raise UserError(f"{out} exists.", "Name another file, or move it away.")
     values = {"endpoint.url": endpoint, "endpoint.model": model} if endpoint else {}
     settings = load_profile(profile, **values, **{"data.sft_file": None})

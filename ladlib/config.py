@@ -162,7 +162,7 @@ class Endpoint(Section):
 class Profile(Record):
     """All values of a run that are not given on the command line."""
 
-    name: str  # of the file, unless it says another
+    name: str = Field(pattern=r"^\w[\w .+()-]*$", max_length=100)  # of the file, unless it says another; of run folders
     label: str  # printed beside every number of a run with this profile
     toy: Toy | None = None  # None: a real dataset folder must be given
     data: Data = Data()

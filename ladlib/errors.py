@@ -29,6 +29,8 @@ def first_problem(error: ValidationError, whole: str = "the file") -> str:
 
 def read_text(path: Path, hint: str) -> str:
     """The UTF-8 text of ``path``, without a byte order mark. UserError where it cannot be read or is no such text."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is no regular file.", hint)
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

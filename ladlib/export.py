@@ -29,7 +29,7 @@ def export(source: Path | str, out: Path | str, *, arm: str = "sft_grpo", seed: 
     ``source`` is a run folder or a checkpoint. Raises :class:`UserError` where ``out`` exists or no model is there.
     """
     out, run = Path(out), RunFolder(source)
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise UserError(f"{out} exists already.", "Name another folder, or delete it.")
     checkpoint = str(run.checkpoint(arm, seed) if run.run_json.exists() else source)
     model = load_model(checkpoint, Model(base=checkpoint, dtype=DTYPE), device="cpu")

@@ -14,6 +14,10 @@ from ladlib.errors import UserError, read_json
 from ladlib.records import Record
 
 LARGE = 1_000_000_000  # parameters from which recomputing activations is worth its time
+MODEL_FILES = (  # what decides the answers of a model in a folder
+    "*.safetensors", "*config.json", "*.jinja", "chat_template.json", "tokenizer.json", "vocab.json", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 LORA_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"

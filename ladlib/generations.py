@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from ladlib import prompts
+from ladlib import checksums, prompts
 from ladlib.checksums import sha256
 from ladlib.config import Profile
 from ladlib.data import find_dataset, read_dataset
@@ -27,7 +27,7 @@ from ladlib.data.pairing import pair, ranked, training_normals
 from ladlib.errors import UserError, read_json
 from ladlib.parsing import parse_answer
 from ladlib.records import Completion, Factor, Generation, Pair, Seen, Variation
-from ladlib.runs import DAMAGED, append_json, read_jsonl, write_text
+from ladlib.runs import DAMAGED, RunFolder, append_json, read_jsonl, write_text
 
 
 class Variant(NamedTuple):
@@ -128,28 +128,35 @@ class Answers:
         inputs: dict,
     ) -> None:  # fmt: skip
         self.profile, self.path, self.arm, self.seed, self.tasks = profile, path, arm, seed, tasks
-        self.folder = find_dataset(data_root, "mvtec_loco")
+        self.folder, self.run = find_dataset(data_root, "mvtec_loco"), RunFolder(path.parents[1])
         done = self._resume(inputs)
         self.pending = [task for task in tasks if task.key not in done]
+        if self.pending:
+            checksums.forget(self.run, path)  # in the making
         if count := len(tasks) - len(self.pending):
             print(f"{arm}: {count} of {len(tasks)} pairs were judged before")
 
     def _resume(self, inputs: dict) -> set[tuple[str, str, str]]:
         """The keys of the records that are kept."""
-        note, pairs = self.path.with_suffix(".inputs.json"), {task.key: task.pair for task in self.tasks}
+        note, pairs = checksums.note_of(self.path), {task.key: task.pair for task in self.tasks}
         made = read_json(note, DAMAGED) if note.exists() else {}
-        kept, bought = {}, []
+        kept, bought, changed = {}, [], checksums.verify(self.run, self.path)
         for number, row in enumerate(read_jsonl(self.path), 1):
             if missing := [name for name in ("id", "reference", "label", "images_sha256") if name not in row]:
                 raise UserError(f"{self.path}, record {number} has no {missing[0]}.", DAMAGED)  # may be somebody's
             key = row["id"], row.get("factor", "none"), row.get("level", "")
-            if made == inputs and (key not in pairs or matches(row, pairs[key], self.folder)):
+            if made == inputs and not changed and (key not in pairs or matches(row, pairs[key], self.folder)):
                 kept[key] = row
             elif row.get("served") and "replay" not in made:  # what was replayed is still in its file
                 bought.append(row["served"])
+        if bought and changed:
+            hint = f"Its answers of {bought[0]} are not thrown away: restore it, or move it elsewhere."
+            raise UserError(f"{self.run.root}: {changed[0]}.", hint)
         if bought:
             what = f"{self.path} holds {len(bought)} answers of {bought[0]} with another model, setting or image."
             raise UserError(what, "They are not thrown away: set the values back, or move the file elsewhere.")
+        if changed:
+            print(f"{changed[0]}: all pairs are judged again")
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept.values())
         if self.path.is_file() and self.path.read_bytes() != text.encode():
             write_text(self.path, text)

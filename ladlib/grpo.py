@@ -33,10 +33,10 @@ from ladlib.leakage import training_files
 from ladlib.models import PairProcessor, decode
 from ladlib.parsing import parse_answer
 from ladlib.records import Pair
+from ladlib.resume import ResumeMixin
 from ladlib.rewards import accuracy_reward, format_reward
 from ladlib.runs import RunFolder, append_json
 from ladlib.sft_data import balanced_pairs
-from ladlib.training import ResumeMixin
 
 STORED_GROUPS = 4  # groups of a step whose completions are written down
 PARITY_PAIRS, PARITY_TOKENS = 4, 8  # later tokens may differ where two are almost equally probable

@@ -39,7 +39,7 @@ def train(stage: str, profile: Profile, data: Path, run: RunFolder, seed: int, m
     """
     if count_processes(profile.parallel) == 1:
         return run_stage(stage, profile, data, run, seed, model)
-    stored = run.root / "profile.yaml"  # with the notebook's overrides
+    stored = run.root / ".profile.yaml"  # with the notebook's overrides
     write_text(stored, yaml.safe_dump(profile.model_dump(), sort_keys=False))
     options = ["--profile", stored, "--data", data, "--run", run.root, "--seed", seed]
     options += ["--model", model] if model else []
@@ -140,7 +140,11 @@ def main() -> None:
     if not (given.data and given.run):
         parser.error("--data and --run are required")
     with as_rank():
-        run_stage(given.command, load_profile(given.profile), given.data, given.run, given.seed, given.model)
+        profile = load_profile(given.profile)
+        given.run.check(profile.name, given.seed)
+        if os.environ.get("RANK", "0") == "0":
+            given.run.open(profile.name, given.seed)
+        run_stage(given.command, profile, given.data, given.run, given.seed, given.model)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.utils.logging import disable_progress_bar
 
-from ladlib.checksums import sha256
+from ladlib.checksums import ORIGIN, sha256, unseal
 from ladlib.config import Data, Model
 from ladlib.errors import UserError, read_json
-from ladlib.families import STOP_TOKENS, VISION_TOKENS, check_family, revision_of
+from ladlib.families import MODEL_FILES, STOP_TOKENS, VISION_TOKENS, check_family, revision_of
 from ladlib.records import Finish
 from ladlib.runs import write_text
 
@@ -110,9 +110,12 @@ def make_processor(tokenizer: PreTrainedTokenizerBase, min_pixels: int, max_pixe
 def load_model(name: str, model: Model, *, device: str | None = None) -> Qwen2_5_VLForConditionalGeneration:
     """The model ``name``, checked and ready to generate; an adapter is merged into the model it was trained on.
 
-    Raises :class:`UserError` where a weight is missing, unexpected or of another shape.
+    Raises :class:`UserError` where a weight is missing, unexpected or of another shape, and where a file is not the one
+    that a training here wrote.
     """
     folder = resolve_model(name)
+    if (Path(folder) / ORIGIN).exists():
+        unseal(Path(folder))
     if (Path(folder) / "adapter_config.json").is_file():
         return _with_adapter(load_model(_base_of(folder), model, device=device), folder)
     check_family(Path(folder) / "config.json")
@@ -154,9 +157,9 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str,
 
 
 def fingerprint(name: str) -> str:
-    """SHA-256 of a model's weights and configuration, an adapter's base included; of a hub id, of its name."""
+    """SHA-256 of all that decides a model's answers, an adapter's base included; of a hub id, of its name."""
     folder = Path(resolve_model(name))
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json"), *folder.glob("tokenizer.json")])
+    files = sorted({file for pattern in MODEL_FILES for file in folder.glob(pattern)})
     parts = [f"{file.name}:{sha256(file)}" for file in files] or [f"{name}@{revision_of(name)}"]
     if (folder / "adapter_config.json").is_file():
         parts.append(fingerprint(_base_of(str(folder))))

@@ -241,8 +241,9 @@ def start(
         return Session(settings, folder, from_root(data), seed, record, [folder.run_json])
     from ladlib.toy.datasets import write_datasets
 
+    written = [folder.run_json] if folder.data.exists() else [folder.run_json, folder.data]
     write_datasets(folder.data, settings.toy)
-    return Session(settings, folder, folder.data, seed, record, [folder.run_json, folder.data])
+    return Session(settings, folder, folder.data, seed, record, written)
 
 
 def reopen(run: str) -> Session:

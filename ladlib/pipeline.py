@@ -22,6 +22,7 @@ from ladlib.checksums import sha256
 from ladlib.config import PROFILES, Profile, load_profile
 from ladlib.data.layout import FOLDERS, is_dataset
 from ladlib.errors import UserError
+from ladlib.families import MODEL_FILES
 from ladlib.notebook import UNSET
 from ladlib.runner import PACKAGE, Runner, Stage, digest
 from ladlib.runs import RUNS, RunFolder, check_seed, from_root, locked
@@ -38,16 +39,18 @@ STAGES = (
     Stage(
         "03_grpo",
         ("checkpoints/sft_grpo-seed{seed}", "logs/sft_grpo-seed{seed}.jsonl",
-         "logs/sft_grpo-seed{seed}-rollouts.jsonl", "manifests/sft_grpo-seed{seed}.csv"),
+         "logs/sft_grpo-seed{seed}-rollouts.jsonl", "manifests/sft_grpo-seed{seed}.csv",
+         "samples/sft-seed{seed}.jsonl"),
     ),
     Stage(
         "04_evaluation",
         ("generations/base-seed{seed}.jsonl", "generations/sft-seed{seed}.jsonl",
          "generations/sft_grpo-seed{seed}.jsonl", "sensitivity/sft_grpo-seed{seed}.jsonl",
+         "rationales/base-seed{seed}.jsonl", "rationales/sft-seed{seed}.jsonl", "rationales/sft_grpo-seed{seed}.jsonl",
          "baselines/neighbours.jsonl"),
     ),
-    # The large model's generations are no output: outputs are cleared when inputs change, and these may be paid for.
-    Stage("05_compare_72b", ("metrics.json", "tables", "figures", "report.html"), reports=True),
+    Stage("05_compare_72b", ("metrics.json", "tables", "figures", "report.html"), reports=True,
+          kept=("generations/large-seed{seed}.jsonl",)),
 )  # fmt: skip
 
 
@@ -76,9 +79,7 @@ def reproduce(
     if data or not dry_run:
         _check_data(settings, data)
     folder = RunFolder((Path(run) if run else from_root(f"{RUNS}/{settings.name}")).resolve())
-    if folder.run_json.exists():
-        folder.check(settings.name, seed)
-    elif not dry_run:
+    if not folder.check(settings.name, seed) and not dry_run:
         _check_disk(settings.name, folder.root)
     console = console or Console()
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
@@ -158,7 +159,7 @@ def depends_on(notebook: Path, parameters: Mapping[str, Scalar], profile: Profil
 def weights_sha256(name: str) -> str:
     """Hash of the files that make up a shipped model or a model folder; "" where there are none, as for a hub id."""
     folder = next((path for path in (PACKAGE / "assets" / name, Path(name)) if path.is_dir()), Path(name))
-    files = [file for pattern in ("*.safetensors", "*config.json", "tokenizer.json") for file in folder.glob(pattern)]
+    files = [file for pattern in MODEL_FILES for file in folder.glob(pattern)]
     return digest(folder, files) if files else ""
 
 
@@ -172,6 +173,7 @@ def _planned(
         stage,
         is_notebook=True,
         outputs=(*(path.format(seed=parameters["seed"]) for path in stage.outputs), f"notebooks/{copy.name}"),
+        kept=tuple(path.format(seed=parameters["seed"]) for path in stage.kept),
         work=batch.execute,
         options={"notebook": notebook, "copy": copy, "parameters": parameters, **output},
         after=tuple(other.name for other in earlier),

@@ -22,6 +22,7 @@ from ladlib.runs import DAMAGED, STUDY, RunFolder, read_jsonl, stored
 from ladlib.statistics import by_image
 
 Key = tuple[str, int]  # arm, seed
+READ = ("generations", "sensitivity", "baselines", "logs", "rationales", "samples")  # folders that a report reads
 Kind = TypeVar("Kind", Generation, Variation, Detection)
 NAMES = {
     "base": "base", "sft": "SFT", "grpo_only": "GRPO only", "sft_grpo": "SFT + GRPO",
@@ -105,8 +106,7 @@ def load_run(folder: RunFolder | Path | str) -> RunResults:
     Raises :class:`UserError` where there is no ``run.json``, no answer, or a line of another kind.
     """
     root = Path(folder.root if isinstance(folder, RunFolder) else folder)
-    folders = ("generations", "sensitivity", "baselines", "logs", "rationales", "samples")
-    files = [root / "run.json", *(file for name in folders for file in sorted((root / name).glob("*")))]
+    files = [root / "run.json", *(file for name in READ for file in sorted((root / name).glob("*")))]
     return _load(root, tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()))
 
 

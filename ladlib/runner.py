@@ -1,7 +1,8 @@
 """Runs stages: the notebooks of a run, the functions of a study.
 
 A stage has a key: the SHA-256 of what it depends on. It is skipped while its key is the recorded one and its outputs
-exist; one that was interrupted resumes where its key is the same, and starts from nothing otherwise. Parts of the key:
+have their checksums; those that do not are made again. One that was interrupted resumes where its key is the same, and
+starts from nothing otherwise; what no stage made, such as a training by hand, its work keeps or not. Parts of the key:
 the stage's own values, the code of the package, and the outputs of the stages before. Code that only reads what a run
 stored, or puts things together, counts for a stage that reports. Versions of other packages do not count.
 """
@@ -51,6 +52,7 @@ class Stage:
     values: object = None  # JSON: what it depends on beside code and the outputs of earlier stages
     reports: bool = False  # the code of TOP_FLOOR counts
     is_notebook: bool = False
+    kept: tuple[str, ...] = ()  # outputs that are never removed, since they may be paid for
 
 
 class Runner:
@@ -69,7 +71,7 @@ class Runner:
         self.pending: list[Stage] = []
         self.running: dict[Stage, tuple[BaseProcess, str, float]] = {}  # process, its start as text and as clock
         self.failed: dict[str, str] = {}  # stage -> the failed stage that is to blame
-        self._digests: dict[str, str] = {}
+        self._hashes: dict[str, dict[str, str]] = {}  # of a finished stage: SHA-256 by file
 
     def finish(self, chosen: Sequence[Stage] = ()) -> tuple[str, ...]:
         """Run or skip all stages, or those ``chosen``; the names of those that failed or could not begin."""
@@ -94,9 +96,18 @@ class Runner:
         return record if record and record.inputs_sha256 == self.key(stage) else None
 
     def finished(self, stage: Stage) -> StageRecord | None:
-        """The stage's record, where all that it wrote still exists."""
+        """The stage's record, where all that it wrote is as it was then."""
         record = self.folder.stage(stage.name)
-        return record if record and all((self.folder.root / path).exists() for path in record.outputs) else None
+        return record if record and not self.broken(stage) else None
+
+    def broken(self, stage: Stage) -> dict[str, str]:
+        """By output of a finished stage, the first of its files that is not as it was made, as a line."""
+        record, known, lines = self.folder.stage(stage.name), checksums.read(self.folder), {}
+        for output in record.outputs if record else ():
+            own = {name: known[name] for name in known if checksums.is_below(Path(name), [Path(output)])}
+            faults = checksums.compare(own, self._found(stage.name)) if own else [f"{output} has no checksum"]
+            lines |= {output: faults[0]} if faults else {}
+        return lines
 
     def key(self, stage: Stage) -> str:
         """What the stage depends on, as one hash."""
@@ -105,11 +116,15 @@ class Runner:
 
     def _digest(self, name: str) -> str:
         """Of what a stage wrote but its executed notebook; of nothing where it has not run."""
-        if name not in self._digests:
-            record = self.folder.stage(name)
-            paths = [path for path in record.outputs if not path.startswith("notebooks/")] if record else []
-            self._digests[name] = digest(self.folder.root, [self.folder.root / path for path in paths])
-        return self._digests[name]
+        found = [(path, digest) for path, digest in self._found(name).items() if not path.startswith("notebooks/")]
+        return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+    def _found(self, name: str) -> dict[str, str]:
+        """The hashes of the files that a stage wrote, as they are now."""
+        if name not in self._hashes:
+            record, root = self.folder.stage(name), self.folder.root
+            self._hashes[name] = checksums.hashes(root, *(root / path for path in record.outputs)) if record else {}
+        return self._hashes[name]
 
     def _start_if_ready(self, stage: Stage) -> None:
         blame = next((self.failed[name] for name in stage.after if name in self.failed), "")
@@ -142,13 +157,20 @@ class Runner:
         self.say(f"[{stage.name}] started")
 
     def _prepare(self, stage: Stage) -> None:
-        """Clear what another key made. What an interrupted run of the same key left is resumed."""
-        marker, key = self._marker(stage), self.key(stage)
-        if self.again or not marker.is_file() or marker.read_text(encoding="utf-8") != key:
-            for path in (self.folder.root / path for path in stage.outputs):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        """Clear what another key made, and what is broken. What an interrupted run of the same key left is resumed."""
+        marker, key, record = self._marker(stage), self.key(stage), self.folder.stage(stage.name)
+        begun = marker.read_text(encoding="utf-8") if marker.is_file() else record.inputs_sha256 if record else ""
+        broken = self.broken(stage)
+        for line in broken.values():
+            self.say(f"[{stage.name}] {line}")
+        cleared = stage.outputs if begun and (self.again or begun != key) else set(stage.outputs) & set(broken)
+        for path in (self.folder.root / output for output in cleared):
+            checksums.note_of(path).unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         self.folder.open(self.profile, self.seed)  # a notebook adds the values in force
+        checksums.forget(self.folder, *(self.folder.root / output for output in stage.outputs), self._log(stage))
         self.folder.set_stage(stage.name, None)
+        self._hashes.pop(stage.name, None)
         write_text(marker, key)
 
     def _end(self, stage: Stage) -> None:
@@ -161,15 +183,15 @@ class Runner:
             reason = self._reason(stage, process.exitcode) if process.exitcode else f"it did not write {missing}"
             self.say(f"[{stage.name}] failed: {reason} ({self._log(stage)})")
         else:
-            checksums.write(self.folder, *outputs)
             self._record(stage, *begun)
 
     def _record(self, stage: Stage, started: str, begun: float) -> None:
         seconds = round(time.monotonic() - begun, 2)
-        outputs = tuple(path for path in stage.outputs if (self.folder.root / path).exists())
+        outputs = tuple(path for path in (*stage.outputs, *stage.kept) if (self.folder.root / path).exists())
+        checksums.write(self.folder, *(self.folder.root / path for path in outputs), self._log(stage))
+        self._hashes.pop(stage.name, None)
         fields = {"started": started, "seconds": seconds, "inputs_sha256": self.key(stage), "outputs": outputs}
         self.folder.set_stage(stage.name, StageRecord(name=stage.name, **fields))
-        self._digests.pop(stage.name, None)
         self._marker(stage).unlink()
         self.done += 1
         self.say(f"[{stage.name}] done in {clock(seconds)} · {self.done} of {len(self.stages)} stages")

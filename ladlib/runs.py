@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ladlib.errors import UserError, parse_json
+from ladlib.errors import UserError, parse_json, read_text
 from ladlib.records import RunRecord, StageRecord
 
 DAMAGED = "Move the file away and run its stage again."
@@ -74,24 +74,25 @@ class RunFolder:
         return self.root / "sensitivity" / f"{arm}-seed{seed}.jsonl"
 
     def locations(self) -> str:
-        """Where the results are, one line for each that exists."""
+        """Where the results are, a line for each that exists."""
         paths = (self.report, self.tables, self.figures, self.notebooks, self.run_json)
         return "\n".join(f"{path.name:<11}  {path}" for path in paths if path.exists())
 
     def open(self, profile: str, seed: int, **parameters: str | int | float | bool) -> RunRecord:
-        """The folder's record, made if needed and stamped with versions and hardware.
-
-        Raises :class:`UserError` for an invalid seed, and where the folder belongs to a run of another profile or seed.
-        """
+        """The record, made if needed, stamped with versions and hardware. Raises as :meth:`check` and check_seed."""
         check_seed(seed)
-        record = self.check(profile, seed) if self.run_json.exists() else RunRecord(profile=profile, seed=seed)
+        record = self.check(profile, seed) or RunRecord(profile=profile, seed=seed)
         stamp = {"versions": versions(), "commit": commit(), "hardware": hardware()}
         record = record.model_copy(update={"parameters": record.parameters | parameters} | stamp)
         self.write(record)
         return record
 
-    def check(self, profile: str, seed: int) -> RunRecord:
-        """The record; raises :class:`UserError` where it is that of another profile or seed."""
+    def check(self, profile: str, seed: int) -> RunRecord | None:
+        """The record, None in an empty folder; :class:`UserError` in one of another profile, seed or of other files."""
+        if not self.run_json.exists():
+            if self.root.exists() and any(not path.name.startswith(".") for path in self.root.iterdir()):
+                raise UserError(f"{self.root} is no run folder and holds files.", "Name a new or empty folder.")
+            return None
         record = self.read()
         if (record.profile, record.seed) != (profile, seed):
             raise UserError(
@@ -101,27 +102,22 @@ class RunFolder:
         return record
 
     def read(self) -> RunRecord:
-        """The record, its ``sha256`` being ``EDITED`` where the file was edited by hand.
-
-        Raises :class:`UserError` where there is no readable ``run.json``.
-        """
+        """The record, ``sha256`` being ``EDITED`` after an edit by hand. :class:`UserError` where none can be read."""
+        if not self.run_json.exists():
+            raise UserError(f"{self.root} is not a run folder: it has no run.json.", "Run `ladlib reproduce` first.")
         try:
-            fields = json.loads(self.run_json.read_text(encoding="utf-8"))
-            edited = fields.get("sha256") and fields["sha256"] != _sha256(fields)
+            fields = json.loads(read_text(self.run_json, "Restore it."))
+            whole = fields.get("sha256") == _sha256(fields) and self.run_json.read_bytes() == _as_bytes(fields)
             record = RunRecord.model_validate(fields)
-        except FileNotFoundError as error:
-            raise UserError(
-                f"{self.root} is not a run folder: it has no run.json.", "Run `ladlib reproduce` first."
-            ) from error
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise UserError(f"{self.run_json} is damaged.", "Move it away and run again.") from error
-        return record.model_copy(update={"sha256": EDITED}) if edited else record
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise UserError(f"{self.run_json} is damaged.", "Restore it, or name another run folder.") from error
+        return record if whole or not record.sha256 else record.model_copy(update={"sha256": EDITED})
 
     def write(self, record: RunRecord) -> None:
         """Store ``record`` with its hash; one that was edited by hand stays marked as such."""
         fields = record.model_dump(mode="json")
         fields["sha256"] = EDITED if record.sha256 == EDITED else _sha256(fields)
-        write_text(self.run_json, json.dumps(fields, indent=2) + "\n")
+        write_bytes(self.run_json, _as_bytes(fields))
 
     def stage(self, name: str) -> StageRecord | None:
         """The record of a finished stage; None where it has not finished, or there is no run yet."""
@@ -133,6 +129,10 @@ class RunFolder:
         record = self.read()
         stages = [other for other in record.stages if other.name != name] + ([stage] if stage else [])
         self.write(record.model_copy(update={"stages": tuple(sorted(stages, key=lambda stage: stage.name))}))
+
+
+def _as_bytes(fields: Mapping) -> bytes:
+    return f"{json.dumps(fields, indent=2)}\n".encode()
 
 
 def _sha256(fields: Mapping) -> str:
@@ -239,9 +239,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write all of ``data`` and have it on disk, or nothing: to a temporary name first, then renamed."""
+    """Write all of ``data`` and have it on disk, or nothing. Raises :class:`UserError` for a link, device or pipe."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"{path} is no regular file.", "Name another file, or move it away.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.partial")  # renamed at the end
     try:
         with partial.open("wb") as file:
             file.write(data)
@@ -282,6 +284,8 @@ def read_jsonl(path: Path) -> list[dict]:
     file = find(path)
     if file is None:
         return []
+    if not file.is_file():
+        raise UserError(f"{file} is no regular file.", DAMAGED)
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         text = data[: data.rfind(b"\n") + 1].decode()  # a line without its line end was cut off while being written

@@ -24,9 +24,9 @@ from ladlib.data.images import tokens, view_size
 from ladlib.leakage import training_files
 from ladlib.models import PairProcessor
 from ladlib.records import Conversation
+from ladlib.resume import ResumeMixin
 from ladlib.runs import RunFolder
 from ladlib.sft_data import make_conversations
-from ladlib.training import ResumeMixin
 
 
 def train(

@@ -71,6 +71,7 @@ def study(
         say(f"[large] left out: {settings.model.large} is not there")
         chosen = tuple(arm for arm in chosen if arm.start != "large")
     folder = RunFolder((Path(run) if run else from_root(f"{RUNS}/study")).resolve())
+    folder.check(settings.name, UNTRAINED_SEED)
     with locked(folder.root):
         folder.open(settings.name, UNTRAINED_SEED)
         stages = plan(settings, folder, chosen, seeds)
@@ -109,7 +110,8 @@ def _stage(work: Callable[..., None], arm: Arm, seed: int, run: RunFolder, profi
     """The stage that does ``work`` for one arm and seed."""
     verb, key = work.__name__, (arm.name, seed)
     outputs = {
-        "train": [run.checkpoint(*key), run.log(*key), *([run.rollouts(*key)] if arm.training == "grpo" else [])],
+        "train": [run.checkpoint(*key), run.log(*key), run.manifest(*key),
+                  *([run.rollouts(*key)] if arm.training == "grpo" else [])],
         "sample": [run.samples(*key)], "judge": [run.generations(*key)], "check": [run.rationales(*key)],
     }[verb]  # fmt: skip
     names = tuple(path.relative_to(run.root).as_posix() for path in outputs)

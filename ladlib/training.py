@@ -22,9 +22,9 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, SFTConfig
 
+from ladlib.checksums import seal
 from ladlib.config import Data, Grpo, Model, Profile, Sft
 from ladlib.data.pairing import pair_images
 from ladlib.errors import UserError
@@ -33,6 +33,7 @@ from ladlib.leakage import TrainingFile, write_manifest
 from ladlib.models import PairProcessor, best_device, count_parameters, fingerprint, load_model, load_processor
 from ladlib.progress import Progress
 from ladlib.records import Pair, Record
+from ladlib.resume import last_state, origin_of, state_dir
 from ladlib.runs import RunFolder, append_json, read_jsonl, write_text
 
 # TRL and PEFT still use transformers' old name of it.
@@ -77,7 +78,7 @@ def common_arguments(profile: Profile, stage: Sft | Grpo, folder: Path, seed: in
         learning_rate=stage.learning_rate, warmup_steps=stage.warmup, max_steps=stage.steps or -1,
         num_train_epochs=stage.epochs, per_device_train_batch_size=stage.micro_batch_size,
         bf16=profile.model.dtype == "bfloat16", gradient_checkpointing=count_parameters(policy) > LARGE,
-        save_strategy="steps", save_steps=SAVE_STEPS, save_total_limit=1,
+        save_strategy="steps", save_steps=SAVE_STEPS, save_total_limit=None,  # ResumeMixin
         logging_nan_inf_filter=False,  # else a loss that is NaN is logged as the mean of those before
         logging_steps=1, logging_first_step=True, report_to="none", disable_tqdm=True,
         ddp_find_unused_parameters=False,  # every trained weight is used in each pass
@@ -157,11 +158,6 @@ def dataset_of(pairs: Sequence[Pair], root: Path | str, data: Data, messages: Se
     return Dataset.from_list(rows).with_transform(read)
 
 
-def state_dir(folder: Path) -> Path:
-    """Where a training stores its state, until its checkpoint ``folder`` is complete."""
-    return folder.with_name(f".{folder.name}.states")
-
-
 def training_fingerprint(profile: Profile, stage: Sft | Grpo, model: str, seed: int, records: Sequence[Record]) -> dict:
     """All inputs of a training: a killed one resumes only where every value is the same."""
     rows = "\n".join(record.model_dump_json() for record in records)
@@ -179,17 +175,25 @@ def fit_and_save(
 ) -> Path:  # fmt: skip
     """Train, then write the model (or its adapter) and tokenizer into the checkpoint, completely or not at all.
 
-    Writes the manifest of ``files`` first. Resumes a killed training of the same ``inputs``. ``columns`` makes a row of
-    the log of the trainer's own. UserError where an alarm stops it, steps are missing or weights are not finite.
+    Writes the manifest of ``files`` first. Resumes a killed training of the same ``inputs`` and keeps a finished one; a
+    checkpoint of other inputs is moved aside. ``columns`` makes a row of the log of the trainer's own. UserError where
+    an alarm stops it, steps are missing or weights are not finite.
     """
     folder, is_main = run.checkpoint(arm, seed), trainer.is_world_process_zero()
     if is_main:
         write_manifest(run.manifest(arm, seed), files)
+    trainer.inputs = inputs = json.loads(json.dumps(inputs))  # as it is read again
+    origin = origin_of(folder)
+    trained = origin is not None and origin | {"devices": 0} == inputs | {"devices": 0}
+    if trained and run.log(arm, seed).exists() and (getattr(trainer, "rollouts", None) or folder).exists():
+        print(f"{arm}: {folder} was trained from the same inputs and is kept")
+        shutil.rmtree(state_dir(folder), ignore_errors=True)
+        return folder
     trainer.remove_callback(PrinterCallback)  # prints a dictionary per step
     trainer.add_callback(StepLog(run, arm, seed, columns, profile.stop_on_alarm))
     states = state_dir(folder)
     with trainer.accelerator.main_process_first():
-        last = _last_state(states, inputs)
+        last = last_state(states, inputs)
     trainer.train(resume_from_checkpoint=last)
     if trainer.state.global_step != (steps := trainer.state.max_steps):
         raise UserError(f"{arm} ended before its {steps} steps were taken.", "Give it more data, or smaller steps.")
@@ -200,44 +204,17 @@ def fit_and_save(
     trainer.accelerator.wait_for_everyone()
     if is_main:
         (states / "final" / "training_args.bin").unlink(missing_ok=True)
-        if folder.exists():
-            shutil.rmtree(folder)
+        seal(states / "final", inputs)
+        if origin and not trained:  # trained by hand: the pipeline removes its own
+            aside = folder.with_name(f"{folder.name}-before")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(folder, aside)
+            print(f"{arm}: the earlier checkpoint, trained from other inputs, is now {aside}")
+        shutil.rmtree(folder, ignore_errors=True)
         os.replace(states / "final", folder)
         shutil.rmtree(states)
     trainer.accelerator.wait_for_everyone()
     return folder
-
-
-def _last_state(states: Path, inputs: dict) -> str | None:
-    """The last complete state in ``states``, which is emptied where another training wrote it."""
-    note, text = states / "origin.json", json.dumps(inputs, indent=2) + "\n"
-    if not note.is_file() or note.read_text(encoding="utf-8") != text:
-        shutil.rmtree(states, ignore_errors=True)
-        write_text(note, text)
-    while last := get_last_checkpoint(str(states)):
-        try:  # the file that the trainer writes last
-            json.loads(Path(last, "trainer_state.json").read_text(encoding="utf-8"))
-            return last
-        except (OSError, ValueError):
-            shutil.rmtree(last)
-    return None
-
-
-class ResumeMixin:
-    """Mixed into a trainer: resumes whole models too.
-
-    A Qwen2.5-VL is saved under other names than its layers have, so the stock trainer loads nothing and warns
-    (https://github.com/huggingface/transformers/issues/43701).
-    """
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        if self.is_fsdp_enabled or not (Path(resume_from_checkpoint) / "config.json").is_file():
-            super()._load_from_checkpoint(resume_from_checkpoint, model)  # shards, or an adapter
-            return
-        stored = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            resume_from_checkpoint, dtype=torch.float32, use_safetensors=True
-        )
-        (model or self.model).load_state_dict(stored.state_dict())
 
 
 ALARMS: tuple[tuple[str, Callable[[float], bool], int, str], ...] = (

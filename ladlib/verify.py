@@ -42,7 +42,10 @@ def verify(run: RunFolder, released: RunFolder | None = None) -> list[Check]:
 
     Raises :class:`UserError` where the folder is no run, or a stored file cannot be read.
     """
-    results = load_run(run)
+    try:
+        results = load_run(run)
+    except UserError as error:  # of a changed file it may tell the consequence alone
+        raise UserError(". ".join([*checksums.verify(run)[:1], error.what]), error.hint) from error
     unknown = results.answers[results.answers["p_yes"].isna() & (results.answers["served"] == "")]
     if len(unknown):
         arm, seed, image = unknown.iloc[0][["arm", "seed", "id"]]

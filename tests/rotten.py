@@ -167,7 +167,7 @@ def first_again(**values: object) -> Callable[[bytes], bytes]:
 ANSWERS, LOG = "generations/base-seed0.jsonl", "logs/sft_grpo-seed0.jsonl"
 RUN_ROWS = [
     Row("run.json gone", "run.json", None, ("is not a run folder", "ladlib reproduce")),
-    Row("run.json cut off", "run.json", '{"profile": "to', ("run.json is damaged", "Move it away")),
+    Row("run.json cut off", "run.json", '{"profile": "to', ("run.json is damaged", "Restore it")),
     Row("run.json of an unknown profile", "run.json", '{"profile": "tyo", "seed": 0}', ("'tyo'", "Use one of")),
     Row("no text", ANSWERS, lambda data: b"\xff\xfe\n" + data, ("base-seed0.jsonl cannot be read", "again")),
     Row("up and out", ANSWERS, first_again(test="../../../etc/passwd"), ("test", "leads outside", "again")),

@@ -1,5 +1,7 @@
 """Checksums: an answer, a number, a figure, an image or run.json that was changed later is found by name."""
 
+import os
+import random
 import shutil
 import subprocess
 
@@ -22,7 +24,7 @@ EDITS = {
     "tables/comparison.csv": (b"61.1", b"71.1"),
     "figures/roc.png": (b"picture", b"Picture"),
 }
-CHANGED = ["generations/sft-seed0.jsonl was changed after it was made"]
+CHANGED = ["generations/sft-seed0.jsonl was changed after it was made, or its line in SHA256SUMS was changed"]
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_an_unchanged_run_passes_here_and_with_sha256sum(run):
 @pytest.mark.parametrize("name", EDITS)
 def test_an_edit_is_found_by_name(run, name):
     edit(run.root / name, *EDITS[name])
-    assert checksums.verify(run) == [f"{name} was changed after it was made"]
+    assert checksums.verify(run) == [f"{name} was changed after it was made, or its line in SHA256SUMS was changed"]
 
 
 def test_verify_exits_with_1_where_an_answer_was_changed(run):
@@ -72,7 +74,8 @@ def test_verify_exits_with_1_where_an_answer_was_changed(run):
 
 def test_a_lost_file_is_named_and_so_is_a_new_one(run):
     (run.figures / "roc.png").rename(run.figures / "other.png")
-    assert checksums.verify(run) == ["figures/roc.png is missing"] and checksums.missing(run) == ["figures/other.png"]
+    (lost,) = checksums.verify(run)
+    assert lost.startswith("figures/roc.png is missing") and checksums.missing(run) == ["figures/other.png"]
 
 
 def test_an_edit_of_run_json_is_found_and_stays_known_after_the_run_goes_on(run):
@@ -108,6 +111,26 @@ def test_an_image_that_was_changed_after_it_was_judged_is_found_by_name(tmp_path
     assert line_of(run, "image files") == "passed  image files: 2 have the bytes that were judged"
     images[1].write_bytes(images[1].read_bytes() + b" ")
     assert line_of(run, "image files").startswith(f"failed  image files: {images[1]}")
+
+
+@pytest.mark.slow
+def test_one_changed_byte_of_any_stored_file_of_a_finished_run_fails_by_name(smoke, tmp_path):
+    """A sample of the files; all of them (minutes): LADLIB_EVERY_FILE=1 python -m pytest tests/test_checksums.py."""
+    run = RunFolder(shutil.copytree(smoke.root, tmp_path / "run"))
+    names = {file.relative_to(run.root).as_posix() for file in run.root.rglob("*") if file.is_file()}
+    names = sorted(name for name in names if not name.split("/")[-1].startswith("."))
+    assert CliRunner().invoke(app, ["verify", str(run.root)]).exit_code == 0 and not checksums.missing(run)
+    chance = random.Random(0)
+    by_folder = {name.split("/")[0]: name for name in chance.sample(names, len(names))}  # one of each
+    few = {*by_folder.values(), *chance.sample(names, 8)}
+    for name in names if os.environ.get("LADLIB_EVERY_FILE") else few:
+        data = bytearray((run.root / name).read_bytes())
+        data[chance.randrange(len(data))] ^= 1
+        whole = (run.root / name).rename(tmp_path / "whole")
+        (run.root / name).write_bytes(data)
+        result = CliRunner().invoke(app, ["verify", str(run.root)])
+        assert result.exit_code in (1, 2) and name in result.output, name
+        whole.replace(run.root / name)
 
 
 @pytest.mark.parametrize("name", ["toy", "study"])

@@ -33,7 +33,7 @@ def test_the_values_in_force_are_those_of_the_released_runs(name):
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_profile_lists_only_what_differs_from_the_defaults_and_is_consistent(name):
-    listed, defaults = flat(yaml.safe_load(TEXTS[name])), flat(Profile(name="", label="").model_dump(mode="json"))
+    listed, defaults = flat(yaml.safe_load(TEXTS[name])), flat(Profile(name="x", label="").model_dump(mode="json"))
     assert not {field for field, value in listed.items() if defaults.get(field) == value}
     profile = load_profile(name)
     stages = [stage.name for stage in STAGES] if name == "toy" else []
@@ -93,6 +93,11 @@ def test_an_unknown_field_or_a_wrong_value_is_named(overrides, message):
         ("toys", "", "There is no profile 'toys'. Use one of smoke, toy, small, paper, or a .yaml file."),
         ("mine.yaml", "speed: 3\nlabel: a", "Profile '{}': speed: Extra inputs are not permitted."),
         ("mine.yaml", "data: {min_pixels: 0}\nlabel: a", "Profile '{}': data.min_pixels: Input should be greater"),
+        ("mine.yaml", 'label: a\nname: "../../x"', "Profile '{}': name: String should match pattern"),
+        ("mine.yaml", "label: a\nname: /abs/path", "Profile '{}': name: String should match pattern"),
+        ("mine.yaml", 'label: a\nname: "."', "Profile '{}': name: String should match pattern"),
+        ("mine.yaml", 'label: a\nname: ""', "Profile '{}': name: String should match pattern"),
+        ("mine.yaml", 'label: a\nname: "a\\0b"', "Profile '{}': name: String should match pattern"),
         ("mine.yaml", "a: [", "Profile '{}' is not YAML: while parsing"),
         ("mine.yaml", "[" * 20_000, "Profile '{}' is not YAML: nested too deeply"),
         (

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from chat_server import ChatServer
 from layouts import write_pairs
 from tiny import tiny_base, tiny_profile, write_data
 
-from ladlib import evaluate
+from ladlib import checksums, evaluate
 from ladlib.config import load_profile
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
@@ -286,6 +288,22 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(stored, pairs, run
     with pytest.raises(UserError, match=message):
         replay(pairs, run, changed(stored, tmp_path, **change))
     assert not run.generations("large", 0).exists()
+
+
+def test_changed_answers_are_made_again_and_refused_where_they_were_paid_for(data, profile, stored, pairs, tmp_path):
+    path = run_base(profile, data, tmp_path / "own", limit=1)
+    checksums.write(RunFolder(tmp_path / "own"))
+    path.write_text(re.sub('"p_yes": [^,]+', '"p_yes": 0.625', path.read_text()))
+    assert [row["p_yes"] for row in read_jsonl(path)] == [0.625] * 3
+    assert all(row["p_yes"] != 0.625 for row in read_jsonl(run_base(profile, data, tmp_path / "own", limit=1)))
+    paid = RunFolder(shutil.copytree(stored.parents[1], tmp_path / "paid"))
+    file, url = paid.generations("large", 0), {"endpoint.url": "http://127.0.0.1:9/v1"}
+    checksums.write(paid)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    half = file.read_bytes()
+    with pytest.raises(UserError, match="large-seed0.jsonl was changed .* answers of m, FP8.* restore it, or move"):
+        evaluate.evaluate(served_profile(**url), pairs, paid, 0, arm="large", endpoint=True)
+    assert file.read_bytes() == half
 
 
 def test_answers_that_were_paid_for_are_not_replaced_by_a_file(stored, pairs, tmp_path):

@@ -20,13 +20,13 @@ FLOORS = {
         "fast", "results", "published", "claims",
     ),
     3: (
-        "pretrain", "training", "sft", "grpo", "evaluate", "endpoint", "sft_writer", "launch", "export",
+        "pretrain", "resume", "training", "sft", "grpo", "evaluate", "endpoint", "sft_writer", "launch", "export",
     ),
     4: TOP_FLOOR,
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
-LOADS_HEAVY = {"models", "generate", "fast", "training", "sft", "grpo", "export", "bench", "pretrain"}
+LOADS_HEAVY = {"models", "generate", "fast", "resume", "training", "sft", "grpo", "export", "bench", "pretrain"}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "notebooks")
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 

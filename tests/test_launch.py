@@ -28,9 +28,9 @@ SETTINGS = {
 
 def start(stage, data, folder, processes, **environment):
     """The stage in so many processes, each optimizer step over the same two conversations or pairs."""
-    folder.mkdir(exist_ok=True)
-    (folder / "profile.yaml").write_text(yaml.safe_dump(tiny_profile(**SETTINGS).model_dump()))
-    options = ["--profile", folder / "profile.yaml", "--data", data, "--run", folder, "--model", tiny_base()]
+    profile = folder.with_suffix(".yaml")
+    profile.write_text(yaml.safe_dump(tiny_profile(**SETTINGS).model_dump()))
+    options = ["--profile", profile, "--data", data, "--run", folder, "--model", tiny_base()]
     program = [sys.executable] if processes == 1 else launch.launcher("ddp", processes)
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(

@@ -8,9 +8,11 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny import tiny_base, tiny_processor, tiny_profile
 
+from ladlib.checksums import seal, unseal
 from ladlib.errors import UserError
 from ladlib.families import VISION_TOKENS
 from ladlib.models import decode, fingerprint, load_model, load_processor
+from ladlib.pipeline import weights_sha256
 from ladlib.training import LORA_TARGETS
 
 SETTINGS = tiny_profile().model
@@ -87,11 +89,27 @@ def test_a_completion_ends_at_the_end_of_its_turn_and_keeps_special_tokens():
     assert decode(tokenizer, ids[:-1]) == ("<think>a<|im_start|></think>", "length")
 
 
-def test_a_model_of_other_weights_has_another_fingerprint(copied):
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "tokenizer.json", "config.json"])
+def test_a_model_with_other_weights_or_another_prompt_has_another_fingerprint(copied, name):
     before = fingerprint(str(copied))
-    assert before == fingerprint(tiny_base())
+    assert before == fingerprint(tiny_base()) != weights_sha256(str(copied)) != ""
     rewrite(copied, lambda weights: weights[min(weights)].add_(1))
-    assert fingerprint(str(copied)) != before
+    other, key = fingerprint(str(copied)), weights_sha256(str(copied))
+    assert other != before
+    with (copied / name).open("a") as file:
+        file.write(" ")
+    assert fingerprint(str(copied)) != other and weights_sha256(str(copied)) != key
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "chat_template.jinja", "origin.json"])
+def test_a_trained_model_is_loaded_only_as_it_was_written(copied, name):
+    seal(copied, {"seed": 0})
+    assert unseal(copied) == {"seed": 0} and load_model(str(copied), tiny_profile().model)
+    data = bytearray((copied / name).read_bytes())
+    data[-1] ^= 1
+    (copied / name).write_bytes(data)
+    with pytest.raises(UserError, match=f"{name} is not"):
+        load_model(str(copied), tiny_profile().model)
 
 
 @pytest.mark.parametrize(

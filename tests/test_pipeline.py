@@ -8,9 +8,11 @@ from itertools import combinations
 import pytest
 from fake_notebooks import HEAD, STAGES, execute_here, write_notebook, write_notebooks
 from rich.console import Console
+from typer.testing import CliRunner
 
 from ladlib import runner
 from ladlib.batch import Progress, check, declared
+from ladlib.cli import app
 from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.pipeline import depends_on, reproduce
@@ -141,6 +143,26 @@ def test_a_parameters_cell_may_hold_literals_only(tmp_path):
         write_notebook(tmp_path / "a.ipynb", line)
         with pytest.raises(UserError, match="Only `name = literal`"):
             declared(tmp_path / "a.ipynb")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "reproduce --profile smoke --run X", "reproduce --profile smoke --run X --only 05", "study --run X",
+        "reproduce --profile smoke --run X --dry-run", "report --run X", "verify X",
+    ],
+)  # fmt: skip
+def test_a_folder_of_somebody_is_no_run_folder_and_stays_as_it_is(tmp_path, monkeypatch, command):
+    for name in ("tables/mine.csv", "figures/mine.png", "data/mine"):
+        (tmp_path / "X" / name).parent.mkdir(parents=True)
+        (tmp_path / "X" / name).write_text("mine")
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, command.split())
+    assert result.exit_code == 2 and "no run folder" in result.stderr.replace("not a run", "no run")
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
+    with pytest.raises(UserError, match="no run folder and holds files. Name a new or empty folder."):
+        RunFolder("X").open("smoke", 0)
 
 
 def test_a_folder_of_another_profile_or_seed_is_refused(quick):

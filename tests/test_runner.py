@@ -3,11 +3,13 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import fake_stages
 import pytest
 from fake_stages import stage
 
+from ladlib import checksums
 from ladlib.runner import Runner
 from ladlib.runs import RunFolder
 
@@ -90,6 +92,44 @@ def test_what_an_interrupted_stage_left_is_kept_for_the_same_key_only(run):
     for text, kept in (("same", False), ("same", True), ("other", False)):
         assert go(run, stage(run.root, "one", fake_stages.stumble, text=text))[0] == ("one",)
         assert (run.root / "one").read_text() == ("second" if kept else "first")
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+
+
+def link(path):
+    """In place of the file, a link to a folder of somebody."""
+    path.unlink()
+    (path.parent.parent / "mine").mkdir()
+    (path.parent.parent / "mine" / "a.csv").write_text("1")
+    path.symlink_to(path.parent.parent / "mine")
+
+
+@pytest.mark.parametrize("spoil", [flip, Path.unlink, link, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("name", ["one", "three"])
+def test_an_output_that_is_not_as_it_was_made_is_named_and_made_again(run, spoil, name):
+    go(run, *chain(run))
+    spoil(run.root / name)
+    failed, done, lines = go(run, *chain(run))
+    assert failed == () and done[:1] == [name] and any(line.startswith(f"[{name}] {name} ") for line in lines)
+    assert "written" in (run.root / name).read_text() and not checksums.verify(run)
+    assert spoil is not link or (run.root.parent / "mine" / "a.csv").read_text() == "1"
+
+
+def test_a_run_without_its_checksums_is_made_again(run):
+    go(run, *chain(run))
+    (run.root / "SHA256SUMS").unlink()
+    assert go(run, *chain(run))[1] == ["one", "three", "two"]
+
+
+def test_what_no_stage_has_made_is_left_to_the_stage(run):
+    run.open("smoke", 0)
+    (run.root / "one").write_text("by hand")
+    assert go(run, stage(run.root, "one", fake_stages.stumble, text=""))[0] == ("one",)
+    assert (run.root / "one").read_text() == "second"
 
 
 def test_side_by_side_stages_share_the_cores(run, monkeypatch):

@@ -23,7 +23,7 @@ from ladlib import batch, pipeline
 from ladlib.cli import app
 from ladlib.errors import UserError
 from ladlib.runner import StageFailed
-from ladlib.runs import RELEASED, RunFolder, locked, write_bytes
+from ladlib.runs import RELEASED, RunFolder, locked, read_jsonl, write_bytes
 
 RUNNING = re.compile(r"^\[(\d\d_\w+)\] cell", re.MULTILINE)
 COMPARED = (
@@ -199,6 +199,25 @@ def test_a_disk_that_is_too_small_is_reported_before_anything_runs_and_not_in_a_
     RunFolder(tmp_path / "run").open("smoke", 0)
     monkeypatch.setattr(batch, "execute", execute_here)
     assert reproduce(tmp_path / "run").stage("03_three")
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("make", [fifo, Path.mkdir, lambda path: path.symlink_to(path.parent / "theirs"),
+                                  lambda path: path.symlink_to("/dev/full")])  # fmt: skip
+def test_what_is_no_regular_file_is_neither_read_nor_replaced(tmp_path, make):
+    run = RunFolder(tmp_path)
+    make(run.run_json)
+    with pytest.raises(UserError, match=r"run.json is (no regular file|damaged)|not a run folder"):
+        run.read()
+    with pytest.raises(UserError, match="run.json is no regular file. Name another file, or move it away."):
+        write_bytes(run.run_json, b"{}")
+    assert not run.run_json.is_file() and not (tmp_path / "theirs").exists()
+    fifo(tmp_path / "answers.jsonl")
+    with pytest.raises(UserError, match="answers.jsonl is no regular file"):
+        read_jsonl(tmp_path / "answers.jsonl")
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

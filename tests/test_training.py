@@ -238,21 +238,31 @@ def test_a_killed_training_ends_where_an_undisturbed_one_does(data, tmp_path, mo
     assert not state_dir(folder).exists()
 
 
-def cut_state(states):
-    file = states / "checkpoint-2" / "trainer_state.json"
-    file.write_text(file.read_text()[: file.stat().st_size // 2])
+def cut(name):
+    """Cut a file of the state to half."""
+
+    def damage(states):
+        file = states / "checkpoint-2" / name
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+    return damage
 
 
 def other_images(states):
-    note = json.loads((states / "origin.json").read_text())
-    (states / "origin.json").write_text(json.dumps(note | {"shown": "other images"}, indent=2) + "\n")
+    file = states / "checkpoint-2" / "origin.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"shown": "other images"}, indent=2) + "\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "changes"),
-    [(cut_state, {}), (other_images, {}), (None, {"sft__learning_rate": 1e-5})],
-    ids=["state cut off", "other images", "other rate"],
+    [
+        *((cut(name), {}) for name in ("trainer_state.json", "model.safetensors", "optimizer.pt", "rng_state.pth")),
+        (lambda states: (states / "checkpoint-2" / "scheduler.pt").unlink(), {}),
+        (lambda states: (states / "checkpoint-2" / "config.json").unlink(), {}),
+        (other_images, {}),
+        (None, {"sft__learning_rate": 1e-5}),
+    ],
 )
 def test_a_training_begins_again_where_its_state_is_incomplete_or_of_another_training(
     data, tmp_path, monkeypatch, capsys, damage, changes
@@ -263,6 +273,24 @@ def test_a_training_begins_again_where_its_state_is_incomplete_or_of_another_tra
     run, _ = train("sft", data, tmp_path, **changes)
     assert "resuming" not in capsys.readouterr().out
     assert [row["step"] for row in read_jsonl(run.log("sft", 0))] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_was_trained_by_hand_is_kept_or_moved_aside_and_a_damaged_one_made_again(
+    data, tmp_path, capsys
+):
+    run, folder = train("sft", data, tmp_path)
+    first = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
+    train("sft", data, tmp_path)
+    assert "same inputs and is kept" in capsys.readouterr().out
+    assert first == {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
+    (folder / "model.safetensors").write_bytes(first["model.safetensors"][0][:-1])
+    train("sft", data, tmp_path)
+    assert "model.safetensors is not the file that" in capsys.readouterr().out
+    assert (folder / "model.safetensors").read_bytes() == first["model.safetensors"][0]
+    train("sft", data, tmp_path, sft__learning_rate=1e-5)
+    assert (folder.with_name("sft-seed0-before") / "model.safetensors").read_bytes() == first["model.safetensors"][0]
+    assert "trained from other inputs, is now" in capsys.readouterr().out
 
 
 def test_a_process_that_sees_eight_gpus_trains_on_one_and_loads_the_reference_model_whole(data, tmp_path, monkeypatch):

@@ -49,6 +49,7 @@ def write_report(
     images = [(figure.alt, url) for figure, url in zip(drawn.values(), urls, strict=True)]
     texts = {name: tables.readable(frame) for name, frame in frames.items()}
     write_text(run.report, _render(results, texts, images, check(run) if check else None, data))
+    checksums.write(run, run.report)
     return run.report
 
 

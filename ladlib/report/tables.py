@@ -182,10 +182,13 @@ def display(frame: pd.DataFrame, caption: str = "") -> Styler:
 
 def comparison_text(run: RunFolder) -> str:
     """The comparison for a terminal of 120 columns."""
-    lines = [f"{run.root}: x 100 on good + logical images; positive is anomalous"]
-    for title, rows in blocks(comparison(load_run(run))[["block", "label", *SHORT]]):
+    lines, frame = [f"{run.root}: x 100 on good + logical images; positive is anomalous"], comparison(load_run(run))
+    for title, rows in blocks(frame[["block", "label", *SHORT]]):
         rows["method"] = rows["method"].str.ljust(40)
         lines += ["", title, rows.drop(columns="label").to_string(index=False)]
+    own = frame[frame["block"] == "run"].dropna(subset="images")
+    few = own[own["images"] < own["images"].max()]
+    lines += [f"\n{row.method} has {row.images} of {own['images'].max()} images" for row in few.itertuples()]
     return "\n".join(lines)
 
 

@@ -55,7 +55,7 @@ def write_datasets(out: Path, sizes: Toy) -> None:
     marker = json.dumps({"world": WORLD} | values, indent=2) + "\n"
     if (out / TOY_MARKER).is_file() and (out / TOY_MARKER).read_bytes() == marker.encode():
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         problem = "holds other files, or toy datasets of other sizes, of another seed or of an earlier version"
         raise UserError(f"{out} {problem}.", "Name a new or empty folder.")
     partial = out.with_name(f".{out.name}.partial")

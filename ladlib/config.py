@@ -10,6 +10,7 @@ never the path through the code.
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -27,6 +28,7 @@ PROFILES = ("smoke", "toy", "small", "paper")
 TAGGED = (ValueError, KeyError, IndexError, AttributeError, TypeError)
 """What PyYAML's constructors raise for a date that does not exist, or a tag such as ``!!bool`` before another word."""
 ALIASES = 20  # in a profile: merged into each other, many more would take for ever
+BASE = ", base model "  # in a label, before the name of one that the label was not written for
 RENAMED = {"evaluate.sensitivity": "evaluate.variants"}
 """Parameters in ``run.json`` of earlier runs, and what they are called now."""
 
@@ -194,7 +196,8 @@ class Profile(Record):
             if not isinstance(inner, dict) or field not in inner:
                 raise UserError(f"No profile has a value {dotted!r}.", "Check its spelling in ladlib/config.py.")
             inner[field] = value
-        return _checked(self.name, dumped)
+        profile = _checked(self.name, dumped)
+        return profile if profile.model.base == self.model.base else _labelled(profile)
 
 
 def load_profile(name: str, **overrides: object) -> Profile:
@@ -216,10 +219,28 @@ def load_profile(name: str, **overrides: object) -> Profile:
         message = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise UserError(f"Profile {name!r} is not YAML: {message}.", "Correct the file.") from error
     profile = _checked(name, {"name": Path(name).stem} | values if isinstance(values, dict) else values)
+    if name not in PROFILES and profile.name in PROFILES and "name" not in values:
+        raise UserError(f"{name} has the name of a shipped profile, whose runs it would replace.", "Rename the file.")
+    if name not in PROFILES and profile.label in _shipped():
+        profile = _labelled(profile)
     if profile.data.sft_file:
         file = Path(name).resolve().parent / Path(profile.data.sft_file).expanduser()
         profile = profile.replace({"data.sft_file": str(file)})
     return profile.replace(overrides)
+
+
+@cache
+def _shipped() -> dict[str, str]:
+    """The base model of each shipped profile, by its label."""
+    profiles = map(load_profile, PROFILES)
+    return {profile.label: profile.model.base for profile in profiles}
+
+
+def _labelled(profile: Profile) -> Profile:
+    """``profile`` with a label that names its base model, where the label may be that of a run with another one."""
+    label, base = profile.label.partition(BASE)[0], profile.model.base
+    label += "" if _shipped().get(label) == base else BASE + Path(base).name
+    return profile.model_copy(update={"label": label})
 
 
 def _checked(name: str, values: object) -> Profile:

@@ -120,6 +120,32 @@ def test_a_file_that_is_no_profile_is_refused_with_the_reason(tmp_path, name, te
     assert str(error.value).startswith(message.format(path))
 
 
+@pytest.mark.parametrize(
+    ("shipped", "changes", "overrides", "label"),
+    [
+        ("paper", {"model": {"base": "/models/seven"}}, {}, "{}, base model seven"),
+        ("toy", {"model": {"base": "a/b"}, "label": "mine"}, {}, "mine"),
+        ("toy", {"label": "mine"}, {"model.base": "a/b"}, "mine, base model b"),
+        ("small", {}, {"model.base": "a/b"}, "{}, base model b"),
+        ("small", {"sft": {"epochs": 1}}, {}, "{}"),
+    ],
+)
+def test_a_label_names_the_base_model_where_it_was_written_for_another(tmp_path, shipped, changes, overrides, label):
+    values = yaml.safe_load(TEXTS[shipped])
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values | changes))
+    profile = load_profile(str(tmp_path / "mine.yaml"), **overrides)
+    assert profile.label == profile.replace({"grpo.beta": 0.5}).label == label.format(values["label"])
+    own = load_profile(shipped)
+    assert profile.replace({"model.base": own.model.base}).label == own.label or "label" in changes
+    assert load_cost(profile.name) is None
+
+
+def test_a_file_with_the_name_of_a_shipped_profile_is_refused_since_it_would_enter_its_runs(tmp_path):
+    (tmp_path / "paper.yaml").write_text(TEXTS["paper"])
+    with pytest.raises(UserError, match="the name of a shipped profile"):
+        load_profile(str(tmp_path / "paper.yaml"))
+
+
 def test_a_profile_may_be_a_file_that_names_it(tmp_path):
     (tmp_path / "mine.yaml").write_text(TEXTS["smoke"] + "endpoint: {extra: {chat_template_kwargs: {thinking: [1]}}}\n")
     profile = load_profile(str(tmp_path / "mine.yaml"))

@@ -119,23 +119,30 @@ def verify(
 
 @app.command(epilog=examples("inspect normal.png test.png", "inspect normal.png test.png --model DIR --json"))
 def inspect(
-    reference: Annotated[Path, Argument(help="A normal image.")],
-    test: Annotated[Path, Argument(help="The image to judge.")],
+    reference: Annotated[str, Argument(help="A normal image.")],
+    test: Annotated[str, Argument(help="The image to judge.")],
     model: Annotated[str, Option(help="Checkpoint folder. Default: that of results/runs/<profile>, or the base.")] = "",
     as_json: Json = False,
-    profile: Annotated[str, Option(help="Profile that says how large images are seen.")] = "toy",
+    profile: Annotated[str, Option(help="Profile that says how large images are seen. Default: the model's own.")] = "",
 ) -> None:
     """Judge TEST against REFERENCE: yes or no (anomalous), P(anomalous) and the rationale."""
-    for image in (reference, test):
-        if not image.is_file():
-            raise UserError(f"There is no image {image}.", "Check the path.")
-    from ladlib import evaluate
     from ladlib.config import load_profile
 
-    settings = load_profile(profile)
+    settings = load_profile(profile or "toy")
+    for place, image in (("first", reference), ("second", test)):
+        if not Path(image).is_file():
+            what = f"There is no image {image}." if image else f"The {place} path is empty."
+            raise UserError(what, "Check the path.")
+    from ladlib import evaluate
+    from ladlib.models import own_band
+
     trained = RunFolder(from_root(f"{RUNS}/{settings.name}")).checkpoint("sft_grpo", 0)
     model = model or (str(trained) if trained.is_dir() else settings.model.base)
-    verdict = evaluate.inspect(reference, test, model, settings)
+    band = own_band(model, settings.data)
+    if profile and band != settings.data:
+        typer.echo(f"{model} was made for images of other sizes than profile {profile} shows.", err=True)
+    settings = settings if profile else settings.model_copy(update={"data": band})
+    verdict = evaluate.inspect(Path(reference), Path(test), model, settings)
     if as_json:
         print_json(asdict(verdict) | {"model": model})
     else:
@@ -267,7 +274,7 @@ def _copy(released: RunFolder) -> RunFolder:
     from ladlib.toy.datasets import write_loco
 
     copy, record = from_root(f"{RUNS}/released-{released.root.name}"), released.read()
-    sizes = profile_of(record).toy
+    sizes = profile_of(released, record).toy
     RunFolder(copy).check(record.profile, record.seed)
     shutil.rmtree(copy, ignore_errors=True)  # an older release may lie there
     run = RunFolder(shutil.copytree(released.root, copy))

@@ -35,7 +35,7 @@ import yaml
 from ladlib.config import Profile, load_profile
 from ladlib.data import find_dataset
 from ladlib.errors import UserError
-from ladlib.families import LARGE, Sizes, sizes_of
+from ladlib.families import LARGE, Sizes, check_family, find_config, is_hub_id, sizes_of
 from ladlib.records import Record
 from ladlib.runs import hardware
 from ladlib.sft_data import read_sft_file
@@ -117,6 +117,8 @@ def _machine(profile: Profile, cost: Cost | None) -> Iterator[Check]:
     yield Check("ok", "torch", f"{torch.__version__}, {build}; {versions}")
     if profile.grpo.engine != "transformers" and find_spec("vllm") is None:
         yield Check("missing", "vLLM", f"none in this environment, and grpo.engine is {profile.grpo.engine}")
+    if profile.parallel.method == "zero3" and find_spec("deepspeed") is None:
+        yield Check("missing", "DeepSpeed", "none in this environment, and parallel.method is zero3")
     machine, free = hardware(), shutil.disk_usage(Path.cwd()).free / GIB
     yield Check("ok", "cores", f"{machine['cores']}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}")
     needs = {"memory": cost.memory_gib, "free disk here": cost.disk_gib} if cost else {}
@@ -149,12 +151,17 @@ def _files(profile: Profile, data: str) -> Iterator[Check]:
     """Models and datasets."""
     large = {"large model": profile.model.large} if profile.evaluate.large else {}
     for subject, model in ({"base model": profile.model.base} | large).items():
-        if Path(model).is_dir() or (resources.files("ladlib") / "assets" / model / "config.json").is_file():
-            yield Check("ok", subject, model)
-        elif "/" in model:
+        if file := find_config(model):
+            try:
+                check_family(file)
+                yield Check("ok", subject, model)
+            except UserError as error:
+                yield Check("missing", subject, str(error))
+        elif is_hub_id(model):
             yield Check("note", subject, f"{model}, downloaded on first use unless it is in the cache")
         else:
-            yield Check("missing", subject, f"{model} is not shipped with this installation")
+            found = f"{model} is not shipped with this installation, nor a folder with a config.json"
+            yield Check("missing", subject, found)
     if profile.toy and not data:
         yield Check("ok", "datasets", "drawn by the first notebook")
     elif not data:
@@ -247,7 +254,7 @@ def gpu_memory(profile: Profile, devices: int = 1, sharded: bool = False) -> dic
     longest = prompt + profile.model.max_new_tokens
     tokens = max(grpo.micro_batch_size * longest, profile.sft.micro_batch_size * (prompt - PROMPT_TEXT + SFT_TEXT))
     kept = number * sizes.layers * sizes.hidden
-    if is_lora or not profile.model.freeze_vision:  # the vision tower has a backward pass, too
+    if not profile.model.freeze_vision:  # the vision tower has a backward pass, too
         kept += BFLOAT16 * sizes.vision_layers * sizes.vision_hidden * PATCHES
     head = 0 if is_lora else FLOAT32 * sizes.vocabulary * sizes.hidden
     terms = _states(profile, sizes, devices, sharded) | {

@@ -90,7 +90,7 @@ def evaluate(
         _ask(answers, inputs["model"])
     elif _count_ranks() == 1 and launch.count_processes(profile.parallel) > 1:
         # The same call in several processes, each with a copy of the model on a device of its own
-        file, given = run.root / ".profile.yaml", {"arm": arm, "model": model, "variant": variant, "limit": limit}
+        file, given = run.profile, {"arm": arm, "model": model, "variant": variant, "limit": limit}
         write_text(file, yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))
         where = [str(file), str(data_root), str(run.root), seed]
         launch.start("ladlib.evaluate", [json.dumps([where, given])], profile.parallel, "evaluation")

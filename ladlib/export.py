@@ -3,19 +3,19 @@
 export("results/runs/paper", "lad-reasoner-3b")    # the checkpoint of arm sft_grpo, seed 0
 """
 
-import json
 import shutil
 from importlib import resources
 from pathlib import Path
 from string import Template
 
 import yaml
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from ladlib.config import Model, load_profile
+from ladlib.config import Data, Model
 from ladlib.errors import UserError, read_json
-from ladlib.models import load_model, load_tokenizer, make_processor
+from ladlib.families import is_hub_id
+from ladlib.models import load_model, load_processor, own_band
 from ladlib.prompts import QUESTION
+from ladlib.results import profile_of
 from ladlib.runs import RunFolder, write_text
 
 LICENCES = {"Qwen/Qwen2.5-VL-3B-Instruct": "qwen-research"}  # its weights and what is trained from them: non-commercial
@@ -33,14 +33,11 @@ def export(source: Path | str, out: Path | str, *, arm: str = "sft_grpo", seed: 
         raise UserError(f"{out} exists already.", "Name another folder, or delete it.")
     checkpoint = str(run.checkpoint(arm, seed) if run.run_json.exists() else source)
     model = load_model(checkpoint, Model(base=checkpoint, dtype=DTYPE), device="cpu")
-    band = Qwen2VLImageProcessorPil.from_pretrained(checkpoint).size
-    processor = make_processor(load_tokenizer(checkpoint), band["shortest_edge"], band["longest_edge"])
+    processor = load_processor(checkpoint, own_band(checkpoint, Data()))
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part)
     processor.save_pretrained(part)
-    tokenizer = read_json(part / "tokenizer_config.json", "") | {"padding_side": "left"}
-    write_text(part / "tokenizer_config.json", json.dumps(tokenizer, indent=2) + "\n")
     write_text(part / "prompt.txt", QUESTION)
     write_text(part / "README.md", _card(out.name, run, arm, seed))
     part.rename(out)
@@ -53,9 +50,9 @@ def _card(name: str, run: RunFolder, arm: str, seed: int) -> str:
     results = ""
     if run.run_json.exists():
         record = run.read()
-        profile = load_profile(record.profile)
-        base = str(record.parameters.get("model.base", profile.model.base))
-        front |= {"base_model": base, "base_model_relation": "finetune"} if "/" in base else {}
+        profile = profile_of(run, record)
+        base = profile.model.base
+        front |= {"base_model": base, "base_model_relation": "finetune"} if is_hub_id(base) else {}
         front |= {"license": "other", "license_name": LICENCES[base]} if base in LICENCES else {}
         rows = read_json(run.metrics_json, "") if run.metrics_json.exists() else []
         lines = ["| " + " | ".join(str(row[key]) for key in ("subset", *MEASURES)) + " |" for row in rows

@@ -7,12 +7,15 @@ report (arXiv 2502.13923): the 3B's intermediate size is 11008 there, not 4864, 
 """
 
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
 from ladlib.errors import UserError, read_json
 from ladlib.records import Record
 
+MOST_LAYERS = 1000  # of a configuration that is taken for one
+PACKAGES = {"awq": "gptqmodel", "gptq": "optimum", "bitsandbytes": "bitsandbytes"}  # that read quantised weights
 LARGE = 1_000_000_000  # parameters from which recomputing activations is worth its time
 MODEL_FILES = (  # what decides the answers of a model in a folder
     "*.safetensors", "*config.json", "*.jinja", "chat_template.json", "tokenizer.json", "vocab.json", "merges.txt",
@@ -86,36 +89,60 @@ def revision_of(model: str) -> str:
 
 
 def check_family(file: Path) -> None:
-    """Raises :class:`UserError` where the ``config.json``, if it exists, is that of another family.
+    """Raises :class:`UserError` where a ``config.json`` is that of another family, absurd, or needs what is missing.
 
     Transformers only warns of another kind of model, then creates seven billion random weights.
     """
-    config = read_json(file, "Copy the model again.") if file.is_file() else {"model_type": "qwen2_5_vl"}  # a hub id
+    config = read_json(file, "Copy the model again.")
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "qwen2_5_vl":
         raise UserError(f"{file} does not belong to a Qwen2.5-VL but to {kind}.", "Give the folder of a Qwen2.5-VL.")
+    parts = [config, config.get("text_config", {}), config.get("vision_config", {})]
+    parts = [part if isinstance(part, dict) else {"depth": part} for part in parts]
+    layers = [part[key] for part in parts for key in ("num_hidden_layers", "depth") if key in part]
+    if wrong := [number for number in layers if not isinstance(number, int) or number > MOST_LAYERS]:
+        raise UserError(f"{file} is no configuration of a Qwen2.5-VL: {wrong[0]!r} layers.", "Copy the model again.")
+    quantised = config.get("quantization_config")
+    package = PACKAGES.get(str(quantised.get("quant_method"))) if isinstance(quantised, dict) else None
+    if package and find_spec(package) is None:
+        raise UserError(f"The weights beside {file} need {package}, which is not installed.", "Install it.")
+
+
+def find_config(model: str) -> Path | None:
+    """The ``config.json`` of a folder, a shipped toy model or a cached hub id; None where it is not on this disk."""
+    for folder in (Path(model), Path(str(resources.files("ladlib") / "assets" / model))):
+        if (folder / "config.json").is_file():
+            return folder / "config.json"
+    from huggingface_hub import try_to_load_from_cache  # takes a second to load
+
+    cached = try_to_load_from_cache(model, "config.json", revision=revision_of(model)) if is_hub_id(model) else None
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether ``model`` can be the name of a repository on the hub."""
+    return model.count("/") == 1 and not model.startswith((".", "/", "~", "results")) and not Path(model).exists()
 
 
 def sizes_of(model: str) -> Sizes:
-    """The sizes of the published 3B, of a shipped toy model, or of the model in a folder.
+    """The sizes of the published 3B, of a shipped toy model, or of a model on this disk.
 
     Raises :class:`UserError` where they are not known.
     """
     if model in PUBLISHED:
         return PUBLISHED[model]
-    folders = (Path(model), Path(str(resources.files("ladlib") / "assets" / model)))
-    file = next((folder / "config.json" for folder in folders if (folder / "config.json").is_file()), None)
+    file = find_config(model)
     hint = f"Give the folder of a Qwen2.5-VL, or one of {', '.join(PUBLISHED)}."
     if file is None:
         raise UserError(f"The sizes of {model} are not known.", hint)
     config = read_json(file, hint)
     try:
-        text, vision = config["text_config"], config["vision_config"]
+        text, vision = config.get("text_config", config), config["vision_config"]
         return Sizes(
             layers=text["num_hidden_layers"], hidden=text["hidden_size"], intermediate=text["intermediate_size"],
             heads=text["num_attention_heads"], key_value_heads=text["num_key_value_heads"],
             vocabulary=text["vocab_size"], tied=config["tie_word_embeddings"], vision_layers=vision["depth"],
             vision_hidden=vision["hidden_size"], vision_intermediate=vision["intermediate_size"],
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is no configuration of a Qwen2.5-VL.", hint) from error

@@ -61,9 +61,6 @@ def train(
     missing data or model, an image of the test set, and batch sizes that do not divide.
     """
     training.check_trl_options(profile)
-    if not profile.model.lora_rank and (Path(model) / "adapter_config.json").is_file():
-        # The trainer would load the adapter's base as the frozen model of the KL term.
-        raise UserError(f"{model} is an adapter, the profile trains whole models.", "Use its own profile.")
     wanted = 0 if pairs else profile.data.grpo_pairs // 2 * 2
     pairs = balanced_pairs(profile, data_root, seed) if pairs is None else pairs
     if len(pairs) < wanted:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
@@ -39,9 +40,8 @@ def train(stage: str, profile: Profile, data: Path, run: RunFolder, seed: int, m
     """
     if count_processes(profile.parallel) == 1:
         return run_stage(stage, profile, data, run, seed, model)
-    stored = run.root / ".profile.yaml"  # with the notebook's overrides
-    write_text(stored, yaml.safe_dump(profile.model_dump(), sort_keys=False))
-    options = ["--profile", stored, "--data", data, "--run", run.root, "--seed", seed]
+    write_text(run.profile, yaml.safe_dump(profile.model_dump(), sort_keys=False))  # with the notebook's overrides
+    options = ["--profile", run.profile, "--data", data, "--run", run.root, "--seed", seed]
     options += ["--model", model] if model else []
     start("ladlib.launch", [stage, *map(str, options)], profile.parallel, stage)
     return run.checkpoint(ARMS[stage], seed)
@@ -69,6 +69,8 @@ def start(module: str, options: Sequence[str], parallel: Parallel, title: str) -
     """
     import torch
 
+    if parallel.method == "zero3" and find_spec("deepspeed") is None:
+        raise UserError("deepspeed is not installed, and parallel.method is zero3.", "Install it, or use fsdp2.")
     gc.collect()
     torch.cuda.empty_cache()  # memory of earlier cells' models
     processes = count_processes(parallel)

@@ -14,11 +14,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import yaml
+
 import ladlib as lad
-from ladlib.config import Profile, load_profile
+from ladlib.config import PROFILES, Profile, load_profile
 from ladlib.errors import UserError
 from ladlib.records import Completion, Conversation, Dataset, Generation, Pair, RunRecord, Sample, Variation
-from ladlib.runs import RELEASED, RUNS, RunFolder, find, from_root, lock_kernel, read_jsonl, shown_path
+from ladlib.runs import RELEASED, RUNS, RunFolder, find, from_root, lock_kernel, read_jsonl, shown_path, write_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -81,7 +83,8 @@ class Session:
 
     def model_name(self, arm: str) -> str:
         """What ``arm`` is loaded from: a name of the profile, or the folder of this run's checkpoint."""
-        names = {"base": self.profile.model.base, "large": self.profile.model.large}
+        base = str(self.record.parameters.get("model.base", self.profile.model.base))  # what notebook 02 started from
+        names = {"base": base, "large": self.profile.model.large}
         return names.get(arm) or str(self.run.checkpoint(arm, self.seed))
 
     def load(self, arm: str) -> tuple:
@@ -237,6 +240,8 @@ def start(
     lock_kernel(folder.root)
     in_force = {name: reduce(getattr, name.split("."), settings) for name in given}
     record = folder.open(settings.name, seed, data=data, **in_force)
+    if settings.name not in PROFILES:
+        write_text(folder.profile, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
     if data:
         return Session(settings, folder, from_root(data), seed, record, [folder.run_json])
     from ladlib.toy.datasets import write_datasets
@@ -252,5 +257,5 @@ def reopen(run: str) -> Session:
     record = folder.read()
     data = record.parameters.get("data", "")
     return Session(
-        lad.results.profile_of(record), folder, from_root(data) if data else folder.data, record.seed, record
+        lad.results.profile_of(folder, record), folder, from_root(data) if data else folder.data, record.seed, record
     )

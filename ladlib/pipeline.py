@@ -22,7 +22,7 @@ from ladlib.checksums import sha256
 from ladlib.config import PROFILES, Profile, load_profile
 from ladlib.data.layout import FOLDERS, is_dataset
 from ladlib.errors import UserError
-from ladlib.families import MODEL_FILES
+from ladlib.families import MODEL_FILES, check_family, find_config
 from ladlib.notebook import UNSET
 from ladlib.runner import PACKAGE, Runner, Stage, digest
 from ladlib.runs import RUNS, RunFolder, check_seed, from_root, locked
@@ -69,6 +69,8 @@ def reproduce(
     """
     settings = load_profile(profile)
     check_seed(seed)
+    if config := find_config(settings.model.base):
+        check_family(config)
     if settings.sft.trl or settings.grpo.trl:
         from ladlib.training import check_trl_options  # loads torch
 
@@ -145,7 +147,7 @@ def depends_on(notebook: Path, parameters: Mapping[str, Scalar], profile: Profil
     named = {name: from_root(value) for name, value in parameters.items() if isinstance(value, str) and value}
     named |= {"data.sft_file": Path(profile.data.sft_file or "")}
     omitted = {"data": {"sft_file"}} | ({} if reports else ONLY_LARGE)
-    models = [profile.model.base, *([profile.model.large] if reports else [])]
+    models = [parameters.get("model") or profile.model.base, *([profile.model.large] if reports else [])]
     return {
         "notebook": "\n".join(cell["source"] for cell in batch.cells(notebook) if cell["cell_type"] == "code"),
         "parameters": {name: parameters[name] for name in parameters if name not in ("run", "data", "profile")},

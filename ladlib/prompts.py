@@ -4,6 +4,10 @@ The paper's wording is unknown; only its template is quoted: ``<think>...</think
 (paper, via a review). The suffix follows VLM-R1's, and the question names what LOCO calls logical.
 """
 
+from jinja2 import TemplateError
+
+from ladlib.errors import UserError
+
 Message = dict[str, object]
 
 _TASK = (
@@ -38,6 +42,7 @@ WORDINGS = {
     ),
 }
 
+MISRENDERED = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 ANSWER_OPENING = "<answer>"  # P(yes) is read from the token after it
 
 
@@ -55,3 +60,18 @@ def rlad_messages() -> list[Message]:
 def prompt_text(processor, question: str, images: int) -> str:
     """The question in the processor's chat template, up to where the answer begins."""
     return processor.apply_chat_template([user_message(question, images)], tokenize=False, add_generation_prompt=True)
+
+
+def check_template(processor, name: str) -> None:
+    """Raises :class:`UserError` unless the chat template of ``name`` makes a prompt with two images."""
+    what, hint = f"The chat template of {name}", "Copy the model's chat_template.jinja again."
+    if not processor.chat_template:
+        raise UserError(f"{what} is missing.", hint)
+    if len(str(processor.chat_template)) > 2**20:
+        raise UserError(f"{what} has more than a megabyte.", hint)
+    try:
+        images = prompt_text(processor, QUESTION, images=2).count(processor.image_token)
+    except MISRENDERED as error:
+        raise UserError(f"{what} cannot be used: {' '.join(str(error).split())[:200]}.", hint) from error
+    if images != 2:
+        raise UserError(f"{what} puts {images} images into a prompt of two.", hint)

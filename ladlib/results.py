@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ladlib import metrics
-from ladlib.config import RENAMED, Profile, load_profile
+from ladlib.config import PROFILES, RENAMED, Profile, load_profile
 from ladlib.errors import UserError, first_problem, read_json
 from ladlib.metrics import arm_order
 from ladlib.records import Detection, Generation, RunRecord, Variation
@@ -116,7 +116,7 @@ def _load(root: Path, _stamp: tuple) -> RunResults:
     record, answers = run.read(), load_answers(run)
     detections = to_frame(read_records(run.neighbours, Detection), Detection)
     variations = to_frame(_all_records(run.root / "sensitivity", Variation), Variation)
-    return RunResults(run, record, profile_of(record), answers, _logs(run), detections, variations)
+    return RunResults(run, record, profile_of(run, record), answers, _logs(run), detections, variations)
 
 
 def load_study() -> RunResults | None:
@@ -139,10 +139,11 @@ def _all_records(folder: Path, kind: type[Kind]) -> list[Kind]:
     return [record for file in _files(folder).values() for record in read_records(file, kind)]
 
 
-def profile_of(record: RunRecord) -> Profile:
+def profile_of(run: RunFolder, record: RunRecord) -> Profile:
     """The profile of a run with the values it used, which its record has by their dotted names."""
     given = {RENAMED.get(name, name): value for name, value in record.parameters.items() if "." in name}
-    return load_profile(record.profile, **given)
+    is_stored = record.profile not in PROFILES and run.profile.is_file()
+    return load_profile(str(run.profile) if is_stored else record.profile, **given)
 
 
 def to_frame(records: Sequence[Kind], kind: type[Kind] = Generation) -> pd.DataFrame:

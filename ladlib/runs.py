@@ -41,10 +41,10 @@ class RunFolder:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.run_json = self.root / "run.json"
+        self.profile = self.root / ".profile.yaml"  # where it is none of the shipped ones, or several processes read it
         self.metrics_json = self.root / "metrics.json"
         self.data = self.root / "data"  # the toy datasets of this run
-        self.tables = self.root / "tables"
-        self.figures = self.root / "figures"
+        self.tables, self.figures = self.root / "tables", self.root / "figures"
         self.notebooks = self.root / "notebooks"  # executed copies
         self.report = self.root / "report.html"
         self.neighbours = self.root / "baselines" / "neighbours.jsonl"  # one row per test image

@@ -45,7 +45,9 @@ def train(
     policy, processor = training.load_policy(profile, model)
     trainer = make_trainer(profile, conversations, data_root, policy, processor, run.checkpoint(arm, seed), seed)
     inputs = training.training_fingerprint(profile, profile.sft, model, seed, [*files, *conversations])
-    return training.fit_and_save(trainer, profile, run, arm, seed, inputs=inputs, files=files, columns=_Columns())
+    return training.fit_and_save(
+        trainer, profile, run, arm, seed, inputs=inputs, files=files, columns=_Columns(), merge=True
+    )
 
 
 def make_trainer(

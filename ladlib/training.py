@@ -15,22 +15,17 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from transformers import (
-    PrinterCallback,
-    Qwen2_5_VLForConditionalGeneration,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Qwen2_5_VLForConditionalGeneration, Trainer, TrainerCallback
 from trl import GRPOConfig, SFTConfig
 
+from ladlib import models
 from ladlib.checksums import seal
 from ladlib.config import Data, Grpo, Model, Profile, Sft
 from ladlib.data.pairing import pair_images
 from ladlib.errors import UserError
 from ladlib.families import LARGE, LORA_TARGETS
 from ladlib.leakage import TrainingFile, write_manifest
-from ladlib.models import PairProcessor, best_device, count_parameters, fingerprint, load_model, load_processor
+from ladlib.models import PairProcessor, best_device
 from ladlib.progress import Progress
 from ladlib.records import Pair, Record
 from ladlib.resume import last_state, origin_of, state_dir
@@ -49,10 +44,12 @@ def load_policy(profile: Profile, name: str) -> tuple[Qwen2_5_VLForConditionalGe
     autocast computes in the profile's dtype.
     """
     settings = profile.model if profile.model.lora_rank else profile.model.model_copy(update={"dtype": "float32"})
-    policy = load_model(name, settings)
+    policy = models.load_model(name := models.whole_model(name), settings)
     policy.name_or_path = name  # the base that an adapter trained on it names
+    if profile.parallel.method != "zero3":  # which needs it; else it makes a backward pass of the frozen vision tower
+        policy.enable_input_require_grads = lambda: None
     freeze(policy, profile.model)
-    return policy, load_processor(name, profile.data)
+    return policy, models.load_processor(name, profile.data)
 
 
 def freeze(policy: Qwen2_5_VLForConditionalGeneration, settings: Model) -> None:
@@ -77,7 +74,7 @@ def common_arguments(profile: Profile, stage: Sft | Grpo, folder: Path, seed: in
         output_dir=str(state_dir(folder)), seed=seed, data_seed=seed, use_cpu=cpu, dataloader_pin_memory=not cpu,
         learning_rate=stage.learning_rate, warmup_steps=stage.warmup, max_steps=stage.steps or -1,
         num_train_epochs=stage.epochs, per_device_train_batch_size=stage.micro_batch_size,
-        bf16=profile.model.dtype == "bfloat16", gradient_checkpointing=count_parameters(policy) > LARGE,
+        bf16=profile.model.dtype == "bfloat16", gradient_checkpointing=models.count_parameters(policy) > LARGE,
         save_strategy="steps", save_steps=SAVE_STEPS, save_total_limit=None,  # ResumeMixin
         logging_nan_inf_filter=False,  # else a loss that is NaN is logged as the mean of those before
         logging_steps=1, logging_first_step=True, report_to="none", disable_tqdm=True,
@@ -120,7 +117,7 @@ def count_devices() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def on_one_gpu(arguments: TrainingArguments) -> TrainingArguments:
+def on_one_gpu(arguments: SFTConfig | GRPOConfig) -> SFTConfig | GRPOConfig:
     """``arguments``, of one GPU where a lone process sees several: TRL refuses to divide its batches among them."""
     if count_devices() == 1:
         arguments._n_gpu = min(1, arguments.n_gpu)
@@ -162,7 +159,7 @@ def training_fingerprint(profile: Profile, stage: Sft | Grpo, model: str, seed: 
     """All inputs of a training: a killed one resumes only where every value is the same."""
     rows = "\n".join(record.model_dump_json() for record in records)
     return {
-        "model": fingerprint(model), "seed": seed, "devices": count_devices(),
+        "model": models.fingerprint(model), "seed": seed, "devices": count_devices(),
         "shown": hashlib.sha256(rows.encode()).hexdigest(),
         "data": profile.data.model_dump(include={"min_pixels", "max_pixels"}),
         "settings": profile.model.model_dump() | stage.model_dump(),
@@ -171,13 +168,13 @@ def training_fingerprint(profile: Profile, stage: Sft | Grpo, model: str, seed: 
 
 def fit_and_save(
     trainer: Trainer, profile: Profile, run: RunFolder, arm: str, seed: int, *, inputs: dict,
-    files: Sequence[TrainingFile], columns: Callable[[dict], dict],
+    files: Sequence[TrainingFile], columns: Callable[[dict], dict], merge: bool = False,
 ) -> Path:  # fmt: skip
     """Train, then write the model (or its adapter) and tokenizer into the checkpoint, completely or not at all.
 
     Writes the manifest of ``files`` first. Resumes a killed training of the same ``inputs`` and keeps a finished one; a
-    checkpoint of other inputs is moved aside. ``columns`` makes a row of the log of the trainer's own. UserError where
-    an alarm stops it, steps are missing or weights are not finite.
+    checkpoint of other inputs is moved aside. ``columns`` makes a row of the log of the trainer's own, ``merge`` adds
+    the whole model to an adapter. UserError where an alarm stops it, steps are missing or weights are not finite.
     """
     folder, is_main = run.checkpoint(arm, seed), trainer.is_world_process_zero()
     if is_main:
@@ -204,6 +201,8 @@ def fit_and_save(
     trainer.accelerator.wait_for_everyone()
     if is_main:
         (states / "final" / "training_args.bin").unlink(missing_ok=True)
+        if merge and profile.model.lora_rank and profile.parallel.method != "zero3":  # which divides what is loaded
+            models.write_merged(states / "final", profile.model, trainer.processing_class)
         seal(states / "final", inputs)
         if origin and not trained:  # trained by hand: the pipeline removes its own
             aside = folder.with_name(f"{folder.name}-before")

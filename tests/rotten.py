@@ -219,7 +219,26 @@ ARCHIVES = [
 # Models
 
 
+TEMPLATE = "chat_template.jinja"
+INDEX = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "../outside.safetensors"}})
 MODEL_ROWS = [
+    Row("a section a list", "config.json", with_keys(text_config=[]), ("config.json is no configuration", "Copy")),
+    Row("ten million layers", "config.json", replaced('layers": 2', 'layers": 10000000'), ("10000000 layers", "Copy")),
+    Row("a tower without end", "config.json", replaced('depth": 2', 'depth": 1000000'), ("1000000 layers", "Copy")),
+    Row("a layer too many", "config.json", replaced('layers": 2', 'layers": 3'), ("layer", "Copy")),
+    Row("another image token", "config.json", with_keys(image_token_id=3), ("another image token", "Copy")),
+    Row("awq", "config.json", with_keys(quantization_config={"quant_method": "awq"}), ("need gptqmodel", "Install")),
+    Row("aqlm", "config.json", with_keys(quantization_config={"quant_method": "aqlm"}), ("aqlm", "Copy")),
+    Row("weights outside", "model.safetensors.index.json", INDEX, ("names '../outside.safetensors'", "Copy")),
+    Row("no template", TEMPLATE, None, ("template", "missing", "Copy")),
+    Row("a template's syntax", TEMPLATE, "{% if %}", ("cannot be used: Expected an expression", "Copy")),
+    Row("a name it lacks", TEMPLATE, "{{ nothing.x }}", ("cannot be used: 'nothing' is undefined", "Copy")),
+    Row("what it raises", TEMPLATE, "{{ raise_exception('one\ntwo') }}", ("cannot be used: one two", "Copy")),
+    Row("what it includes", TEMPLATE, "{% include 'a' %}", ("cannot be used: no loader", "Copy")),
+    Row("a division", TEMPLATE, "{{ 1 / 0 }}", ("cannot be used: division by zero", "Copy")),
+    Row("three images", TEMPLATE, "<|image_pad|>" * 3, ("puts 3 images into a prompt of two", "Copy")),
+    Row("no images", TEMPLATE, "{{ messages }}", ("puts 0 images into a prompt of two", "Copy")),
+    Row("a large template", TEMPLATE, "x" * 2**21, ("more than a megabyte", "Copy")),
     Row("config cut off", "config.json", "{", ("config.json is not JSON", "Copy")),
     Row("another model", "config.json", with_keys(model_type="llama"), ("belong to a Qwen2.5-VL", "Give")),
     Row("weights cut off", "model.safetensors", lambda data: data[:9000], ("missing or damaged", "Copy")),

@@ -1,6 +1,7 @@
 """The command line: exit codes, one line for what a user can correct, nothing heavy at start-up."""
 
 import json
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -86,10 +87,12 @@ def test_the_command_line_starts_without_torch():
         ("report --run nowhere", ["nowhere", "ladlib reproduce"]),
         ("verify nowhere", ["nowhere"]),
         ("inspect a.png b.png", ["a.png"]),
+        ("inspect '' b.png", ["The first path is empty."]),
+        ("inspect a.png b.png --profile nonsense", ["There is no profile 'nonsense'."]),
     ],
 )
 def test_what_cannot_run_is_refused_in_one_line_and_nothing_is_written(run, tmp_path, notebooks, command, words):
-    result = run(*command.split())
+    result = run(*shlex.split(command))
     assert result.exit_code == 2 and len(result.stderr.strip().splitlines()) == 1
     assert all(word in result.stderr for word in words)
     assert list(tmp_path.iterdir()) == []

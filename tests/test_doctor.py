@@ -46,7 +46,7 @@ def checks(diagnosis, subject: str):
 @pytest.mark.parametrize(
     ("profile", "gpus", "verdict", "text"),
     [
-        ("small", [SMALL_GPU], "ok", "1 with 12.7 GiB needed (calculated, not measured)"),
+        ("small", [SMALL_GPU], "ok", "1 with 12.4 GiB needed (calculated, not measured)"),
         ("paper", [SMALL_GPU], "missing", "calculated"),
         ("paper", [A100], "missing", "calculated"),
         ("paper", [H200], "ok", "calculated"),
@@ -78,11 +78,17 @@ def test_memory_is_unknown_where_the_system_does_not_tell(diagnose, monkeypatch)
         ("smoke", "grpo:\n  engine: vllm_colocate", "vLLM", "missing", "grpo.engine is vllm_colocate"),
         ("smoke", "data:\n  sft_file: gone.csv", "SFT file", "missing", "gone.csv"),
         ("smoke", "model:\n  base: toy-tiny", "base model", "missing", "toy-tiny is not shipped"),
+        ("smoke", "model:\n  base: QUANTISED", "base model", "missing", "need gptqmodel, which is not installed"),
+        ("smoke", "model:\n  base: /nowhere/at-all", "base model", "missing", "nor a folder with a config.json"),
+        ("smoke", "parallel:\n  method: zero3", "DeepSpeed", "missing", "parallel.method is zero3"),
         ("paper", "", "datasets", "missing", "--data"),
     ],
 )
 def test_what_is_missing_is_named(diagnose, tmp_path, name, text, subject, verdict, message):
     values = yaml.safe_load((files("ladlib") / "profiles" / f"{name}.yaml").read_text())
+    config = {"model_type": "qwen2_5_vl", "quantization_config": {"quant_method": "awq"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    text = text.replace("QUANTISED", str(tmp_path))
     for section, changed in (yaml.safe_load(text) or {}).items():
         values[section] = values.get(section, {}) | changed
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))

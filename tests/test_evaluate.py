@@ -10,14 +10,18 @@ from pathlib import Path
 import pytest
 from chat_server import ChatServer
 from layouts import write_pairs
+from PIL import Image
 from tiny import tiny_base, tiny_profile, write_data
+from typer.testing import CliRunner
 
-from ladlib import checksums, evaluate
-from ladlib.config import load_profile
+from ladlib import checksums, evaluate, generate
+from ladlib.cli import app
+from ladlib.config import Data, load_profile
 from ladlib.data import read_dataset
 from ladlib.data.pairing import pair
 from ladlib.errors import UserError
 from ladlib.generations import balanced_subsample, plan, subsample
+from ladlib.models import load_processor
 from ladlib.records import Generation, Pair, Sample, Variation
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.toy.datasets import write_datasets
@@ -123,6 +127,19 @@ def test_inspect_takes_images_of_any_size_and_refuses_what_is_none(data, profile
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(UserError, match="does not decode"):
         evaluate.inspect(tmp_path / "a.png", tmp_path / "a.png", tiny_base(), profile)
+
+
+@pytest.mark.parametrize(("options", "tokens"), [([], 4), (["--profile", "smoke"], 20)])
+def test_inspect_shows_images_as_large_as_the_checkpoint_saw_them(tmp_path, monkeypatch, options, tokens):
+    folder, seen = shutil.copytree(tiny_base(), tmp_path / "model"), []
+    load_processor(str(folder), Data(min_pixels=4 * 784, max_pixels=4 * 784)).save_pretrained(folder)
+    Image.new("RGB", (300, 300)).save(tmp_path / "a.png")
+    answer = generate.answer
+    monkeypatch.setattr(generate, "answer", lambda *given: seen.append(given[2][0]) or answer(*given))
+    result = CliRunner().invoke(app, ["inspect", *[str(tmp_path / "a.png")] * 2, "--model", str(folder), *options])
+    assert result.exit_code == 0 and ("other sizes" in result.stderr) == bool(options)
+    assert [image.width * image.height <= tokens * 784 for image in seen[0]] == [True, True]
+    assert seen[0][0].width == (56 if tokens == 4 else 112)
 
 
 # The shipped model answers as it did when greedy_answers.jsonl was written. It is made anew with the model or the

@@ -1,5 +1,7 @@
 """What is counted without torch is what transformers and PEFT build, at the published models' real sizes."""
 
+import json
+
 import pytest
 from peft import get_peft_model
 from tiny import meta_model, tiny_base
@@ -44,6 +46,16 @@ def test_a_profile_trains_what_it_says(profile):
 def test_a_model_in_a_folder_is_counted_from_its_configuration(name):
     folder = tiny_base() if name == "a folder" else name
     assert sizes_of(folder).parameters == count_parameters(load_model(folder, load_profile("smoke").model))
+
+
+def test_the_sizes_of_a_7b_are_read_as_qwens_repository_writes_them(tmp_path):
+    config = dict(
+        model_type="qwen2_5_vl", hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, vocab_size=152_064,
+        num_attention_heads=28, num_key_value_heads=4, tie_word_embeddings=False,
+        vision_config=dict(depth=32, hidden_size=1280, intermediate_size=3420),
+    )  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert sizes_of(str(tmp_path)).parameters == 8_292_166_656
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Stage 2 with a tiny random model and two images per row."""
 
+import json
+import shutil
+from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
@@ -78,7 +81,7 @@ def test_no_vision_token_is_sampled_even_where_the_model_prefers_one(data, tmp_p
     assert completions and not {token for ids in completions for token in ids} & set(banned)
 
 
-def test_an_adapter_trained_on_an_adapter_starts_from_it(data, tmp_path, answers):
+def test_an_adapter_trained_on_an_adapter_starts_from_its_merged_model(data, tmp_path, answers):
     profile = tiny_profile(model__lora_rank=2, grpo__steps=1, sft__steps=1)
     run = RunFolder(tmp_path)
     start = str(sft.train(profile, data, run, 0))
@@ -86,8 +89,11 @@ def test_an_adapter_trained_on_an_adapter_starts_from_it(data, tmp_path, answers
     (row,) = read_jsonl(run.log("sft_grpo", 0))
     assert row["kl"] == pytest.approx(0, abs=1e-5)
     assert weights_of(folder).keys() == weights_of(tiny_base()).keys()
+    base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert base == f"{start}/merged" and Path(base, "config.json").is_file() and Path(base, "tokenizer.json").is_file()
+    shutil.rmtree(base)
     with pytest.raises(UserError, match="is an adapter"):
-        grpo.train(tiny_profile(), data, run, 0, model=start)
+        grpo.train(profile, data, run, 0, model=start)
 
 
 def test_micro_batches_add_up_to_one_generation_and_one_update_per_step(data, tmp_path):

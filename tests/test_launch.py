@@ -14,6 +14,7 @@ from accelerate.utils import DistributedType
 from tiny import meta_model, tiny_base, tiny_profile
 
 from ladlib import launch
+from ladlib.config import load_profile
 from ladlib.errors import UserError
 from ladlib.families import PUBLISHED
 from ladlib.runs import RunFolder, read_jsonl
@@ -54,6 +55,12 @@ def test_two_processes_lose_as_much_as_one_and_resume_where_they_were_killed(sta
     again = start(stage, data, tmp_path / "two", 2)
     assert again.returncode == 0 and again.stdout.count("resuming after step 1") == 1, again.stderr[-3000:]
     np.testing.assert_allclose(losses(tmp_path / "two", stage), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_zero3_without_deepspeed_is_one_line(monkeypatch):
+    monkeypatch.setattr(launch, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="deepspeed is not installed, and parallel.method is zero3. Install it"):
+        launch.start("ladlib.launch", [], load_profile("paper").parallel.model_copy(update={"method": "zero3"}), "sft")
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 from layouts import write_ad, write_loco
 
 from ladlib.errors import UserError
-from ladlib.notebook import start
+from ladlib.notebook import reopen, start
 from ladlib.runs import RunFolder, append_json, find_root
 
 FEW = {"toy.train": 1, "toy.good": 1, "toy.logical": 1}
@@ -57,6 +57,19 @@ def test_a_sentinel_leaves_the_profiles_value_and_the_values_in_force_are_record
         assert part in session._repr_html_()
     start("smoke", data=str(images), run=str(tmp_path / "run"), overrides={"sft.steps": -1})
     assert RunFolder(tmp_path / "run").read().parameters["sft.steps"] == 2
+
+
+def test_later_notebooks_read_the_base_model_that_sft_started_from_and_profiles_of_ones_own(tmp_path, images):
+    (tmp_path / "mine.yaml").write_text(
+        "label: mine\nmodel: {base: /models/one}\ntoy: {train: 1, good: 1, logical: 1, structural: 1}\n"
+    )
+    where = {"profile": str(tmp_path / "mine.yaml"), "data": str(images), "run": str(tmp_path / "run")}
+    assert start(**where).model_name("base") == "/models/one"
+    start(**where, overrides={"model.base": "/models/two"})
+    again = start(**where)
+    assert again.model_name("base") == "/models/two" and again.profile.model.base == "/models/one"
+    profile = reopen(where["run"]).profile
+    assert (profile.name, profile.model.base, profile.label) == ("mine", "/models/two", "mine, base model two")
 
 
 def test_datasets_that_cannot_be_read_are_left_out_with_the_reason(tmp_path):

@@ -224,6 +224,26 @@ def test_files_that_are_named_count_with_their_contents_and_an_sft_file_not_with
     assert seen[0] == seen[1] != seen[2]
 
 
+def test_weights_count_that_a_parameter_names_wherever_they_are(tmp_path):
+    write_notebook(tmp_path / "a.ipynb", HEAD, "1")
+    (tmp_path / "base").mkdir()
+    seen = []
+    for text in ("{}", "[]"):
+        (tmp_path / "base" / "config.json").write_text(text)
+        seen += [depends(tmp_path / "a.ipynb", model=str(tmp_path / "base"))["weights"]]
+        seen += [depends(tmp_path / "a.ipynb", {"model.base": str(tmp_path / "base")})["weights"]]
+    assert seen[0] == seen[1] != seen[2] == seen[3] and all(map(all, seen))
+
+
+def test_a_base_model_that_cannot_be_loaded_stops_a_run_and_a_dry_run_before_anything_runs(quick):
+    (quick.root / "config.json").write_text('{"model_type": "llama"}')
+    profile = load_profile("smoke", **{"model.base": str(quick.root)}).model_dump_json()
+    (quick.root / "mine.yaml").write_text(profile)
+    for dry_run in (True, False):
+        with pytest.raises(UserError, match="does not belong to a Qwen2.5-VL but to llama"):
+            quick(profile=str(quick.root / "mine.yaml"), dry_run=dry_run)
+
+
 @pytest.mark.parametrize("changes", [{"endpoint.url": "http://localhost:8000/v1"}, {"model.large": "other"}])
 def test_who_answers_as_the_large_model_counts_for_the_stage_that_asks_it_and_trains_nothing_again(tmp_path, changes):
     for name in ("train", "ask"):

@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_base, tiny_profile, weights_of
 from trl import SFTTrainer
 
-from ladlib import sft
+from ladlib import sft, training
 from ladlib.runs import RunFolder, read_jsonl
 from ladlib.sft_data import make_conversations
 from ladlib.training import load_policy
@@ -32,6 +32,19 @@ def test_the_same_seed_trains_the_same_weights_and_logs_each_step(data, tmp_path
     assert folders[0] == runs[0].checkpoint("sft", 0) and not list(folders[0].parent.glob(".*"))
     first, again = (weights_of(folder) for folder in folders)
     assert not changed(first, again) and changed(weights_of(tiny_base()), first)
+
+
+def test_adapters_leave_the_frozen_tower_without_a_backward_pass_and_lose_what_hooks_would(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "LARGE", 0)  # recompute activations, as for the 3B
+    profile, logs = tiny_profile(model__lora_rank=2, model__freeze_vision=True, sft__steps=1), []
+    for method in ("zero3", "ddp"):  # with hooks, without
+        trainer, _ = make(data, tmp_path / method, profile.replace({"parallel.method": method}))
+        tower, graphs = trainer.model.base_model.model.model.visual, []
+        tower.register_forward_hook(lambda *call, seen=graphs: seen.append(call[-1].last_hidden_state.requires_grad))
+        trainer.train()
+        logs.append([trainer.state.log_history[0][key] for key in ("loss", "grad_norm")])
+        assert graphs and all(graph == (method == "zero3") for graph in graphs)
+    assert logs[0] == logs[1]
 
 
 def test_only_the_answers_tokens_carry_loss(data, tmp_path):

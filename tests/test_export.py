@@ -23,8 +23,8 @@ from ladlib.sft_data import make_conversations
 def test_plain_transformers_loads_it_completely_and_writes_our_greedy_answers(rank, data, tmp_path):
     run = RunFolder(tmp_path / "run")
     profile = tiny_profile(model__lora_rank=rank, model__dtype="bfloat16", sft__steps=1, sft__learning_rate=1e-2)
-    sft.train(profile, data, run, 0)
     run.open("smoke", 0)
+    sft.train(profile, data, run, 0)
     out = export(run.root, tmp_path / "out", arm="sft")
     model, report = AutoModelForImageTextToText.from_pretrained(out, dtype=torch.bfloat16, output_loading_info=True)
     assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))

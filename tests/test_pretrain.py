@@ -12,9 +12,9 @@ from tiny import TINY, tiny_processor
 from ladlib.config import load_profile
 from ladlib.models import load_model
 from ladlib.toy import pretrain as loop
-from ladlib.toy.pretrain import grow, pretrain, schedule, tower_share
+from ladlib.toy.pretrain import Muon, pretrain, schedule, tower_share
 from ladlib.toy.pretrain_data import SHOWN, LessonBatches, collate, look
-from ladlib.toy.pretrain_model import BASE, RECIPES, Phase, make_model
+from ladlib.toy.pretrain_model import BASE, RECIPES, Phase, grow, make_model
 from ladlib.toy.tasks import LESSONS, draw_lesson
 
 PHASES = (Phase(1, 3, 1.0, {}), Phase(4, 3, 1.0, {"list": 1}))
@@ -118,6 +118,21 @@ def test_the_first_heads_begin_by_looking_one_two_and_three_tokens_back():
     last = int(inputs["attention_mask"].sum()) - 1
     for head, distance in enumerate((1, 2, 3)):
         assert attention[head, last, last - distance] > 0.8
+
+
+def test_muon_in_float32_takes_the_steps_of_pytorchs_own():
+    torch.manual_seed(0)
+    start = [torch.randn(8, 20), torch.randn(8, 20), torch.randn(30, 6)]
+    ours, theirs = ([torch.nn.Parameter(matrix.clone()) for matrix in start] for _ in range(2))
+    optimizers = Muon(ours, lr=0.1), torch.optim.Muon(theirs, lr=0.1, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other, first in zip(ours, theirs, start, strict=True):
+        assert (one - other).norm() < 0.02 * (other - first).norm()  # theirs rounds to bfloat16
 
 
 def test_a_grown_model_answers_as_the_small_one_and_the_copies_of_a_unit_learn_apart():

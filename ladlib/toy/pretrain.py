@@ -1,11 +1,4 @@
-"""How the large toy model begins: as the small one, twice as wide and a layer deeper, saying the same.
-
-Growing a trained network without changing what it computes is Net2Net (Chen et al., arXiv 1511.05641). Every
-unit is doubled, and what read a unit reads both copies, each by a share; shares are drawn unevenly, so that
-the copies' gradients differ and they part ways. A layer added at the end passes on what it is given.
-
-The training loop: resumable, logged, and at its end a model as it is shipped.
-"""
+"""The training loop: resumable, logged, and at its end a model as it is shipped."""
 
 import json
 import time
@@ -26,43 +19,7 @@ from ladlib.config import load_profile
 from ladlib.models import PairProcessor, count_parameters, load_model, load_processor, make_processor
 from ladlib.runs import append_json, read_jsonl, write_text
 from ladlib.toy.pretrain_data import Batch, LessonBatches, score_sheet, shown_tokens
-from ladlib.toy.pretrain_model import RECIPES, Recipe, make_model, make_toy_processor
-
-UNEVEN = 0.5  # a copy's share lies between (1 - UNEVEN) / 2 and (1 + UNEVEN) / 2
-
-
-@torch.no_grad()
-def grow(small: torch.nn.Module, large: torch.nn.Module) -> None:
-    """Give ``large``, twice as wide and as deep or deeper, weights with which it computes what ``small`` does.
-
-    Both are Qwen2.5-VL with heads of the same size and tied embeddings. Raises KeyError where ``large`` lacks a
-    layer of ``small``.
-    """
-    old, new = small.state_dict(), large.state_dict()
-    for name, weight in old.items():
-        new[name].copy_(widened(name, weight, new[name].shape))
-    new["model.language_model.norm.weight"].mul_(0.5)  # both copies of a unit meet their words in the tied embeddings
-    for name, weight in new.items():
-        if name not in old and name.endswith(("o_proj.weight", "down_proj.weight")):
-            weight.zero_()
-
-
-def widened(name: str, weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """``weight`` of the parameter ``name`` with its units doubled to ``shape``, and its inputs shared out."""
-    if ".attn.qkv." in name:  # queries, keys and values lie one above the other
-        third = (shape[0] // 3, *shape[1:])
-        return torch.cat([widened("", one, torch.Size(third)) for one in weight.chunk(3)])
-    rows = weight.repeat(shape[0] // weight.shape[0], *[1] * (weight.ndim - 1))
-    if rows.ndim != 2 or shape[1] == weight.shape[1]:
-        return rows
-    if name.endswith("embed_tokens.weight") or name == "lm_head.weight":
-        return torch.cat([rows, rows], dim=1)
-    share = 0.5 + UNEVEN * (torch.rand_like(rows) - 0.5)
-    if name.endswith("merger.mlp.0.weight"):  # reads four patches, each of which is doubled by itself
-        parts = zip(rows.chunk(4, dim=1), share.chunk(4, dim=1), strict=True)
-        return torch.cat([half for part, one in parts for half in (part * one, part * (1 - one))], dim=1)
-    return torch.cat([rows * share, rows * (1 - share)], dim=1)
-
+from ladlib.toy.pretrain_model import RECIPES, Recipe, grow, make_model, make_toy_processor
 
 SCORED = 96  # held-out lessons of each kind on the score sheet
 SAVE_EVERY = 250
@@ -166,7 +123,8 @@ def _losses(model, batch: Batch, words: list[torch.Tensor]) -> dict[str, torch.T
     """
     tower, language = model.model.visual, model.model.language_model
     halfway = language.layers[len(language.layers) // 2 - 1]
-    with torch.autocast(batch.shown.device.type, dtype=torch.bfloat16), _outputs(tower, halfway) as seen:
+    device = batch.shown.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=is_bfloat16_fast(device)), _outputs(tower, halfway) as seen:
         if batch.labels is None:
             tower(batch.inputs["pixel_values"], grid_thw=batch.inputs["image_grid_thw"])
         else:
@@ -204,8 +162,54 @@ def _named(scores: torch.Tensor, words: list[torch.Tensor], right: torch.Tensor)
     return sum(cross_entropy(scores[:, tokens], right[:, group]) for group, tokens in enumerate(words))
 
 
+def is_bfloat16_fast(device: str) -> bool:
+    """Whether ``device`` has instructions for bfloat16; a CPU without them takes thirty times as long as in float32."""
+    return device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al., https://kellerjordan.github.io/posts/muon/) in float32.
+
+    PyTorch's own computes in bfloat16, which takes thirty times as long on a CPU without instructions for it.
+    """
+
+    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.05) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step; matrices of one shape are orthogonalised together. A matrix without a gradient stays."""
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[torch.Tensor]] = {}
+            for one in group["params"]:
+                if one.grad is not None:
+                    shapes.setdefault(one.shape, []).append(one)
+            for shape, matrices in shapes.items():
+                updates = orthogonalised(torch.stack([self._averaged(one, group["momentum"]) for one in matrices]))
+                rate = 0.2 * max(shape) ** 0.5 * group["lr"]  # an update as large as AdamW's (arXiv 2502.16982)
+                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(matrices, list(updates), alpha=-rate)
+
+    def _averaged(self, matrix: torch.Tensor, momentum: float) -> torch.Tensor:
+        """The gradient with Nesterov's momentum."""
+        state = self.state[matrix]
+        average = state.setdefault("momentum_buffer", torch.zeros_like(matrix)).lerp_(matrix.grad, 1 - momentum)
+        return matrix.grad.lerp(average, momentum)
+
+
+def orthogonalised(matrices: torch.Tensor) -> torch.Tensor:
+    """The nearest matrices (n, rows, columns) whose singular values are about 1: five steps of Newton and Schulz."""
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if is_tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.mT if is_tall else x
+
+
 def _optimizers(model, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al., https://kellerjordan.github.io/posts/muon/) for the matrices, AdamW for all else.
+    """Muon for the matrices, AdamW for all else.
 
     On the first 300 steps of looking Muon reached AdamW's loss in two thirds of the steps.
     """
@@ -215,7 +219,7 @@ def _optimizers(model, recipe: Recipe) -> list[torch.optim.Optimizer]:
         groups[one.ndim == 2 and one is not embeddings][".visual." in name].append(one)
     matrices, others = ([{"params": ones, "tower": tower} for tower, ones in both.items()] for both in groups.values())
     optimizers = [
-        torch.optim.Muon(matrices, lr=recipe.learning_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr=recipe.learning_rate),
         torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     for optimizer in optimizers:

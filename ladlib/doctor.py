@@ -78,6 +78,7 @@ class Cost(Record):
     """An entry of profiles/cost.yaml."""
 
     memory_gib: float
+    memory_gib_each: float = 0  # of each process, which reads all weights
     disk_gib: float
     measured_on: str = ""  # as were the two that follow
     peak_memory_gib: float = 0
@@ -88,7 +89,9 @@ def examine(name: str, data: str = "") -> Diagnosis:
     """The profile ``name`` with the datasets in ``data``, checked on this machine; loads torch, no model."""
     profile = load_profile(name)
     cost = load_cost(profile.name)
-    checks = [*_machine(profile, cost), *_gpu(profile, find_gpus()), *_files(profile, data)]
+    gpus = find_gpus()
+    count = profile.parallel.processes or max(1, len(gpus))
+    checks = [*_machine(profile, cost, count), *_gpu(profile, gpus, count), *_files(profile, data)]
     return Diagnosis(profile.name, tuple(checks), tuple(memory_lines(profile)))
 
 
@@ -108,7 +111,7 @@ def find_gpus() -> list[tuple[str, float]]:
     return [(device.name, device.total_memory / GIB) for device in devices]
 
 
-def _machine(profile: Profile, cost: Cost | None) -> Iterator[Check]:
+def _machine(profile: Profile, cost: Cost | None, count: int) -> Iterator[Check]:
     import torch
 
     build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for CPU only"
@@ -121,7 +124,8 @@ def _machine(profile: Profile, cost: Cost | None) -> Iterator[Check]:
         yield Check("missing", "DeepSpeed", "none in this environment, and parallel.method is zero3")
     machine, free = hardware(), shutil.disk_usage(Path.cwd()).free / GIB
     yield Check("ok", "cores", f"{machine['cores']}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}")
-    needs = {"memory": cost.memory_gib, "free disk here": cost.disk_gib} if cost else {}
+    memory = cost.memory_gib + count * cost.memory_gib_each if cost else 0
+    needs = {"memory": memory, "free disk here": cost.disk_gib} if cost else {}
     for subject, size in {"memory": machine["memory_gib"], "free disk here": free}.items():
         needed, is_known = needs.get(subject, 0), not isinstance(size, str)
         text = f"{f'{size:.1f} GiB' if is_known else size}, needed {needed:g} GiB"
@@ -130,9 +134,8 @@ def _machine(profile: Profile, cost: Cost | None) -> Iterator[Check]:
         yield Check("note", "time", f"{sum(cost.seconds.values()) / 60:.0f} minutes on {cost.measured_on}")
 
 
-def _gpu(profile: Profile, gpus: Sequence[tuple[str, float]]) -> Iterator[Check]:
+def _gpu(profile: Profile, gpus: Sequence[tuple[str, float]], count: int) -> Iterator[Check]:
     names = ", ".join(f"{name} with {size:.1f} GiB" for name, size in gpus) or "none that torch can use"
-    count = profile.parallel.processes or max(1, len(gpus))
     try:
         is_sharded = count > 1 and profile.parallel.method != "ddp"
         needed = gpu_memory(profile, count, is_sharded)["total"] if is_calculated(profile) else 0
@@ -143,7 +146,7 @@ def _gpu(profile: Profile, gpus: Sequence[tuple[str, float]]) -> Iterator[Check]
     text = f"{count} with {needed:.1f} GiB needed (calculated, not measured)" if needed else "none needed"
     yield Check("ok" if fits else "missing", "GPU", f"{names}; {text}")
     if needed and len(gpus) > 1 and profile.parallel.processes == 1:
-        hint = "this profile is for one: set CUDA_VISIBLE_DEVICES=0, or parallel.processes to their number"
+        hint = "this profile uses one; parallel.processes says how many"
         yield Check("note", "several GPUs", hint)
 
 
@@ -279,7 +282,8 @@ def _states(profile: Profile, sizes: Sizes, devices: int, sharded: bool) -> dict
     }
     if sharded:
         states = {name: size / devices for name, size in states.items()}
-        states["weights"] += BFLOAT16 * sizes.parameters  # gathered to sample
+        for name in ("weights", "reference"):  # gathered to sample; to compute the KL term
+            states[name] += BFLOAT16 * sizes.parameters if states[name] else 0
         return states
     states["weights"] += BFLOAT16 * trained
     states["gradients"] *= 2 if devices > 1 else 1  # DistributedDataParallel's copy

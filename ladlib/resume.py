@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from ladlib.checksums import seal, unseal
@@ -41,6 +42,12 @@ class ResumeMixin:
     """
 
     inputs: dict | None = None  # of the training
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.args.bf16 and self.accelerator.is_fsdp2:  # accelerate's own rounds outputs and sums of gradients, too
+            policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = policy
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         super()._save_checkpoint(model, trial)

@@ -35,6 +35,7 @@ from ladlib.runs import RunFolder, append_json, read_jsonl, write_text
 warnings.filterwarnings("ignore", message=".*gradient_checkpointing`? is deprecated", category=FutureWarning)
 
 SAVE_STEPS = 20  # after so many, all is kept that a killed training needs to resume
+LARGE_SFT_SAVE_STEPS = 200  # SFT of a large model takes less time than to write that so often
 
 
 def load_policy(profile: Profile, name: str) -> tuple[Qwen2_5_VLForConditionalGeneration, PairProcessor]:
@@ -69,13 +70,15 @@ def lora_config(rank: int) -> LoraConfig | None:
 
 def common_arguments(profile: Profile, stage: Sft | Grpo, folder: Path, seed: int, policy: torch.nn.Module) -> dict:
     """The arguments that TRL's configurations of both stages take alike."""
-    cpu = best_device() == "cpu"
+    cpu, is_large = best_device() == "cpu", models.count_parameters(policy) > LARGE
     return dict(
         output_dir=str(state_dir(folder)), seed=seed, data_seed=seed, use_cpu=cpu, dataloader_pin_memory=not cpu,
         learning_rate=stage.learning_rate, warmup_steps=stage.warmup, max_steps=stage.steps or -1,
         num_train_epochs=stage.epochs, per_device_train_batch_size=stage.micro_batch_size,
-        bf16=profile.model.dtype == "bfloat16", gradient_checkpointing=models.count_parameters(policy) > LARGE,
-        save_strategy="steps", save_steps=SAVE_STEPS, save_total_limit=None,  # ResumeMixin
+        bf16=profile.model.dtype == "bfloat16", gradient_checkpointing=is_large,
+        save_strategy="steps", save_steps=LARGE_SFT_SAVE_STEPS if is_large and isinstance(stage, Sft) else SAVE_STEPS,
+        save_total_limit=None,  # ResumeMixin
+        dataloader_num_workers=0 if cpu else 4,  # they open images while the GPU works
         logging_nan_inf_filter=False,  # else a loss that is NaN is logged as the mean of those before
         logging_steps=1, logging_first_step=True, report_to="none", disable_tqdm=True,
         ddp_find_unused_parameters=False,  # every trained weight is used in each pass
@@ -197,6 +200,8 @@ def fit_and_save(
     parts = [getattr(one, "ds_tensor", getattr(one, "_local_tensor", one)) for one in trainer.model.parameters()]
     if not all(part.isfinite().all() for part in parts):
         raise UserError(f"{arm} ended with weights that are not finite.", "Lower its learning rate.")
+    if trainer.is_fsdp_enabled:  # the states are shards, the checkpoint is a plain folder
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model(str(states / "final"))
     trainer.accelerator.wait_for_everyone()
     if is_main:

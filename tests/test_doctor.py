@@ -70,6 +70,12 @@ def test_memory_is_unknown_where_the_system_does_not_tell(diagnose, monkeypatch)
     assert checks(diagnose("smoke"), "memory") == [("note", "unknown, needed 3 GiB")]
 
 
+@pytest.mark.parametrize(("gpus", "needed"), [(1, 39), (8, 144)])
+def test_memory_is_that_of_a_whole_model_for_each_process(diagnose, gpus, needed):
+    ((_, text),) = checks(diagnose("paper", *[H200] * gpus), "memory")
+    assert text.endswith(f"needed {needed} GiB")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "subject", "verdict", "message"),
     [
@@ -177,6 +183,8 @@ def test_full_training_holds_sixteen_bytes_per_parameter_and_a_reference_model_w
     assert whole["weights"] + whole["gradients"] + whole["Adam"] == pytest.approx((16 + 2) * parameters / GIB)
     assert whole["reference"] == 4 * parameters / GIB
     assert gpu_memory(PAPER.replace({"grpo.beta": 0.0}))["reference"] == gpu_memory(SMALL)["reference"] == 0
+    divided = gpu_memory(PAPER, 8, sharded=True)["reference"]
+    assert divided == pytest.approx((4 / 8 + 2) * parameters / GIB), "TRL gathers it whole"
 
 
 def test_memory_is_listed_for_large_models_in_bfloat16_only():
@@ -204,6 +212,16 @@ def test_steps_are_counted_as_the_trainers_count_them_where_epochs_do_not_come_o
     pairs = balanced_pairs(uneven, data, 0)
     steps = planned(grpo.make_trainer(uneven, pairs, data, policy, processor, *where))
     assert steps == doctor.grpo_steps(uneven, len(pairs)) == 2 * 1
+
+
+def test_three_states_of_sft_are_written_at_full_size_and_images_are_opened_while_the_gpu_works(tmp_path, monkeypatch):
+    def options(stage):
+        return training.common_arguments(PAPER, stage, tmp_path, 0, meta_model(PAPER.model.base))
+
+    assert 564 // options(PAPER.sft)["save_steps"] + 1 == 3 and options(PAPER.grpo)["save_steps"] == 20
+    assert options(PAPER.grpo)["dataloader_num_workers"] == 0
+    monkeypatch.setattr(training, "best_device", lambda: "cuda")
+    assert options(PAPER.grpo)["dataloader_num_workers"] == 4
 
 
 def test_stages_are_listed_with_the_profiles_counts():

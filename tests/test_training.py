@@ -23,7 +23,7 @@ from ladlib.training import StepLog, load_policy, state_dir
 
 DEFAULTS = {
     "gradient_checkpointing", "save_steps", "ddp_find_unused_parameters", "top_p", "top_k", "use_bias_correction_kl",
-    "num_iterations", "loss_type", "scale_rewards", "lr_scheduler_type", "disable_dropout",
+    "num_iterations", "loss_type", "scale_rewards", "lr_scheduler_type", "disable_dropout", "dataloader_num_workers",
 }  # fmt: skip  # of TRL's options, that a profile may set otherwise
 LOSSES = json.loads(Path(__file__).with_name("losses.json").read_text())
 SPREAD = {"grpo.group_size": 4, "grpo.temperature": 1.5, "model.max_new_tokens": 100}  # groups differ in reward
@@ -190,14 +190,13 @@ class Killed(BaseException):
     """Stands for a signal: nothing in the trainer catches it."""
 
 
-def train(stage, data, folder, **changes):
-    profile = tiny_profile(
-        **{f"{stage}__steps": 4, f"{stage}__trl": {"save_steps": 2}, "grpo__temperature": 2.0} | changes
-    )
+def train(stage, data, folder, workers=0, **changes):
+    trl = {"save_steps": 2, "dataloader_num_workers": workers}
+    profile = tiny_profile(**{f"{stage}__steps": 4, f"{stage}__trl": trl, "grpo__temperature": 2.0} | changes)
     return RunFolder(folder), launch.run_stage(stage, profile, data, RunFolder(folder), 0)
 
 
-def kill_after(monkeypatch, step, stage, data, folder):
+def kill_after(monkeypatch, step, stage, data, folder, workers=0):
     log = StepLog.on_log
 
     def on_log(self, args, state, control, **rest):
@@ -208,7 +207,7 @@ def kill_after(monkeypatch, step, stage, data, folder):
     with monkeypatch.context() as patch:
         patch.setattr(StepLog, "on_log", on_log)
         with pytest.raises(Killed):
-            train(stage, data, folder)
+            train(stage, data, folder, workers)
 
 
 def rows_of(path):
@@ -219,14 +218,15 @@ def rows_of(path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "arm"), launch.ARMS.items())
 def test_a_killed_training_ends_where_an_undisturbed_one_does(data, tmp_path, monkeypatch, capsys, stage, arm):
+    """Also where processes of its own open the images."""
     whole, expected = train(stage, data, tmp_path / "whole")
-    kill_after(monkeypatch, 3, stage, data, tmp_path / "killed")
+    kill_after(monkeypatch, 3, stage, data, tmp_path / "killed", workers=2)
     capsys.readouterr()
     load, is_safe = torch.load, []
     monkeypatch.setattr(
         torch, "load", lambda *args, **rest: is_safe.append(rest.get("weights_only", True)) or load(*args, **rest)
     )
-    run, folder = train(stage, data, tmp_path / "killed")
+    run, folder = train(stage, data, tmp_path / "killed", workers=2)
     assert f"{arm}: resuming after step 2" in capsys.readouterr().out
     assert is_safe and all(is_safe), "optimizer, schedule and random state are tensors and numbers, no objects"
     assert [row["step"] for row in read_jsonl(run.log(arm, 0))] == [1, 2, 3, 4]

@@ -60,7 +60,7 @@ def test_it_has_20_to_40_cells_with_6_imports_its_question_and_one_parameters_ce
     cells, source = read(notebook), "\n".join(code(notebook))
     assert 20 <= len(cells) <= 40 and len(re.findall(r"^(?:import|from) ", source, flags=re.M)) <= 6
     assert re.findall(r"lad\.widgets\.(\w+)\(", source) == WIDGETS[notebook.stem]
-    parts = r"(?s)# \d\d · .*\*\*The question\.\*\*.*\*\*At the end you will know\*\*.*\*\*It needs\*\*"
+    parts = r"(?s)# \d\d · .*\*\*The question\.\*\*.*\*\*You will learn\*\*.*\*\*Prerequisites:\*\*"
     assert re.match(parts, cells[0]["source"])
     (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     names = declared(notebook)

@@ -142,7 +142,8 @@ def test_a_notebook_runs_alone_by_papermill_and_every_cell_may_be_run_twice(smok
 @pytest.mark.slow
 def test_the_appendix_policy_learns_and_its_loss_and_gradient_are_those_of_trl(tmp_path):
     """The notebook itself asserts that loss and gradient agree."""
-    done = papermill.execute_notebook(APPENDIX, tmp_path / "out.ipynb", {"run": str(tmp_path)}, progress_bar=False)
+    values = {"run": str(tmp_path / "run")}
+    done = papermill.execute_notebook(APPENDIX, tmp_path / "out.ipynb", values, progress_bar=False)
     (output,) = [out for cell in done.cells if "rise" in cell.source for out in cell.outputs]
     rise = float(re.search(r"rise</t[dh]>\s*<td[^>]*>(-?[0-9.]+)", output["data"]["text/html"])[1])
     assert rise >= 0.2

@@ -48,6 +48,8 @@ def write_report(
     urls = [cards.data_url((run.figures / f"{name}.png").read_bytes()) for name in drawn]
     images = [(figure.alt, url) for figure, url in zip(drawn.values(), urls, strict=True)]
     texts = {name: tables.readable(frame) for name, frame in frames.items()}
+    run.report.unlink(missing_ok=True)  # the page is not among the files that it reports on
+    checksums.forget(run, run.report)
     write_text(run.report, _render(results, texts, images, check(run) if check else None, data))
     checksums.write(run, run.report)
     return run.report
